@@ -1,0 +1,332 @@
+@0xd1c9a1f0b7e32001;
+# What an agent is asked, answers, reports and stores.
+
+using Cxx = import "/capnp/c++.capnp";
+$Cxx.namespace("farside::wire");
+using Plain = import "annotations.capnp";
+using T = import "types.capnp";
+
+# ---- Source side ----
+
+struct CheckSource {
+  vm @0 :Text;
+}
+
+struct SourceChecked {
+  vm @0 :T.Vm;
+  publicKey @1 :Text;         # Of the source agent's data plane.
+  hostNetworks @2 :List(Text);
+}
+
+struct StartReplication {
+  item @0 :Text;
+  vm @1 :Text;
+  epoch @2 :UInt64;
+  policy @3 :T.Policy;
+  endpoint @4 :Text;          # Of the target agent's data plane.
+  targetKey @5 :Text;
+}
+
+struct ReplicationStarted {
+  item @0 :Text;
+}
+
+struct AwaitInitial {         # Answered when the first recovery point is durable.
+  item @0 :Text;
+}
+
+struct InitialDone {
+  item @0 :Text;
+  point @1 :T.RecoveryPoint;
+  seconds @2 :Float64;
+  guestBytes @3 :UInt64;
+  wireBytes @4 :UInt64;
+}
+
+struct StopReplication {      # Ends cycles and drops change tracking.
+  item @0 :Text;
+  vm @1 :Text;
+}
+
+struct ReplicationStopped {
+  item @0 :Text;
+}
+
+struct ShutDownSource {
+  item @0 :Text;
+  vm @1 :Text;
+  deadlineSeconds @2 :UInt32;
+}
+
+struct SourceShutDown {
+  item @0 :Text;
+  wasRunning @1 :Bool;
+  forced @2 :Bool;
+}
+
+struct RestartSource {        # Undo of ShutDownSource: run again, replicate again.
+  item @0 :Text;
+  vm @1 :Text;
+  start @2 :Bool;
+}
+
+struct SourceRestarted {
+  item @0 :Text;
+}
+
+struct FinalSync {            # The last delta of a VM that is shut down.
+  item @0 :Text;
+}
+
+struct FinalSynced {
+  item @0 :Text;
+  point @1 :T.RecoveryPoint;
+  digest @2 :Text;            # Of the source's disks, taken by the source itself.
+}
+
+struct FenceSource {          # The VM must never start here again under this or an older epoch.
+  item @0 :Text;
+  vm @1 :Text;
+  epoch @2 :UInt64;
+}
+
+struct SourceFenced {
+  item @0 :Text;
+  epoch @1 :UInt64;
+}
+
+struct UnfenceSource {
+  item @0 :Text;
+  vm @1 :Text;
+  epoch @2 :UInt64;           # Refused unless it is at least the fence's.
+}
+
+struct SourceUnfenced {
+  item @0 :Text;
+}
+
+# ---- Target side ----
+
+struct PrepareReplica {
+  item @0 :Text;
+  vm @1 :T.Vm;                # Shape of the source VM.
+  epoch @2 :UInt64;
+  storagePath @3 :Text;
+  sourceKey @4 :Text;
+  policy @5 :T.Policy;
+}
+
+struct ReplicaPrepared {
+  item @0 :Text;
+  endpoint @1 :Text;
+  publicKey @2 :Text;
+}
+
+struct RemoveReplica {
+  item @0 :Text;
+  keepVm @1 :Bool;            # A committed failover leaves the running VM alone.
+}
+
+struct ReplicaRemoved {
+  item @0 :Text;
+}
+
+struct VerifyPoint {
+  item @0 :Text;
+  seq @1 :UInt64;
+  digest @2 :Text;
+}
+
+struct PointVerified {
+  item @0 :Text;
+  seq @1 :UInt64;
+  digest @2 :Text;
+}
+
+struct PromoteReplica {       # Makes the epoch durable: no delta of an older one is taken any more.
+  item @0 :Text;
+  epoch @1 :UInt64;
+}
+
+struct ReplicaPromoted {
+  item @0 :Text;
+  epoch @1 :UInt64;
+}
+
+struct DemoteReplica {        # Undo of PromoteReplica, before the replica ever started.
+  item @0 :Text;
+  epoch @1 :UInt64;
+}
+
+struct ReplicaDemoted {
+  item @0 :Text;
+}
+
+struct StartReplica {
+  item @0 :Text;
+  epoch @1 :UInt64;
+  seq @2 :UInt64;             # 0 = newest.
+  vmName @3 :Text;
+  nics @4 :List(T.Nic);       # Networks are names on the target host.
+}
+
+struct ReplicaStarted {
+  item @0 :Text;
+  vm @1 :Text;
+  seq @2 :UInt64;
+}
+
+struct DetachReplica {        # Makes the running replica independent of the recovery point's view.
+  item @0 :Text;
+}
+
+struct ReplicaDetached {
+  item @0 :Text;
+}
+
+struct CommitReplica {        # Keeps this point, drops the journal and every other one.
+  item @0 :Text;
+}
+
+struct ReplicaCommitted {
+  item @0 :Text;
+}
+
+struct StartTestVm {
+  item @0 :Text;
+  seq @1 :UInt64;             # 0 = newest.
+  vmName @2 :Text;
+  network @3 :Text;           # On the target host; empty = isolated.
+}
+
+struct TestVmStarted {
+  item @0 :Text;
+  vm @1 :Text;
+  seq @2 :UInt64;
+  capturedAt @3 :Int64;
+  bootMillis @4 :UInt64;      # From the request to the running VM.
+}
+
+struct RemoveTestVm {
+  item @0 :Text;
+}
+
+struct TestVmRemoved {
+  item @0 :Text;
+}
+
+struct ListPoints {
+  item @0 :Text;
+}
+
+struct Points {
+  item @0 :Text;
+  points @1 :List(T.RecoveryPoint);
+}
+
+# ---- Reports ----
+
+struct HostReport {
+  host @0 :T.HostState;
+  vms @1 :List(T.Vm);
+}
+
+struct StatusReport {
+  statuses @0 :List(T.ReplicationStatus);
+}
+
+struct ReplicaStatus {
+  # What a target agent knows of a replica it keeps.
+  item @0 :Text;
+  epoch @1 :UInt64;
+  newest @2 :T.RecoveryPoint;
+  oldest @3 :T.RecoveryPoint;
+  points @4 :UInt64;
+  journalBytes @5 :UInt64;
+  baseBytes @6 :UInt64;
+  fault @7 :T.Fault $Plain.optional;
+}
+
+struct ReplicaReport {
+  replicas @0 :List(ReplicaStatus);
+}
+
+# ---- Jobs of the agent's own workers (never on the wire) ----
+
+struct ObserveHost {}
+
+struct EnforceFences {}
+
+struct FencesEnforced {
+  stopped @0 :List(Text);
+}
+
+struct Reconcile {
+  keepVms @0 :List(Text);
+  replicas @1 :List(ReplicaItem);
+}
+
+struct Reconciled {}
+
+struct RunCycle {
+  source @0 :SourceItem;
+  attempt @1 :Text;           # Token of the point to take.
+  final @2 :Bool;             # VM is shut down: also return the digest of its disks.
+}
+
+struct CycleDone {
+  item @0 :Text;
+  point @1 :T.RecoveryPoint;
+  token @2 :Text;
+  guestBytes @3 :UInt64;
+  wireBytes @4 :UInt64;
+  resynced @5 :Bool;
+  fullCopy @6 :Bool;
+  digest @7 :Text;
+  millis @8 :UInt64;
+}
+
+struct MaintainReplica {      # Retention and consolidation, in the background.
+  replica @0 :ReplicaItem;
+}
+
+struct ReplicaMaintained {
+  status @0 :ReplicaStatus;
+}
+
+# ---- Stored ----
+
+struct SourceItem {
+  item @0 :Text;
+  vm @1 :Text;
+  epoch @2 :UInt64;
+  policy @3 :T.Policy;
+  endpoint @4 :Text;
+  targetKey @5 :Text;
+  token @6 :Text;             # Change tracking since the newest durable point; empty: none.
+  attempt @7 :Text;           # Token of an attempt whose outcome is not known.
+  nextSeq @8 :UInt64;
+  status @9 :T.ReplicationStatus;
+  stopped @10 :Bool;          # The VM is (being) shut down: only FinalSync runs.
+  attempts @11 :UInt64;       # Numbers the tokens.
+  failures @12 :UInt32;       # In a row; picks the delay from the retry ladder.
+  resync @13 :Bool;           # Tracking was lost: the next cycle compares hashes.
+  startedAt @14 :Int64;
+  fencedEpoch @15 :UInt64;    # 0 = not fenced.
+  startAfter @16 :Bool;
+}
+
+struct ReplicaItem {
+  item @0 :Text;
+  vm @1 :T.Vm;
+  epoch @2 :UInt64;
+  storagePath @3 :Text;
+  sourceKey @4 :Text;
+  policy @5 :T.Policy;
+  promoted @6 :Bool;          # Takes no more deltas.
+  replicaVm @7 :Text;
+  replicaSeq @8 :UInt64;
+  testVm @9 :Text;
+  testSeq @10 :UInt64;
+  committed @11 :Bool;
+}

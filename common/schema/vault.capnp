@@ -1,0 +1,96 @@
+@0xd1c9a1f0b7e35001;
+# What the vault stores, and REST requests as its core sees them.
+
+using Cxx = import "/capnp/c++.capnp";
+$Cxx.namespace("farside::wire");
+using Plain = import "annotations.capnp";
+using T = import "types.capnp";
+
+using C = import "control.capnp";
+
+struct HttpRequest {
+  method @0 :Text;
+  path @1 :Text;              # Still percent-encoded.
+  query @2 :Text;
+  authorization @3 :Text $Plain.secret;
+  clientRequestId @4 :Text;
+  body @5 :Text;
+  baseUrl @6 :Text;           # "https://host:port" as the client called us.
+}
+
+struct HttpHeader {
+  name @0 :Text;
+  value @1 :Text;
+}
+
+struct HttpResponse {
+  status @0 :UInt32;
+  headers @1 :List(HttpHeader);
+  body @2 :Text;
+}
+
+struct Identity {
+  peer @0 :T.Peer;
+  name @1 :Text;
+  registeredAt @2 :Int64;
+  version @3 :Text;
+}
+
+struct CloudPair {            # Protection container mapping.
+  name @0 :Text;
+  sourceSite @1 :Text;
+  sourceCloud @2 :Text;
+  targetSite @3 :Text;
+  targetCloud @4 :Text;
+  policy @5 :Text;
+}
+
+struct NetworkMapping {
+  name @0 :Text;
+  sourceSite @1 :Text;
+  sourceNetwork @2 :Text;
+  targetSite @3 :Text;
+  targetNetwork @4 :Text;
+}
+
+struct ProtectedItem {
+  id @0 :Text;
+  vm @1 :Text;
+  vmName @2 :Text;
+  sourceSite @3 :Text;
+  sourceCloud @4 :Text;
+  sourceAgent @5 :Text;
+  targetSite @6 :Text;
+  targetCloud @7 :Text;
+  targetAgent @8 :Text;
+  policy @9 :Text;
+  pair @10 :Text;
+  state @11 :C.ItemState;
+  epoch @12 :UInt64;
+  activeLocation @13 :Text;   # Primary or Recovery
+  replicaVm @14 :Text;
+  testVm @15 :Text;
+  testSeq @16 :UInt64;
+  job @17 :Text;              # Running now; empty = none.
+  createdAt @18 :Int64;
+  drilledAt @19 :Int64;
+  failedOverAt @20 :Int64;
+  notes @21 :Text;
+  drillBootMillis @22 :UInt64;
+  failoverSeq @23 :UInt64;
+}
+
+struct JobRecord {
+  flow @0 :import "flow.capnp".FlowRecord;
+  vmName @1 :Text;
+  itemPath @2 :Text;          # ARM id of the target object.
+  accepted @3 :Bool;          # The orchestrator has it.
+  input @4 :Data;             # StartWorkflow, to be sent again until it does.
+  site @5 :Text;
+}
+
+struct VaultIdentity {
+  id @0 :Text;
+  createdAt @1 :Int64;
+  tokenHash @2 :Text;
+}
