@@ -159,6 +159,23 @@ struct NetworksResolved {
   hostNetworks @0 :List(Text);  # In the order asked.
 }
 
+struct IssueToken {           # A join token for an agent of this provider's site.
+  name @0 :Text;              # Host name the agent will have.
+  validHours @1 :UInt32;
+}
+
+struct TokenIssued {
+  key @0 :RegistrationKey;
+}
+
+struct RevokeAgent {
+  principal @0 :Text;
+}
+
+struct AgentRevoked {
+  principal @0 :Text;
+}
+
 struct Refused {
   fault @0 :T.Fault;
 }

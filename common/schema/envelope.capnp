@@ -97,5 +97,9 @@ struct Message {
     replicaMaintained @74 :A.ReplicaMaintained;
     httpRequest @75 :V.HttpRequest;
     httpResponse @76 :V.HttpResponse;
+    issueToken @77 :C.IssueToken;
+    tokenIssued @78 :C.TokenIssued;
+    revokeAgent @79 :C.RevokeAgent;
+    agentRevoked @80 :C.AgentRevoked;
   }
 }

@@ -1,0 +1,100 @@
+// Runs workflows durably.
+//
+//        act/learn                       undo, right to left
+//   running ----> succeeded      running ----> unwinding ----> failed | cancelled
+//      \--> needs_operator  (past the point of no return and out of retries)
+//
+// Owns: columns "flow" (one head record each), "flow_active" (ids of those that have not ended or
+// whose end the observer has not noted), "flow_log" (what happened, in order).
+// Thread: the reactor's.
+// Invariants
+//   * `started` is durable before its request leaves (the reactor commits first), so the log is
+//     also the outbox: tick() repeats every unanswered request under the same id.
+//   * An unknown outcome counts as "may have happened": unwinding begins with the current step.
+//   * Past the point of no return a flow only goes forward.
+#pragma once
+
+#include <chrono>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "common/flow/fault.h"
+#include "common/flow/step.h"
+#include "common/reactor/effects.h"
+#include "common/store/table.h"
+
+namespace farside::flow {
+
+struct EngineLimits {
+  std::chrono::seconds resend_after{5};
+  std::uint32_t tries_max = 6;            // Per step, before it fails for good.
+  std::uint32_t undo_tries_max = 10;
+  std::size_t flows_running_max = 10'000;  // Beyond: new ones are refused as kUnavailable.
+};
+
+class Engine final {
+ public:
+  // `route` names the neighbour behind which a principal lives.
+  using Route = std::function<std::string(const std::string& principal)>;
+  Engine(std::vector<Workflow> workflows, EngineLimits limits, Route route);
+
+  // Starts `workflow` under `id`; repeating a start is success and changes nothing.
+  // Errors: kUnsupported (no such workflow), kUnavailable (too many), kIo.
+  Status begin(const std::string& id, const std::string& workflow,
+               const msg::WorkflowInput& input, reactor::Effects& effects);
+
+  // Unwinds the flow, if it has not passed its point of no return.  Errors: kNotFound, kConflict.
+  Status cancel(const std::string& id, reactor::Effects& effects);
+
+  // Sends a flow that needs an operator on.  Errors: kNotFound, kConflict.
+  Status restart(const std::string& id, reactor::Effects& effects);
+
+  // The id of a reply is ours if it starts with "flow/".
+  static bool owns(const std::string& request_id) { return request_id.starts_with("flow/"); }
+  // A reply that does not come from whom the step asked is ignored.
+  void on_reply(const std::string& request_id, const std::string& from, const msg::Message& reply,
+                reactor::Effects& effects);
+  void on_progress(const msg::Progress& progress, reactor::Effects& effects);
+
+  // Repeats, times out and retries.  Call at start and about once a second.
+  void tick(reactor::Effects& effects);
+
+  // Flows whose revision the observer has not acknowledged yet, oldest first, at most `max`.
+  Result<std::vector<msg::FlowRecord>> unnoted(const store::Reader& store, std::size_t max) const;
+  void noted(const std::string& id, std::uint64_t revision, reactor::Effects& effects);
+
+  Result<std::optional<msg::FlowRecord>> find(const store::Reader& store,
+                                              const std::string& id) const;
+
+ private:
+  struct Flow {  // A record loaded for one turn, with its workflow.
+    msg::FlowRecord record;
+    const Workflow* workflow = nullptr;
+  };
+
+  Result<Flow> load(const std::string& id, const reactor::Effects& effects) const;
+  Result<std::vector<std::string>> active(const store::Reader& store) const;
+  void save(Flow& flow, reactor::Effects& effects) const;
+  void note(Flow& flow, msg::FlowEvent event, std::string detail, reactor::Effects& effects) const;
+
+  void advance(Flow& flow, reactor::Effects& effects) const;
+  void ask(Flow& flow, reactor::Effects& effects) const;
+  void ask_again(Flow& flow, reactor::Effects& effects) const;
+  void fail_step(Flow& flow, const Error& error, reactor::Effects& effects) const;
+  void begin_unwinding(Flow& flow, reactor::Effects& effects) const;
+  void unwind(Flow& flow, reactor::Effects& effects) const;
+  void end(Flow& flow, msg::FlowPhase phase, reactor::Effects& effects) const;
+  void tick(Flow& flow, reactor::Effects& effects) const;
+
+  std::map<std::string, Workflow, std::less<>> workflows_;
+  EngineLimits limits_;
+  Route route_;
+  store::Table<msg::FlowRecord> flows_{"flow"};
+  store::Table<msg::FlowLogEntry> log_{"flow_log"};
+};
+
+// Retry ladder of the product: 1, 2, 4, 8, 10 s, then 30 min.
+std::chrono::seconds retry_delay(std::uint32_t failures_in_a_row);
+
+}  // namespace farside::flow

@@ -1,0 +1,141 @@
+// How a workflow is written: a table of pure steps over one typed state.
+//
+//   act    state -> request          what to ask of whom
+//   learn  reply -> state            what the answer taught us; an error fails the step
+//   undo   state -> request          correct if act ran fully, partly, twice or never
+//
+// The engine alone persists, sends, times out, retries and unwinds.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/base/result.h"
+#include "common/flow/fault.h"
+#include "common/schema/envelope.plain.h"
+#include "common/schema/flow.plain.h"
+#include "common/wire/codec.h"
+
+namespace farside::flow {
+
+struct Request {
+  std::string to;  // Principal: "vault", "provider/<site>", "agent/<site>/<host>".
+  msg::Message body;
+};
+
+template <class Body>
+Request ask(std::string to, Body body) {
+  return Request{.to = std::move(to), .body = msg::Message{.value = std::move(body)}};
+}
+
+template <class State>
+struct Step {
+  std::string_view name;   // As in the diagram at the top of the workflow's file.
+  std::string_view title;  // As the operator reads it.
+  Request (*act)(const State&) = nullptr;
+  Status (*learn)(State&, const msg::Message& reply) = nullptr;
+  Request (*undo)(const State&) = nullptr;
+  std::chrono::seconds silence{60};  // No reply and no progress for so long: ask again, then fail.
+  bool (*skip)(const State&) = nullptr;
+};
+
+template <class State>
+struct Definition {
+  std::string_view name;
+  std::uint32_t version = 1;
+  std::string_view title;
+  std::span<const Step<State>> steps;
+  std::string_view point_of_no_return;  // From this step on only forward; empty: none.
+  State (*begin)(const msg::WorkflowInput&) = nullptr;
+};
+
+// A definition with its state type folded away: what the engine runs.
+struct StepView {
+  std::string name;
+  std::string title;
+  std::chrono::seconds silence;
+  bool has_undo = false;
+  std::function<bool(std::string_view state)> skip;
+  std::function<Result<Request>(std::string_view state)> act;
+  std::function<Status(std::string& state, const msg::Message& reply)> learn;
+  std::function<Result<Request>(std::string_view state)> undo;
+};
+
+struct Workflow {
+  std::string name;
+  std::uint32_t version = 1;
+  std::string title;
+  std::vector<StepView> steps;
+  std::size_t no_return_from = 0;  // steps.size() if there is no such point.
+  std::function<std::string(const msg::WorkflowInput&)> begin;
+};
+
+template <class State>
+Workflow fold(const Definition<State>& definition) {
+  const auto with_state = [](auto function) {
+    return [function](std::string_view bytes) -> Result<Request> {
+      FARSIDE_ASSIGN(const State state, msg::decode<State>(bytes));
+      return function(state);
+    };
+  };
+  Workflow out{.name = std::string(definition.name),
+               .version = definition.version,
+               .title = std::string(definition.title),
+               .steps = {},
+               .no_return_from = definition.steps.size(),
+               .begin = {}};
+  out.begin = [begin = definition.begin](const msg::WorkflowInput& input) {
+    return msg::encode(begin(input));
+  };
+  for (const auto& step : definition.steps) {
+    if (step.name == definition.point_of_no_return) out.no_return_from = out.steps.size();
+    StepView view{.name = std::string(step.name),
+                  .title = std::string(step.title),
+                  .silence = step.silence,
+                  .has_undo = step.undo != nullptr,
+                  .skip = {},
+                  .act = with_state(step.act),
+                  .learn = {},
+                  .undo = {}};
+    if (step.undo != nullptr) view.undo = with_state(step.undo);
+    view.skip = [skip = step.skip](std::string_view bytes) {
+      if (skip == nullptr) return false;
+      const auto state = msg::decode<State>(bytes);
+      return state && skip(*state);
+    };
+    view.learn = [learn = step.learn](std::string& bytes, const msg::Message& reply) -> Status {
+      FARSIDE_ASSIGN(State state, msg::decode<State>(bytes));
+      FARSIDE_TRY(learn(state, reply));
+      bytes = msg::encode(state);
+      return {};
+    };
+    out.steps.push_back(std::move(view));
+  }
+  return out;
+}
+
+// The reply a step hoped for, or the error that came instead.
+template <class Body>
+Result<Body> expect(const msg::Message& reply) {
+  if (const auto* body = std::get_if<Body>(&reply.value)) return *body;
+  if (const auto* refused = std::get_if<msg::Refused>(&reply.value)) {
+    return fail(to_error(refused->fault));
+  }
+  return fail(ErrorCode::kInternal,
+              "unexpected reply '" + std::string(msg::name_of(reply)) + "'",
+              "both sides must run the same release");
+}
+
+// For steps that learn nothing but "done".
+template <class State, class Body>
+Status learn_done(State&, const msg::Message& reply) {
+  FARSIDE_TRY(expect<Body>(reply));
+  return {};
+}
+
+}  // namespace farside::flow

@@ -1,0 +1,102 @@
+#include "common/identity/key_file.h"
+
+#include <fmt/format.h>
+#include <openssl/evp.h>
+
+#include <array>
+#include <fstream>
+#include <limits>
+#include <sstream>
+
+#include "common/base/assert.h"
+#include "common/base/config.h"
+
+namespace farside::identity {
+namespace {
+
+constexpr std::size_t kKeyFileBytesMax = 16'384;
+constexpr std::size_t kZ85KeyLength = 40;
+constexpr std::string_view kAdvice =
+    "use the file exactly as `farside key create` or `farside-provider --issue-token` wrote it";
+
+}  // namespace
+
+std::string to_toml(const msg::RegistrationKey& key) {
+  // Literal strings ('…') because Z85 has no apostrophe but does have braces and ampersands.
+  return fmt::format(
+      "# Farside registration key. Keep it secret; it admits one {} once.\n"
+      "name = '{}'\nrole = '{}'\nsite = '{}'\nissuer = '{}'\nendpoint = '{}'\n"
+      "server_key = '{}'\nsecret = '{}'\npublic_key = '{}'\nsecret_key = '{}'\n"
+      "created_at = '{}'\nexpires_at = '{}'\n",
+      msg::to_text(key.role), key.name, msg::to_text(key.role), key.site, key.issuer, key.endpoint,
+      key.server_key, key.secret, key.public_key, key.secret_key, to_iso(Time{key.created_at}),
+      to_iso(Time{key.expires_at}));
+}
+
+Result<msg::RegistrationKey> key_from_toml(std::string_view text, const std::string& name) {
+  if (text.size() > kKeyFileBytesMax) {
+    return fail(ErrorCode::kInvalidArgument, "'" + name + "' is too large for a registration key",
+                std::string(kAdvice));
+  }
+  FARSIDE_ASSIGN(auto config, Config::from_text(text, name));
+  msg::RegistrationKey key;
+  key.name = config.required_text("name");
+  const auto role = config.required_text("role");
+  key.site = config.text("site", "");
+  key.issuer = config.required_text("issuer");
+  key.endpoint = config.required_text("endpoint");
+  key.server_key = config.required_text("server_key");
+  key.secret = config.required_text("secret");
+  key.public_key = config.required_text("public_key");
+  key.secret_key = config.required_text("secret_key");
+  const auto created = config.required_text("created_at");
+  const auto expires = config.required_text("expires_at");
+  FARSIDE_TRY(config.finish());
+
+  const auto parsed_role = msg::enum_from_text<msg::Role>(role);
+  if (!parsed_role) {
+    return fail(ErrorCode::kInvalidArgument, "'" + name + "': no such role '" + role + "'",
+                std::string(kAdvice));
+  }
+  key.role = *parsed_role;
+  FARSIDE_ASSIGN(const auto created_at, time_from_iso(created));
+  FARSIDE_ASSIGN(const auto expires_at, time_from_iso(expires));
+  key.created_at = created_at.micros;
+  key.expires_at = expires_at.micros;
+  for (const auto* z85 : {&key.server_key, &key.public_key, &key.secret_key}) {
+    if (z85->size() != kZ85KeyLength) {
+      return fail(ErrorCode::kInvalidArgument, "'" + name + "': a key in it is cut short",
+                  std::string(kAdvice));
+    }
+  }
+  return key;
+}
+
+Result<msg::RegistrationKey> load_key(const std::string& path, Time now) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) {
+    return fail(ErrorCode::kNotFound, "registration key file '" + path + "' cannot be read",
+                "create one with `farside key create` and name it in the configuration");
+  }
+  std::ostringstream text;
+  text << in.rdbuf();
+  FARSIDE_ASSIGN(auto key, key_from_toml(text.str(), path));
+  if (key.expires_at <= now.micros) {
+    return fail(ErrorCode::kExpired,
+                "registration key '" + path + "' expired at " + to_iso(Time{key.expires_at}),
+                "create a new one with `farside key create`");
+  }
+  return key;
+}
+
+std::string sha256_hex(std::string_view secret) {
+  std::array<unsigned char, 32> digest{};
+  unsigned int length = 0;
+  FARSIDE_ASSERT(EVP_Digest(secret.data(), secret.size(), digest.data(), &length, EVP_sha256(),
+                            nullptr) == 1);
+  std::string out;
+  for (const auto byte : digest) out += fmt::format("{:02x}", byte);
+  return out;
+}
+
+}  // namespace farside::identity

@@ -1,0 +1,163 @@
+// Enable protection: from a VM that runs unprotected to its first recovery point at the other site.
+//
+//   check_source --> place_replica --> prepare_replica --> record_replica --> start_replication
+//                      <- release        <- remove                              <- stop
+//     --> initial_replication --> record_protected
+//   <----------------------- on failure, undo right to left -----------------------
+#include "services/orchestrator/workflows/all.h"
+#include "services/orchestrator/workflows/common.h"
+
+namespace farside::orchestrator {
+namespace {
+
+using flow::ask;
+using msg::EnableState;
+
+EnableState begin(const msg::WorkflowInput& input) { return EnableState{.spec = input.spec}; }
+
+flow::Request check_source(const EnableState& s) {
+  return ask(s.spec.source_agent, msg::CheckSource{.vm = s.spec.vm});
+}
+
+Status learn_source(EnableState& s, const msg::Message& reply) {
+  FARSIDE_ASSIGN(const auto checked, flow::expect<msg::SourceChecked>(reply));
+  if (!checked.vm.problem.empty()) {
+    return fail(ErrorCode::kInvalidArgument,
+                "VM '" + s.spec.vm_name + "' cannot be protected: " + checked.vm.problem,
+                "correct this on its host, then enable protection again");
+  }
+  s.vm = checked.vm;
+  s.source_key = checked.public_key;
+  return {};
+}
+
+flow::Request place_replica(const EnableState& s) {
+  std::vector<std::string> networks;
+  for (const auto& nic : s.vm.nics) {
+    auto target = mapped_network(s.spec, nic.network);
+    if (!target.empty()) networks.push_back(std::move(target));
+  }
+  return ask(provider_of(s.spec.target_site), msg::PlaceReplica{.item = s.spec.item,
+                                                                .vm = s.vm,
+                                                                .cloud = s.spec.target_cloud,
+                                                                .networks = std::move(networks),
+                                                                .storage_class = s.spec.storage_class});
+}
+
+Status learn_placement(EnableState& s, const msg::Message& reply) {
+  FARSIDE_ASSIGN(const auto placed, flow::expect<msg::ReplicaPlaced>(reply));
+  s.spec.target_agent = placed.agent;
+  s.storage_path = placed.storage_path;
+  return {};
+}
+
+flow::Request release_placement(const EnableState& s) {
+  return ask(provider_of(s.spec.target_site), msg::ReleasePlacement{.item = s.spec.item});
+}
+
+flow::Request prepare_replica(const EnableState& s) {
+  return ask(s.spec.target_agent, msg::PrepareReplica{.item = s.spec.item,
+                                                      .vm = s.vm,
+                                                      .epoch = s.spec.epoch,
+                                                      .storage_path = s.storage_path,
+                                                      .source_key = s.source_key,
+                                                      .policy = s.spec.policy});
+}
+
+Status learn_replica(EnableState& s, const msg::Message& reply) {
+  FARSIDE_ASSIGN(const auto prepared, flow::expect<msg::ReplicaPrepared>(reply));
+  s.endpoint = prepared.endpoint;
+  s.target_key = prepared.public_key;
+  return {};
+}
+
+flow::Request remove_replica(const EnableState& s) {
+  return ask(s.spec.target_agent, msg::RemoveReplica{.item = s.spec.item});
+}
+
+flow::Request record_replica(const EnableState& s) {
+  return record(msg::ItemChange{.item = s.spec.item,
+                                .state = msg::ItemState::initialReplication,
+                                .target_agent = s.spec.target_agent});
+}
+
+flow::Request start_replication(const EnableState& s) {
+  return ask(s.spec.source_agent, msg::StartReplication{.item = s.spec.item,
+                                                        .vm = s.spec.vm,
+                                                        .epoch = s.spec.epoch,
+                                                        .policy = s.spec.policy,
+                                                        .endpoint = s.endpoint,
+                                                        .target_key = s.target_key});
+}
+
+flow::Request stop_replication(const EnableState& s) {
+  return ask(s.spec.source_agent, msg::StopReplication{.item = s.spec.item, .vm = s.spec.vm});
+}
+
+flow::Request initial_replication(const EnableState& s) {
+  return ask(s.spec.source_agent, msg::AwaitInitial{.item = s.spec.item});
+}
+
+Status learn_initial(EnableState& s, const msg::Message& reply) {
+  FARSIDE_ASSIGN(const auto initial, flow::expect<msg::InitialDone>(reply));
+  s.newest = initial.point;
+  s.initial_seconds = initial.seconds;
+  s.guest_bytes = initial.guest_bytes;
+  s.wire_bytes = initial.wire_bytes;
+  return {};
+}
+
+flow::Request record_protected(const EnableState& s) {
+  return record(msg::ItemChange{
+      .item = s.spec.item, .state = msg::ItemState::protected_, .active_location = "Primary"});
+}
+
+using Step = flow::Step<EnableState>;
+constexpr std::array kSteps{
+    Step{.name = "check_source",
+         .title = "Check prerequisites of the VM",
+         .act = check_source,
+         .learn = learn_source},
+    Step{.name = "place_replica",
+         .title = "Choose a host at the target site",
+         .act = place_replica,
+         .learn = learn_placement,
+         .undo = release_placement},
+    Step{.name = "prepare_replica",
+         .title = "Create the replica",
+         .act = prepare_replica,
+         .learn = learn_replica,
+         .undo = remove_replica},
+    Step{.name = "record_replica",
+         .title = "Record the replica",
+         .act = record_replica,
+         .learn = flow::learn_done<EnableState, msg::ItemRecorded>},
+    Step{.name = "start_replication",
+         .title = "Introduce the agents and start replication",
+         .act = start_replication,
+         .learn = flow::learn_done<EnableState, msg::ReplicationStarted>,
+         .undo = stop_replication},
+    Step{.name = "initial_replication",
+         .title = "Initial replication",
+         .act = initial_replication,
+         .learn = learn_initial,
+         .undo = nullptr,
+         .silence = std::chrono::hours{2}},
+    Step{.name = "record_protected",
+         .title = "Finalize protection",
+         .act = record_protected,
+         .learn = flow::learn_done<EnableState, msg::ItemRecorded>},
+};
+
+}  // namespace
+
+flow::Workflow enable_protection() {
+  return flow::fold(flow::Definition<EnableState>{.name = "enable_protection",
+                                                  .version = 1,
+                                                  .title = "Enable protection",
+                                                  .steps = kSteps,
+                                                  .point_of_no_return = {},
+                                                  .begin = begin});
+}
+
+}  // namespace farside::orchestrator

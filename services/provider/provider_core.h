@@ -1,0 +1,63 @@
+// The provider: owns its site's inventory, places replicas, and passes messages on to its agents.
+//
+// Owns: columns "site", "host", "placement"; through Registrar the agents' identities; through
+// Membership its own.  Thread: the reactor's.
+// Messages in: Register, HostReport and relayed reports from agents; PlaceReplica,
+// ReleasePlacement, ResolveNetworks, IssueToken, RevokeAgent from vault and orchestrator; anything
+// addressed to an agent of this site.  Out: InventoryReport to the vault; whatever is passed on.
+// Invariants: an agent speaks only for itself; nobody but vault and orchestrator reaches agents.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "common/identity/membership.h"
+#include "common/identity/registrar.h"
+#include "common/reactor/effects.h"
+#include "common/store/table.h"
+
+namespace farside::provider {
+
+class ProviderCore final : public reactor::Core {
+ public:
+  ProviderCore(std::string site, identity::Issuer issuer);
+
+  void start(reactor::Effects& effects) override;
+  void on_message(const reactor::PeerId& peer, const msg::Envelope& envelope,
+                  reactor::Effects& effects) override;
+  void on_job(const std::string& id, const Result<msg::Message>& result,
+              reactor::Effects& effects) override;
+  void on_timer(const std::string& name, reactor::Effects& effects) override;
+  void on_peer(const reactor::PeerChange& change, reactor::Effects& effects) override;
+
+  // The site as it is known now.
+  Result<msg::Inventory> inventory(const store::Reader& store) const;
+
+ private:
+  void pass_on(const reactor::PeerId& peer, const msg::Envelope& envelope,
+               reactor::Effects& effects);
+  void on_host_report(const reactor::PeerId& peer, const msg::HostReport& report,
+                      reactor::Effects& effects);
+  Result<msg::Message> answer(const reactor::PeerId& peer, const msg::Envelope& envelope,
+                              reactor::Effects& effects);
+  Result<msg::Message> answer_site(const msg::Envelope& envelope, reactor::Effects& effects);
+  Result<msg::Message> place_replica(const msg::PlaceReplica& wanted, reactor::Effects& effects);
+  Result<msg::Message> resolve(const msg::ResolveNetworks& wanted, reactor::Effects& effects);
+
+  struct Presence {
+    bool connected = false;
+    Time silent_since;
+  };
+
+  std::string site_;
+  identity::Issuer issuer_;
+  identity::Membership membership_;
+  identity::Registrar registrar_;
+  store::Table<msg::SiteDefinition> sites_{"site"};
+  store::Table<msg::HostEntry> hosts_{"host"};
+  store::Table<msg::Placement> placements_{"placement"};
+  std::map<std::string, Presence> presence_;  // By principal of an agent; memory only.
+  std::string site_fault_;                    // What is wrong with the site file, once logged.
+};
+
+}  // namespace farside::provider
