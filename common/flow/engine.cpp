@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 
 #include "common/base/log.h"
+#include "common/flow/retry.h"
 
 namespace farside::flow {
 namespace {
@@ -26,15 +26,6 @@ std::string log_key(const msg::FlowRecord& record) {
 }
 
 }  // namespace
-
-std::chrono::seconds retry_delay(std::uint32_t failures_in_a_row) {
-  constexpr std::array kLadder{1, 2, 4, 8, 10};
-  if (failures_in_a_row == 0) return std::chrono::seconds{0};
-  if (failures_in_a_row <= kLadder.size()) {
-    return std::chrono::seconds{kLadder.at(failures_in_a_row - 1)};
-  }
-  return std::chrono::minutes{30};
-}
 
 Engine::Engine(std::vector<Workflow> workflows, EngineLimits limits, Route route)
     : limits_(limits), route_(std::move(route)) {

@@ -94,7 +94,4 @@ class Engine final {
   store::Table<msg::FlowLogEntry> log_{"flow_log"};
 };
 
-// Retry ladder of the product: 1, 2, 4, 8, 10 s, then 30 min.
-std::chrono::seconds retry_delay(std::uint32_t failures_in_a_row);
-
 }  // namespace farside::flow

@@ -168,6 +168,7 @@ struct StartReplica {
   seq @2 :UInt64;             # 0 = newest.
   vmName @3 :Text;
   nics @4 :List(T.Nic);       # Networks are names on the target host.
+  vm @5 :Text;                # Id of the VM to create; chosen by the target agent's core.
 }
 
 struct ReplicaStarted {
@@ -197,6 +198,7 @@ struct StartTestVm {
   seq @1 :UInt64;             # 0 = newest.
   vmName @2 :Text;
   network @3 :Text;           # On the target host; empty = isolated.
+  vm @4 :Text;                # Id of the VM to create; chosen by the target agent's core.
 }
 
 struct TestVmStarted {
@@ -329,4 +331,5 @@ struct ReplicaItem {
   testVm @9 :Text;
   testSeq @10 :UInt64;
   committed @11 :Bool;
+  detached @12 :Bool;         # The replica VM no longer reads the recovery point's view.
 }

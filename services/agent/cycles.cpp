@@ -1,0 +1,161 @@
+// The part of AgentCore that decides when the next delta of an item runs.
+#include <algorithm>
+
+#include "common/base/log.h"
+#include "common/flow/fault.h"
+#include "services/agent/agent_core.h"
+#include "services/agent/health.h"
+
+namespace farside::agent {
+
+using msg::ReplicationPhase;
+
+void AgentCore::schedule(const std::string& item, Micros delay, reactor::Effects& effects) {
+  effects.set_timer("cycle/" + item, std::max(delay, Micros{0}));
+}
+
+void AgentCore::on_cycle_timer(const std::string& item, reactor::Effects& effects) {
+  auto source = sources_.get(effects.store(), item);
+  if (!source || !*source || !reconciled_ || (*source)->stopped || cycles_.contains(item)) return;
+  start_cycle(**source, false, effects);
+}
+
+void AgentCore::start_cycle(msg::SourceItem& item, bool final, reactor::Effects& effects) {
+  item.attempts += 1;
+  item.status.phase = item.resync           ? ReplicationPhase::resync
+                      : item.token.empty()  ? ReplicationPhase::initial
+                                            : ReplicationPhase::delta;
+  item.status.retry_at = 0;
+  sources_.put(effects.writes, item.item, item);
+  cycles_[item.item] = Running{.final = final, .started = effects.now()};
+  effects.start("cycle/" + item.item,
+                reactor::message(msg::RunCycle{
+                    .source = item,
+                    .attempt = "farside-" + std::to_string(item.attempts),
+                    .final = final}));
+}
+
+void AgentCore::on_cycle_done(const std::string& item, const Result<msg::Message>& result,
+                              reactor::Effects& effects) {
+  auto source = sources_.get(effects.store(), item);
+  if (!source || !*source) {  // Protection ended meanwhile.
+    cycles_.erase(item);
+    return;
+  }
+  if (!result) {
+    fail_cycle(**source, result.error(), effects);
+  } else if (const auto* done = std::get_if<msg::CycleDone>(&result->value)) {
+    succeed_cycle(**source, *done, effects);
+  }
+  resume_deferred(item, effects);
+}
+
+void AgentCore::succeed_cycle(msg::SourceItem& item, const msg::CycleDone& done,
+                              reactor::Effects& effects) {
+  const auto cycle = cycles_[item.item];
+  cycles_.erase(item.item);
+  auto& status = item.status;
+  const bool first = status.newest.seq == 0;
+  item.token = done.token;
+  item.next_seq = done.point.seq + 1;
+  item.failures = 0;
+  item.resync = false;
+  status.newest = done.point;
+  status.fault.reset();
+  status.cycles += 1;
+  status.changed_bytes_total += done.guest_bytes;
+  status.wire_bytes_total += done.wire_bytes;
+  status.resyncs += done.resynced ? 1 : 0;
+  status.full_copies += done.full_copy ? 1 : 0;
+  status.phase = item.stopped ? ReplicationPhase::stopped : ReplicationPhase::waiting;
+  if (first) {
+    status.initial_seconds =
+        static_cast<double>(effects.now().micros - item.started_at) / 1'000'000.0;
+  }
+  sources_.put(effects.writes, item.item, item);
+  answer_waiting(item, std::nullopt, done.digest, effects);
+  if (item.stopped) return;
+  // From start to start; a cycle that took longer is followed by the next at once.
+  const Micros interval = std::chrono::seconds{item.policy.frequency_seconds};
+  schedule(item.item, std::min(cycle.started + interval - effects.now(), interval), effects);
+}
+
+void AgentCore::fail_cycle(msg::SourceItem& item, const Error& error, reactor::Effects& effects) {
+  cycles_.erase(item.item);
+  auto& status = item.status;
+  if (error.code == ErrorCode::kTrackingLost && !item.resync) {
+    // Not a failure yet: compare hashes with the replica, at once.
+    log::warn("change tracking lost", {{"item", item.item}, {"cause", error}});
+    item.resync = true;
+    sources_.put(effects.writes, item.item, item);
+    if (final_.contains(item.item)) {
+      start_cycle(item, true, effects);
+    } else if (!item.stopped) {
+      schedule(item.item, Micros{0}, effects);
+    }
+    return;
+  }
+  item.failures += 1;
+  const auto wait = retry_after(static_cast<std::uint16_t>(error.code), item.failures);
+  status.fault = flow::to_fault(error);
+  status.phase = item.stopped              ? ReplicationPhase::stopped
+                 : error.is_retryable()    ? ReplicationPhase::paused
+                                           : ReplicationPhase::failed;
+  status.retry_at = (effects.now() + wait).micros;
+  log::warn("cycle failed", {{"item", item.item},
+                             {"failures", item.failures},
+                             {"retry_s", wait.count()},
+                             {"cause", error}});
+  sources_.put(effects.writes, item.item, item);
+  answer_waiting(item, error, "", effects);
+  if (!item.stopped) schedule(item.item, wait, effects);
+}
+
+// Tells who waits for the first or the last point of this item.
+void AgentCore::answer_waiting(const msg::SourceItem& item, const std::optional<Error>& error,
+                               const std::string& digest, reactor::Effects& effects) {
+  if (const auto waiting = initial_.find(item.item); waiting != initial_.end()) {
+    const auto& status = item.status;
+    if (!error) {
+      reply(waiting->second,
+            reactor::message(msg::InitialDone{.item = item.item,
+                                              .point = status.newest,
+                                              .seconds = status.initial_seconds,
+                                              .guest_bytes = status.changed_bytes_total,
+                                              .wire_bytes = status.wire_bytes_total}),
+            effects);
+      initial_.erase(waiting);
+    } else if (!error->is_retryable()) {
+      reply(waiting->second, fail(*error), effects);
+      initial_.erase(waiting);
+    }
+  }
+  if (const auto waiting = final_.find(item.item); waiting != final_.end()) {
+    if (error) {
+      reply(waiting->second, fail(*error), effects);
+    } else {
+      reply(waiting->second,
+            reactor::message(msg::FinalSynced{
+                .item = item.item, .point = item.status.newest, .digest = digest}),
+            effects);
+    }
+    final_.erase(waiting);
+  }
+}
+
+void AgentCore::resume_deferred(const std::string& item, reactor::Effects& effects) {
+  const auto found = deferred_.find(item);
+  if (found == deferred_.end()) return;
+  const auto orders = std::move(found->second);
+  deferred_.erase(found);
+  for (const auto& order : orders) on_order(order, effects);
+}
+
+void AgentCore::forget_running(const std::string& item) {
+  cycles_.erase(item);
+  initial_.erase(item);
+  final_.erase(item);
+  deferred_.erase(item);
+}
+
+}  // namespace farside::agent

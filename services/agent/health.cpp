@@ -1,0 +1,38 @@
+#include "services/agent/health.h"
+
+#include <algorithm>
+
+#include "common/base/error.h"
+#include "common/flow/retry.h"
+
+namespace farside::agent {
+
+using std::chrono::seconds;
+
+msg::Health health_of(const msg::ReplicationStatus& status, const msg::Policy& policy, Time now) {
+  if (status.phase == msg::ReplicationPhase::failed) return msg::Health::critical;
+  if (status.phase == msg::ReplicationPhase::stopped) return msg::Health::normal;
+  if (status.newest.seq > 0) {
+    const seconds interval{policy.frequency_seconds};
+    const auto age = now - Time{status.newest.captured_at};
+    if (age > std::max(5 * interval, seconds{60})) return msg::Health::critical;
+    if (age > std::max(2 * interval, seconds{15})) return msg::Health::warning;
+  }
+  return status.phase == msg::ReplicationPhase::paused ? msg::Health::warning
+                                                       : msg::Health::normal;
+}
+
+seconds retry_after(std::uint16_t error_code, std::uint32_t failures_in_a_row) {
+  const auto ladder = flow::retry_delay(failures_in_a_row);
+  switch (static_cast<ErrorCode>(error_code)) {
+    case ErrorCode::kUnavailable:
+    case ErrorCode::kTimeout:
+      return std::min(ladder, seconds{10});  // Asking costs nothing, a late point does.
+    case ErrorCode::kNoSpace:
+      return std::min(ladder, seconds{30});
+    default:
+      return ladder;
+  }
+}
+
+}  // namespace farside::agent

@@ -1,0 +1,16 @@
+// How well an item is replicated, from its figures alone.
+#pragma once
+
+#include "common/base/clock.h"
+#include "common/schema/types.plain.h"
+
+namespace farside::agent {
+
+// Critical: replication failed, or no point for 5 intervals (at least 60 s).  Warning: paused, or
+// none for 2 intervals (at least 15 s).  Until the first point the time since `now` does not count.
+msg::Health health_of(const msg::ReplicationStatus& status, const msg::Policy& policy, Time now);
+
+// When a failed cycle is tried again.
+std::chrono::seconds retry_after(std::uint16_t error_code, std::uint32_t failures_in_a_row);
+
+}  // namespace farside::agent
