@@ -16,9 +16,6 @@
 namespace farside::store {
 namespace {
 
-constexpr std::size_t kCacheBytes = std::size_t{16} << 20U;
-constexpr std::size_t kWriteBufferBytes = std::size_t{16} << 20U;
-
 std::string full_key(std::string_view column, std::string_view key) {
   FARSIDE_ASSERT(column.find('\0') == std::string_view::npos);
   std::string out;
@@ -63,17 +60,17 @@ rocksdb::Slice slice(const std::string& bytes) {
   return {bytes.data(), bytes.size()};
 }
 
-rocksdb::Options options_for(RocksStore::Mode mode) {
+rocksdb::Options options_for(RocksStore::Mode mode, const RocksStore::Tuning& tuning) {
   rocksdb::Options options;
   options.create_if_missing = mode == RocksStore::Mode::kReadWrite;
-  options.write_buffer_size = kWriteBufferBytes;
+  options.write_buffer_size = tuning.write_buffer_bytes;
   options.max_open_files = 128;
   options.max_background_jobs = 2;
   options.keep_log_file_num = 2;
   options.max_log_file_size = std::size_t{1} << 20U;
   options.paranoid_checks = true;
   rocksdb::BlockBasedTableOptions table;
-  table.block_cache = rocksdb::NewLRUCache(kCacheBytes);
+  table.block_cache = rocksdb::NewLRUCache(tuning.cache_bytes);
   table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
   options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
   return options;
@@ -90,6 +87,11 @@ RocksStore::RocksStore(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 RocksStore::~RocksStore() = default;
 
 Result<std::unique_ptr<RocksStore>> RocksStore::open(const std::string& folder, Mode mode) {
+  return open(folder, mode, Tuning());
+}
+
+Result<std::unique_ptr<RocksStore>> RocksStore::open(const std::string& folder, Mode mode,
+                                                     const Tuning& tuning) {
   const std::string doing = "open store " + folder;
   if (mode == Mode::kReadWrite) {
     std::error_code error;
@@ -102,7 +104,7 @@ Result<std::unique_ptr<RocksStore>> RocksStore::open(const std::string& folder, 
     }
   }
   rocksdb::DB* db = nullptr;
-  const rocksdb::Options options = options_for(mode);
+  const rocksdb::Options options = options_for(mode, tuning);
   FARSIDE_TRY(to_status(mode == Mode::kReadWrite
                             ? rocksdb::DB::Open(options, folder, &db)
                             : rocksdb::DB::OpenForReadOnly(options, folder, &db),

@@ -6,6 +6,7 @@
 // columns share one log and one sync.  Column names are ours and hold no zero byte.
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <string>
 
@@ -17,10 +18,17 @@ class RocksStore final : public Store {
  public:
   enum class Mode { kReadWrite, kReadOnly };
 
+  struct Tuning {  // Memory per open store; a host has one store per replica.
+    std::size_t write_buffer_bytes = std::size_t{16} << 20U;
+    std::size_t cache_bytes = std::size_t{16} << 20U;
+  };
+
   // Creates the folder and its parents unless read-only.  Errors: kConflict (another process has it
   // open), kCorrupt, kNoSpace, kForbidden, kNotFound (read-only), kIo.
   static Result<std::unique_ptr<RocksStore>> open(const std::string& folder,
                                                   Mode mode = Mode::kReadWrite);
+  static Result<std::unique_ptr<RocksStore>> open(const std::string& folder, Mode mode,
+                                                  const Tuning& tuning);
   ~RocksStore() override;
 
   Result<std::optional<std::string>> get(std::string_view column,

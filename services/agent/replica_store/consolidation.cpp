@@ -1,0 +1,227 @@
+// How space comes back.  With points kept at 3, 6 and 9 and the others dropped, deltas 1 to 9 are
+//
+//      base <-- 1 2 3 | 4 5 6 | 7 8 9
+//               `---'   `---'   `---'
+//               fold:   thin: of the versions of one block within a group only the last is ever
+//               the last of each block moves to the base disk     read; the others are erased
+//
+// Work is found through the members of the dropped deltas, so that its cost is that of the deltas
+// and not of the disks.  Each step is repeatable: payload is copied and synced first, the index
+// follows in one batch, files go last.  A crash in between only makes a block be copied again.
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <map>
+
+#include "common/base/assert.h"
+#include "services/agent/replica_store/item.h"
+#include "services/agent/replica_store/retention.h"
+
+namespace farside::replica {
+Status Item::drop_points(const std::vector<std::uint64_t>& seqs) {
+  const std::lock_guard lock(mutex_);
+  FARSIDE_TRY(ready());
+  store::Batch batch;
+  std::vector<std::uint64_t> going;
+  for (const std::uint64_t seq : seqs) {
+    if (!points_.contains(seq)) continue;
+    if (seq == newest_seq() || is_pinned(seq)) {
+      return fail(ErrorCode::kConflict,
+                  "point " + std::to_string(seq) + " of " + replica_.item + " is " +
+                      (seq == newest_seq() ? "the newest" : "in use by a view") +
+                      " and cannot be dropped");
+    }
+    batch.erase(kPoints, number_key(seq, 8));
+    batch.put(kDropped, number_key(seq, 8), "");
+    going.push_back(seq);
+  }
+  if (going.empty()) return {};
+  FARSIDE_TRY(commit(batch));
+  for (const std::uint64_t seq : going) {
+    points_.erase(seq);
+    dropped_.insert(seq);
+  }
+  thin_seq_ = 0;  // The groups changed.
+  return {};
+}
+
+Status Item::retain(const msg::Policy& policy, Time now) {
+  const std::vector<msg::RecoveryPoint> kept = points();
+  std::set<std::uint64_t> pinned;
+  for (const auto& [view, seq] : pins()) pinned.insert(seq);
+  return drop_points(points_to_drop(kept, pinned, policy, now));
+}
+
+Result<bool> Item::consolidate(std::uint64_t blocks_max) {
+  const std::lock_guard lock(mutex_);
+  FARSIDE_TRY(ready());
+  if (dropped_.empty()) {
+    FARSIDE_TRY(reclaim());
+    return false;
+  }
+  const std::uint64_t dropped = *dropped_.begin();
+  const auto next = points_.upper_bound(dropped);
+  FARSIDE_ASSERT(next != points_.end());  // The newest point is never dropped.
+  const std::uint64_t through = next->first;
+  const std::uint64_t after = next == points_.begin() ? 0 : std::prev(next)->first;
+  FARSIDE_ASSIGN(const bool more,
+                 after == 0 ? fold(through, blocks_max) : thin(after, through, blocks_max));
+  if (more) return true;
+  FARSIDE_TRY(forget_dropped(after, through));
+  FARSIDE_TRY(reclaim());
+  return !dropped_.empty();
+}
+
+Result<bool> Item::fold(std::uint64_t through, std::uint64_t blocks_max) {
+  std::vector<BlockKey> members;
+  FARSIDE_TRY(index_->scan(kDeltas, {}, {}, [&](std::string_view key, std::string_view) {
+    const auto member = member_key_from(key);
+    if (!member || member->seq > through || members.size() == blocks_max) return false;
+    members.push_back(*member);
+    return true;
+  }));
+  if (members.empty()) return false;
+
+  store::Batch batch;
+  std::vector<BlockEntry> gone;
+  std::map<std::uint16_t, File> bases;
+  std::array<char, kBlockBytes> plain;  // NOLINT: filled by the read.
+  for (const BlockKey& member : members) {
+    std::vector<Version> versions;  // Newest first, from what the oldest kept point sees.
+    Status broken;
+    FARSIDE_TRY(index_->scan(kBlocks, block_prefix(member.disk, member.block),
+                             to_key({.disk = member.disk, .block = member.block, .seq = through}),
+                             [&](std::string_view key, std::string_view value) {
+                               const auto at = block_key_from(key);
+                               const auto entry = entry_from(value);
+                               if (!at || !entry) {
+                                 broken = fail(ErrorCode::kCorrupt, "broken entry in the index");
+                                 return false;
+                               }
+                               versions.push_back({.key = *at, .entry = *entry});
+                               return true;
+                             }));
+    FARSIDE_TRY(std::move(broken));
+    batch.erase(kDeltas, to_member_key(member));
+    // A superseded one is erased together with its successor, below.
+    if (versions.empty() || versions.front().key != member) continue;
+    const Version& newest = versions.front();
+    if (!bases.contains(member.disk)) {
+      FARSIDE_ASSIGN(bases[member.disk],
+                     File::open_to_write(base_path(folder_, replica_.disks[member.disk].name)));
+    }
+    const File& base = bases[member.disk];
+    const std::uint64_t offset = std::uint64_t{member.block} * kBlockBytes;
+    const std::uint32_t length = length_of(replica_.disks[member.disk].bytes, member.block);
+    gone.push_back(newest.entry);
+    if (newest.entry.codec == Codec::kZero) {
+      FARSIDE_TRY(base.punch(offset, length));
+      batch.erase(kBlocks, to_key(member));
+    } else {
+      FARSIDE_TRY(reader_->read_version(newest, {plain.data(), length}));
+      FARSIDE_TRY(base.write_at(offset, {plain.data(), length}));
+      batch.put(kBlocks, to_key(member),
+                to_value({.codec = Codec::kBase, .hash = newest.entry.hash}));
+    }
+    for (std::size_t i = 1; i < versions.size(); ++i) {
+      batch.erase(kBlocks, to_key(versions[i].key));
+      batch.erase(kDeltas, to_member_key(versions[i].key));
+      gone.push_back(versions[i].entry);
+    }
+  }
+  for (const auto& [disk, base] : bases) FARSIDE_TRY(base.sync());
+  // Only now: an error above must leave the accounts as they were.
+  for (const BlockEntry& entry : gone) account(entry, -1);
+  FARSIDE_TRY(commit(batch));
+  return true;
+}
+
+// Walks the deltas of the group from the last to the first; each member erases the older versions
+// of its block within the group.
+Result<bool> Item::thin(std::uint64_t after, std::uint64_t through, std::uint64_t blocks_max) {
+  if (thin_seq_ == 0) {
+    thin_seq_ = through;
+    thin_cursor_.clear();
+  }
+  store::Batch batch;
+  std::uint64_t seen = 0;
+  while (thin_seq_ > after + 1 && seen < blocks_max) {
+    std::vector<BlockKey> members;
+    std::string cursor = thin_cursor_;
+    FARSIDE_TRY(index_->scan(kDeltas, number_key(thin_seq_, 8), thin_cursor_,
+                             [&](std::string_view key, std::string_view) {
+                               const auto member = member_key_from(key);
+                               if (!member || seen + members.size() == blocks_max) return false;
+                               members.push_back(*member);
+                               cursor = std::string(key) + '\0';  // The key right after.
+                               return true;
+                             }));
+    seen += members.size();
+    for (const BlockKey& member : members) {
+      Status broken;
+      FARSIDE_TRY(
+          index_->scan(kBlocks, block_prefix(member.disk, member.block),
+                       to_key({.disk = member.disk, .block = member.block, .seq = member.seq - 1}),
+                       [&](std::string_view key, std::string_view value) {
+                         const auto at = block_key_from(key);
+                         const auto entry = entry_from(value);
+                         if (!at || !entry) {
+                           broken = fail(ErrorCode::kCorrupt, "broken entry in the index");
+                           return false;
+                         }
+                         if (at->seq <= after) return false;
+                         erase_version(batch, {.key = *at, .entry = *entry});
+                         return true;
+                       }));
+      FARSIDE_TRY(std::move(broken));
+    }
+    // Erase before going on: a version must be given back to its segment once only.
+    if (!batch.empty()) FARSIDE_TRY(commit(batch));
+    if (seen < blocks_max) {  // This delta is done.
+      --thin_seq_;
+      thin_cursor_.clear();
+    } else {
+      thin_cursor_ = cursor;
+    }
+  }
+  if (thin_seq_ > after + 1) return true;
+  thin_seq_ = 0;
+  return false;
+}
+
+Status Item::forget_dropped(std::uint64_t after, std::uint64_t through) {
+  store::Batch batch;
+  const auto first = dropped_.upper_bound(after);
+  const auto last = dropped_.lower_bound(through);
+  for (auto it = first; it != last; ++it) batch.erase(kDropped, number_key(*it, 8));
+  if (batch.empty()) return {};
+  FARSIDE_TRY(commit(batch));
+  dropped_.erase(first, last);
+  return {};
+}
+
+// The record goes first: a file without one is removed at the next start.
+Status Item::reclaim() {
+  std::uint32_t kept_through = 0;
+  for (const auto& [view, pin] : pins_) kept_through = std::max(kept_through, pin.last_segment);
+  store::Batch batch;
+  std::vector<std::uint32_t> going;
+  for (const auto& [number, segment] : segments_) {
+    const bool is_current = writer_.is_open() && writer_.number() == number;
+    if (segment.live_records > 0 || is_current || number <= kept_through) continue;
+    batch.erase(kSegments, number_key(number, 4));
+    going.push_back(number);
+  }
+  if (going.empty()) return {};
+  for (const std::uint32_t number : going) changed_segments_.erase(number);
+  FARSIDE_TRY(commit(batch));
+  std::error_code error;
+  for (const std::uint32_t number : going) {
+    reader_->forget(number);
+    segments_.erase(number);
+    std::filesystem::remove(segment_path(folder_, number), error);
+  }
+  return {};
+}
+
+}  // namespace farside::replica

@@ -1,0 +1,53 @@
+// A file descriptor with an owner, and system calls that speak our errors.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "common/base/result.h"
+
+namespace farside::replica {
+
+class File final {
+ public:
+  File() = default;
+  File(File&& other) noexcept : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)) {}
+  File& operator=(File&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    std::swap(path_, other.path_);
+    return *this;
+  }
+  ~File();
+
+  // Errors of all of these: kNotFound, kNoSpace, kForbidden, kIo, naming the file.
+  static Result<File> open_to_read(const std::string& path);
+  static Result<File> open_to_write(const std::string& path);  // Reads too; created if absent.
+
+  Status read_at(std::uint64_t offset, std::span<char> to) const;  // kCorrupt: the file ends early.
+  Status write_at(std::uint64_t offset, std::string_view bytes) const;
+  Status punch(std::uint64_t offset, std::uint64_t length) const;  // Reads as zeros afterwards.
+  Status truncate(std::uint64_t bytes) const;
+  Status sync() const;
+  Result<std::uint64_t> size() const;
+
+  bool is_open() const { return fd_ >= 0; }
+  const std::string& path() const { return path_; }
+
+ private:
+  int fd_ = -1;
+  std::string path_;
+};
+
+Status sync_folder(const std::string& path);  // Makes names that were added or removed durable.
+Status make_folders(const std::string& path);
+std::uint64_t free_bytes(const std::string& path);  // 0 if unknown: then nothing is written.
+Error from_errno(int number, const std::string& doing);
+
+// Written next to it, synced and renamed: afterwards the file is whole, old or new.
+Status replace_file(const std::string& path, std::string_view bytes);
+Result<std::string> read_file(const std::string& path);
+
+}  // namespace farside::replica

@@ -1,0 +1,683 @@
+#include "services/agent/replica_store/item.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <utility>
+
+#include "common/base/assert.h"
+#include "common/base/log.h"
+#include "services/agent/replica_store/digest.h"
+
+namespace farside::replica {
+namespace {
+
+// A member of an unfinished delta costs a get and two erases; this many go into one batch.
+constexpr std::size_t kEraseBatch = 4096;
+constexpr std::size_t kUnflushedOperationsMax = 65'536;
+constexpr std::uint32_t kDigestSlice = 65'536;
+
+constexpr store::RocksStore::Tuning kIndexTuning{.write_buffer_bytes = std::size_t{8} << 20U,
+                                                 .cache_bytes = std::size_t{8} << 20U};
+
+}  // namespace
+
+Item::~Item() = default;
+
+Result<std::unique_ptr<Item>> Item::open(std::string folder, Limits limits) {
+  if (!std::filesystem::exists(folder + "/index")) {
+    return fail(ErrorCode::kNotFound, "no replica in " + folder);
+  }
+  std::unique_ptr<Item> item(new Item(std::move(folder), std::move(limits)));
+  FARSIDE_TRY(item->load());
+  if (item->replica_.item.empty()) {  // Killed while it was created: there is nothing in it.
+    return fail(ErrorCode::kNotFound, "no replica in " + item->folder_);
+  }
+  return item;
+}
+
+Result<std::unique_ptr<Item>> Item::open(std::string folder, std::string name,
+                                         const std::vector<msg::ReplicaDisk>& disks,
+                                         Limits limits) {
+  FARSIDE_TRY(make_folders(folder + "/segments"));
+  std::unique_ptr<Item> item(new Item(std::move(folder), std::move(limits)));
+  FARSIDE_TRY(item->load());
+  if (item->replica_.item.empty()) {
+    item->replica_.item = std::move(name);
+  } else if (item->replica_.item != name) {
+    return fail(ErrorCode::kConflict, item->folder_ + " holds the replica of " +
+                                          item->replica_.item + ", not of " + name);
+  }
+  FARSIDE_TRY(item->grow_locked(disks));
+  return item;
+}
+
+Status Item::ready() {
+  if (index_ != nullptr) return {};
+  return load();
+}
+
+void Item::close() {
+  reader_.reset();
+  index_.reset();
+  writer_ = {};
+  unflushed_.clear();
+  unflushed_bytes_ = 0;
+  delta_open_ = false;
+}
+
+Status Item::load() {
+  close();
+  points_.clear();
+  pins_.clear();
+  dropped_.clear();
+  segments_.clear();
+  changed_segments_.clear();
+  thin_seq_ = 0;
+  FARSIDE_ASSIGN(auto index,
+                 store::RocksStore::open(folder_ + "/index", store::RocksStore::Mode::kReadWrite,
+                                         kIndexTuning));
+  FARSIDE_ASSIGN(const std::optional<std::string> stored, index->get(kReplica, kReplica));
+  replica_ = {};
+  if (stored) {
+    FARSIDE_ASSIGN(replica_, msg::decode<msg::StoredReplica>(*stored));
+  }
+
+  Status broken;
+  const auto each = [&](std::string_view column, auto&& keep) -> Status {
+    FARSIDE_TRY(index->scan(column, {}, {}, [&](std::string_view key, std::string_view value) {
+      broken = keep(key, value);
+      return broken.has_value();
+    }));
+    return broken;
+  };
+  FARSIDE_TRY(each(kPoints, [&](std::string_view key, std::string_view value) -> Status {
+    FARSIDE_ASSIGN(points_[number_at(key, 0, 8)], msg::decode<msg::StoredPoint>(value));
+    return {};
+  }));
+  FARSIDE_TRY(each(kPins, [&](std::string_view key, std::string_view value) -> Status {
+    FARSIDE_ASSIGN(pins_[std::string(key)], msg::decode<msg::StoredPin>(value));
+    return {};
+  }));
+  FARSIDE_TRY(each(kDropped, [&](std::string_view key, std::string_view) -> Status {
+    dropped_.insert(number_at(key, 0, 8));
+    return {};
+  }));
+  FARSIDE_TRY(each(kSegments, [&](std::string_view key, std::string_view value) -> Status {
+    FARSIDE_ASSIGN(segments_[static_cast<std::uint32_t>(number_at(key, 0, 4))],
+                   msg::decode<msg::StoredSegment>(value));
+    return {};
+  }));
+
+  staged_.clear();
+  for (const msg::ReplicaDisk& disk : replica_.disks) staged_.emplace_back(blocks_of(disk.bytes));
+  FARSIDE_TRY(index->scan(kDeltas, number_key(newest_seq() + 1, 8), {},
+                          [&](std::string_view key, std::string_view) {
+                            const auto member = member_key_from(key);
+                            if (member && member->disk < staged_.size()) {
+                              staged_[member->disk].add(member->block);
+                            }
+                            return true;
+                          }));
+
+  // Segments that no index entry ever named: written, but never flushed.
+  next_segment_ = segments_.empty() ? 1 : segments_.rbegin()->first + 1;
+  std::error_code error;
+  for (const auto& file : std::filesystem::directory_iterator(folder_ + "/segments", error)) {
+    const auto number =
+        static_cast<std::uint32_t>(std::strtoul(file.path().stem().c_str(), nullptr, 10));
+    if (!segments_.contains(number)) std::filesystem::remove(file.path(), error);
+  }
+  index_ = std::move(index);
+  reader_ = std::make_unique<PointReader>(*index_, folder_, replica_.disks);
+  return {};
+}
+
+Status Item::commit(store::Batch& batch) {
+  // The segment records below count what is not flushed yet: both go together or in this order.
+  if (&batch != &unflushed_) FARSIDE_TRY(flush_locked());
+  for (const std::uint32_t number : changed_segments_) {
+    batch.put(kSegments, number_key(number, 4), encode(segments_[number]));
+  }
+  const Status committed = index_->commit(batch);
+  if (!committed) {
+    // Whether the batch is on disk is unknown; memory no longer tells the truth either way.
+    close();
+    return fail(committed.error().in("replica of " + replica_.item));
+  }
+  changed_segments_.clear();
+  batch.clear();
+  return {};
+}
+
+void Item::put_replica(store::Batch& batch) const {
+  batch.put(kReplica, kReplica, encode(replica_));
+}
+
+std::string Item::name() {
+  const std::lock_guard lock(mutex_);
+  return replica_.item;
+}
+
+std::vector<msg::ReplicaDisk> Item::disks() {
+  const std::lock_guard lock(mutex_);
+  return replica_.disks;
+}
+
+Status Item::grow(const std::vector<msg::ReplicaDisk>& disks) {
+  const std::lock_guard lock(mutex_);
+  FARSIDE_TRY(ready());
+  return grow_locked(disks);
+}
+
+Status Item::grow_locked(const std::vector<msg::ReplicaDisk>& disks) {
+  bool changed = false;
+  std::vector<msg::ReplicaDisk> grown = replica_.disks;
+  for (const msg::ReplicaDisk& disk : disks) {
+    if (disk.name.empty() || disk.name.find('/') != std::string::npos) {
+      return fail(ErrorCode::kInvalidArgument, "'" + disk.name + "' is no name of a disk");
+    }
+    const auto old = std::ranges::find(grown, disk.name, &msg::ReplicaDisk::name);
+    if (old == grown.end()) {
+      grown.push_back(disk);
+    } else if (disk.bytes < old->bytes) {
+      return fail(ErrorCode::kConflict,
+                  "disk " + disk.name + " of " + replica_.item + " shrank from " +
+                      std::to_string(old->bytes) + " to " + std::to_string(disk.bytes) + " bytes",
+                  "disable protection of the item and enable it again");
+    } else if (disk.bytes > old->bytes) {
+      // The last block may become longer: its hash was of the shorter one.
+      if (old->bytes % kBlockBytes != 0) {
+        return fail(ErrorCode::kUnsupported,
+                    "disk " + disk.name + " of " + replica_.item +
+                        " grew from a size that is no multiple of 64 KiB",
+                    "disable protection of the item and enable it again");
+      }
+      old->bytes = disk.bytes;
+    } else {
+      continue;
+    }
+    changed = true;
+  }
+  if (!changed && !replica_.disks.empty()) return {};
+  for (const msg::ReplicaDisk& disk : grown) {
+    FARSIDE_ASSIGN(const File base, File::open_to_write(base_path(folder_, disk.name)));
+    FARSIDE_TRY(base.truncate(disk.bytes));
+    FARSIDE_TRY(base.sync());
+  }
+  FARSIDE_TRY(sync_folder(folder_));
+  replica_.disks = grown;
+  store::Batch batch;
+  put_replica(batch);
+  FARSIDE_TRY(commit(batch));
+  staged_.resize(grown.size());
+  for (std::size_t i = 0; i < grown.size(); ++i) staged_[i].grow(blocks_of(grown[i].bytes));
+  reader_ = std::make_unique<PointReader>(*index_, folder_, replica_.disks);
+  return {};
+}
+
+// ---- epochs
+
+std::uint64_t Item::epoch() {
+  const std::lock_guard lock(mutex_);
+  return replica_.epoch;
+}
+
+Status Item::check_epoch(std::uint64_t epoch) const {
+  if (epoch >= replica_.epoch) return {};
+  return fail(ErrorCode::kStaleEpoch, "replica of " + replica_.item + " is at epoch " +
+                                          std::to_string(replica_.epoch) + "; epoch " +
+                                          std::to_string(epoch) + " was deposed");
+}
+
+Status Item::raise_epoch(std::uint64_t epoch) {
+  const std::lock_guard lock(mutex_);
+  FARSIDE_TRY(ready());
+  FARSIDE_TRY(check_epoch(epoch));
+  if (epoch == replica_.epoch) return {};
+  replica_.epoch = epoch;
+  delta_open_ = false;  // Whoever was appending is of an older epoch now.
+  store::Batch batch;
+  put_replica(batch);
+  return commit(batch);
+}
+
+// ---- the delta under way
+
+Result<DeltaState> Item::begin_delta(const DeltaRequest& request) {
+  const std::lock_guard lock(mutex_);
+  FARSIDE_TRY(ready());
+  FARSIDE_TRY(check_epoch(request.epoch));
+  if (request.cycle.empty()) return fail(ErrorCode::kInvalidArgument, "a delta needs a cycle id");
+  FARSIDE_TRY(flush_locked());
+  const bool same = replica_.cycle_epoch == request.epoch &&
+                    (replica_.cycle == request.cycle || request.keep_any);
+  if (!same) FARSIDE_TRY(discard_locked());
+  if (replica_.cycle != request.cycle || replica_.cycle_epoch != request.epoch ||
+      replica_.epoch != request.epoch) {
+    replica_.cycle = request.cycle;
+    replica_.cycle_epoch = request.epoch;
+    replica_.epoch = request.epoch;
+    store::Batch batch;
+    put_replica(batch);
+    FARSIDE_TRY(commit(batch));
+  }
+  delta_open_ = true;
+  DeltaState state{.seq = newest_seq() + 1};
+  for (const BlockSet& set : staged_) state.staged += set.count();
+  if (!points_.empty()) {
+    state.newest = points_.rbegin()->second.point;
+    state.newest_attempt = points_.rbegin()->second.attempt;
+  }
+  return state;
+}
+
+Status Item::append(std::span<const BlockWrite> writes) {
+  const std::vector<msg::ReplicaDisk> shape = disks();
+  std::array<char, kBlockBytes> plain;  // NOLINT: filled before it is read.
+  for (const BlockWrite& write : writes) {
+    if (write.disk >= shape.size() || write.block >= blocks_of(shape[write.disk].bytes)) {
+      return fail(ErrorCode::kInvalidArgument, "block " + std::to_string(write.block) +
+                                                   " of disk number " + std::to_string(write.disk) +
+                                                   " does not exist in this replica");
+    }
+    const std::uint32_t length = length_of(shape[write.disk].bytes, write.block);
+    bool good = write.codec != Codec::kBase && write.payload.size() <= kBlockBytes;
+    if (good && write.codec == Codec::kZero) {
+      good = write.payload.empty() && write.hash == zero_hash(length);
+    } else if (good && write.codec == Codec::kRaw) {
+      good = write.payload.size() == length && hash_of(write.payload) == write.hash;
+    } else if (good) {
+      good = unpack(write.codec, write.payload, {plain.data(), length}) &&
+             hash_of({plain.data(), length}) == write.hash;
+    }
+    if (!good) {
+      return fail(ErrorCode::kCorrupt,
+                  "block " + std::to_string(write.block) + " of disk " + shape[write.disk].name +
+                      " arrived damaged: its hash differs from the one taken at the source",
+                  "it is sent again; if this repeats, check the memory of both hosts");
+    }
+  }
+
+  const std::lock_guard lock(mutex_);
+  FARSIDE_TRY(ready());
+  if (!delta_open_) {
+    FARSIDE_TRY(check_epoch(replica_.cycle_epoch));
+    return fail(ErrorCode::kConflict, "no delta of " + replica_.item + " is under way");
+  }
+  const std::uint64_t free = limits_.free_bytes(folder_);
+  if (free < limits_.reserve_bytes) {
+    return fail(ErrorCode::kNoSpace,
+                "the volume of " + folder_ + " has " + std::to_string(free >> 20U) + " MiB left; " +
+                    std::to_string(limits_.reserve_bytes >> 20U) + " MiB stay reserved",
+                "free space on the volume; replication goes on by itself");
+  }
+  for (const BlockWrite& write : writes) FARSIDE_TRY(write_one(write, newest_seq() + 1));
+  if (unflushed_bytes_ < limits_.flush_bytes &&
+      unflushed_.operations().size() < kUnflushedOperationsMax) {
+    return {};
+  }
+  return flush_locked();
+}
+
+Status Item::write_one(const BlockWrite& write, std::uint64_t seq) {
+  const BlockKey key{.disk = write.disk, .block = write.block, .seq = seq};
+  if (staged_[write.disk].has(write.block)) {  // Sent again: the older payload is dead.
+    FARSIDE_TRY(flush_locked());
+    BlockSet one(staged_[write.disk].size());
+    one.add(write.block);
+    FARSIDE_TRY(erase_staged(write.disk, &one));
+  }
+  BlockEntry entry{.codec = Codec::kZero, .hash = write.hash};
+  if (write.codec != Codec::kZero) {
+    if (!writer_.is_open() || writer_.bytes() >= limits_.segment_bytes) {
+      FARSIDE_TRY(writer_.sync());
+      FARSIDE_ASSIGN(writer_, SegmentWriter::create(folder_, next_segment_));
+      ++next_segment_;
+    }
+    const std::uint32_t length = length_of(replica_.disks[write.disk].bytes, write.block);
+    FARSIDE_ASSIGN(entry, writer_.append(key, write.codec, write.payload, length, write.hash));
+    account(entry, +1);
+    segments_[entry.segment].bytes = writer_.bytes();
+  }
+  unflushed_.put(kBlocks, to_key(key), to_value(entry));
+  unflushed_.put(kDeltas, to_member_key(key), "");
+  unflushed_bytes_ += entry.stored;
+  replica_.cycle_bytes += entry.stored;
+  staged_[write.disk].add(write.block);
+  return {};
+}
+
+void Item::account(const BlockEntry& entry, int sign) {
+  if (entry.codec != Codec::kRaw && entry.codec != Codec::kZstd) return;
+  msg::StoredSegment& segment = segments_[entry.segment];
+  const std::uint64_t bytes = kRecordHeaderBytes + entry.stored;
+  if (sign > 0) {
+    ++segment.live_records;
+    segment.live_bytes += bytes;
+  } else {
+    segment.live_records -= std::min<std::uint64_t>(segment.live_records, 1);
+    segment.live_bytes -= std::min(segment.live_bytes, bytes);
+  }
+  changed_segments_.insert(entry.segment);
+}
+
+Status Item::flush() {
+  const std::lock_guard lock(mutex_);
+  FARSIDE_TRY(ready());
+  return flush_locked();
+}
+
+Status Item::flush_locked() {
+  if (unflushed_.empty()) return {};
+  const Status synced = writer_.is_open() ? writer_.sync() : Status();
+  if (!synced) {
+    close();  // After a failed sync nobody knows which of the pages reached the disk.
+    return synced;
+  }
+  put_replica(unflushed_);
+  FARSIDE_TRY(commit(unflushed_));
+  unflushed_bytes_ = 0;
+  return {};
+}
+
+Result<BlockSet> Item::staged(std::uint16_t disk) {
+  const std::lock_guard lock(mutex_);
+  FARSIDE_TRY(ready());
+  if (disk >= staged_.size()) return fail(ErrorCode::kInvalidArgument, "no such disk");
+  return staged_[disk];
+}
+
+void Item::erase_version(store::Batch& batch, const Version& version) {
+  batch.erase(kBlocks, to_key(version.key));
+  batch.erase(kDeltas, to_member_key(version.key));
+  account(version.entry, -1);
+}
+
+Status Item::erase_staged(std::uint16_t disk, const BlockSet* only) {
+  const std::uint64_t seq = newest_seq() + 1;
+  const BlockSet victims = only == nullptr ? staged_[disk] : staged_[disk] & *only;
+  store::Batch batch;
+  std::vector<std::uint64_t> erased;
+  const auto flush_batch = [&]() -> Status {
+    put_replica(batch);
+    FARSIDE_TRY(commit(batch));
+    for (const std::uint64_t block : erased) staged_[disk].remove(block);
+    erased.clear();
+    return {};
+  };
+  for (auto block = victims.next(0); block; block = victims.next(*block + 1)) {
+    const BlockKey key{.disk = disk, .block = static_cast<std::uint32_t>(*block), .seq = seq};
+    FARSIDE_ASSIGN(const std::optional<Version> version,
+                   reader_->find(disk, static_cast<std::uint32_t>(*block), seq));
+    if (version && version->key == key) {
+      erase_version(batch, *version);
+      replica_.cycle_bytes -= std::min<std::uint64_t>(replica_.cycle_bytes, version->entry.stored);
+    } else {
+      batch.erase(kDeltas, to_member_key(key));
+    }
+    erased.push_back(*block);
+    if (erased.size() >= kEraseBatch) FARSIDE_TRY(flush_batch());
+  }
+  return erased.empty() ? Status() : flush_batch();
+}
+
+Status Item::unstage(std::uint16_t disk, const BlockSet& blocks) {
+  const std::lock_guard lock(mutex_);
+  FARSIDE_TRY(ready());
+  if (disk >= staged_.size()) return fail(ErrorCode::kInvalidArgument, "no such disk");
+  FARSIDE_TRY(flush_locked());
+  return erase_staged(disk, &blocks);
+}
+
+Status Item::discard_delta() {
+  const std::lock_guard lock(mutex_);
+  FARSIDE_TRY(ready());
+  delta_open_ = false;
+  return discard_locked();
+}
+
+Status Item::discard_locked() {
+  if (!unflushed_.empty()) FARSIDE_TRY(load());  // What was never flushed is simply forgotten.
+  for (std::size_t disk = 0; disk < staged_.size(); ++disk) {
+    FARSIDE_TRY(erase_staged(static_cast<std::uint16_t>(disk), nullptr));
+  }
+  replica_.cycle.clear();
+  replica_.cycle_bytes = 0;
+  store::Batch batch;
+  put_replica(batch);
+  FARSIDE_TRY(commit(batch));
+  return reclaim();
+}
+
+Result<msg::RecoveryPoint> Item::commit_delta(const PointFacts& facts) {
+  const std::lock_guard lock(mutex_);
+  FARSIDE_TRY(ready());
+  FARSIDE_TRY(check_epoch(facts.epoch));
+  if (!delta_open_) {
+    return fail(ErrorCode::kConflict, "no delta of " + replica_.item + " is under way");
+  }
+  std::uint64_t blocks = 0;
+  for (const BlockSet& set : staged_) blocks += set.count();
+  if (blocks != facts.blocks) {
+    return fail(ErrorCode::kConflict, "the delta of " + replica_.item + " consists of " +
+                                          std::to_string(facts.blocks) + " blocks, but " +
+                                          std::to_string(blocks) + " are here");
+  }
+  const msg::StoredPoint point{.point = {.seq = newest_seq() + 1,
+                                         .captured_at = facts.captured_at,
+                                         .app_consistent = facts.app_consistent,
+                                         .bytes = replica_.cycle_bytes,
+                                         .epoch = facts.epoch},
+                               .attempt = facts.attempt,
+                               .blocks = blocks};
+  // The payload is synced first; then this one batch makes the delta visible, whole.
+  const msg::StoredReplica before = replica_;
+  replica_.cycle.clear();
+  replica_.cycle_bytes = 0;
+  unflushed_.put(kPoints, number_key(point.point.seq, 8), encode(point));
+  const Status flushed = flush_locked();
+  if (!flushed) {
+    replica_ = before;
+    return fail(flushed.error());
+  }
+  points_[point.point.seq] = point;
+  delta_open_ = false;
+  for (std::size_t i = 0; i < staged_.size(); ++i) staged_[i] = BlockSet(staged_[i].size());
+  return point.point;
+}
+
+// ---- reading
+
+std::vector<msg::RecoveryPoint> Item::points() {
+  const std::lock_guard lock(mutex_);
+  std::vector<msg::RecoveryPoint> out;
+  for (const auto& [seq, stored] : points_) out.push_back(stored.point);
+  return out;
+}
+
+msg::RecoveryPoint Item::newest() {
+  const std::lock_guard lock(mutex_);
+  return points_.empty() ? msg::RecoveryPoint{} : points_.rbegin()->second.point;
+}
+
+Result<std::vector<std::uint64_t>> Item::newest_hashes(std::uint16_t disk, std::uint32_t first,
+                                                       std::uint32_t count) {
+  const std::lock_guard lock(mutex_);
+  FARSIDE_TRY(ready());
+  if (disk >= replica_.disks.size() ||
+      std::uint64_t{first} + count > blocks_of(replica_.disks[disk].bytes)) {
+    return fail(ErrorCode::kInvalidArgument, "no such blocks");
+  }
+  std::vector<std::uint64_t> hashes(count);
+  for (std::uint32_t i = 0; i < count; ++i) {
+    hashes[i] = zero_hash(length_of(replica_.disks[disk].bytes, std::uint64_t{first} + i));
+  }
+  FARSIDE_TRY(reader_->for_each(disk, newest_seq() + 1, first, std::uint64_t{first} + count,
+                                [&](const Version& version) {
+                                  hashes[version.key.block - first] = version.entry.hash;
+                                  return true;
+                                }));
+  return hashes;
+}
+
+Result<std::string> Item::digest_at(std::uint64_t seq) {
+  std::vector<msg::ReplicaDisk> shape = disks();
+  std::vector<std::uint16_t> order(shape.size());
+  for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<std::uint16_t>(i);
+  std::ranges::sort(order, {}, [&](std::uint16_t i) { return shape[i].name; });
+
+  Digest digest;
+  for (const std::uint16_t disk : order) {
+    const std::uint64_t bytes = shape[disk].bytes;
+    digest.begin_disk(shape[disk].name, bytes);
+    const std::uint64_t blocks = blocks_of(bytes);
+    std::uint64_t next = 0;
+    const auto zeros_up_to = [&](std::uint64_t end) {
+      for (; next < end; ++next) digest.add(zero_hash(length_of(bytes, next)));
+    };
+    // Others get their turn between slices; the state at a point does not change meanwhile.
+    while (next < blocks) {
+      const std::uint64_t end = std::min<std::uint64_t>(blocks, next + kDigestSlice);
+      const std::lock_guard lock(mutex_);
+      FARSIDE_TRY(ready());
+      if (!points_.contains(seq)) {
+        return fail(ErrorCode::kNotFound,
+                    "no point " + std::to_string(seq) + " of " + replica_.item);
+      }
+      FARSIDE_TRY(reader_->for_each(disk, seq, static_cast<std::uint32_t>(next), end,
+                                    [&](const Version& version) {
+                                      zeros_up_to(version.key.block);
+                                      digest.add(version.entry.hash);
+                                      ++next;
+                                      return true;
+                                    }));
+      zeros_up_to(end);
+    }
+  }
+  return digest.finish();
+}
+
+Status Item::read(std::uint16_t disk, std::uint64_t seq, std::uint64_t offset, std::span<char> to) {
+  const std::lock_guard lock(mutex_);
+  FARSIDE_TRY(ready());
+  if (!points_.contains(seq)) {
+    return fail(ErrorCode::kNotFound, "no point " + std::to_string(seq) + " of " + replica_.item);
+  }
+  if (disk >= replica_.disks.size()) return fail(ErrorCode::kInvalidArgument, "no such disk");
+  return reader_->read(disk, seq, offset, to);
+}
+
+Result<ScrubResult> Item::scrub(const std::string& cursor, std::uint64_t blocks_max) {
+  const std::lock_guard lock(mutex_);
+  FARSIDE_TRY(ready());
+  FARSIDE_TRY(flush_locked());
+  ScrubResult result;
+  std::array<char, kBlockBytes> plain;  // NOLINT: filled by the read.
+  Status broken;
+  FARSIDE_TRY(index_->scan(kBlocks, {}, cursor, [&](std::string_view key, std::string_view value) {
+    if (result.blocks == blocks_max) {
+      result.next = key;
+      return false;
+    }
+    const auto at = block_key_from(key);
+    const auto entry = entry_from(value);
+    ++result.blocks;
+    if (!at || !entry || at->disk >= replica_.disks.size()) {
+      result.mismatches.emplace_back("the index holds a broken entry");
+      return true;
+    }
+    const std::uint32_t length = length_of(replica_.disks[at->disk].bytes, at->block);
+    const Status read =
+        reader_->read_version({.key = *at, .entry = *entry}, {plain.data(), length});
+    if (read) return true;
+    if (read.error().code == ErrorCode::kCorrupt || read.error().code == ErrorCode::kNotFound) {
+      // A version that no point sees any more may be half gone: a fold was interrupted.
+      const bool seen = std::ranges::any_of(points_, [&](const auto& point) {
+        const auto version = reader_->find(at->disk, at->block, point.first);
+        return version && *version && (*version)->key == *at;
+      });
+      if (!seen) return true;
+      result.mismatches.push_back(read.error().what);
+      return true;
+    }
+    broken = read;
+    return false;
+  }));
+  FARSIDE_TRY(std::move(broken));
+  return result;
+}
+
+// ---- pins
+
+bool Item::is_pinned(std::uint64_t seq) const {
+  return std::ranges::any_of(pins_, [&](const auto& pin) { return pin.second.seq == seq; });
+}
+
+Status Item::pin(const std::string& view, std::uint64_t seq) {
+  const std::lock_guard lock(mutex_);
+  FARSIDE_TRY(ready());
+  if (view.empty() || view.find('/') != std::string::npos || view.starts_with('.')) {
+    return fail(ErrorCode::kInvalidArgument, "'" + view + "' is no name of a view");
+  }
+  if (!points_.contains(seq)) {
+    return fail(ErrorCode::kNotFound, "no point " + std::to_string(seq) + " of " + replica_.item,
+                "list the recovery points of the item and choose one of them");
+  }
+  const auto old = pins_.find(view);
+  if (old != pins_.end() && old->second.seq != seq) {
+    return fail(ErrorCode::kConflict, "view " + view + " is open at point " +
+                                          std::to_string(old->second.seq) + " already");
+  }
+  const std::string frozen = folder_ + "/views/" + view + "/index";
+  if (old == pins_.end()) {
+    const msg::StoredPin pin{.seq = seq, .last_segment = next_segment_ - 1};
+    store::Batch batch;
+    batch.put(kPins, view, encode(pin));
+    FARSIDE_TRY(commit(batch));
+    pins_[view] = pin;
+  } else if (std::filesystem::exists(frozen)) {
+    return {};
+  }
+  FARSIDE_TRY(make_folders(folder_ + "/views/" + view));
+  return index_->checkpoint(frozen);
+}
+
+Status Item::unpin(const std::string& view) {
+  const std::lock_guard lock(mutex_);
+  FARSIDE_TRY(ready());
+  if (!pins_.contains(view)) return {};
+  std::error_code error;
+  std::filesystem::remove_all(folder_ + "/views/" + view, error);
+  if (error) return fail(from_errno(error.value(), "remove view " + view));
+  store::Batch batch;
+  batch.erase(kPins, view);
+  FARSIDE_TRY(commit(batch));
+  pins_.erase(view);
+  return reclaim();
+}
+
+std::map<std::string, std::uint64_t> Item::pins() {
+  const std::lock_guard lock(mutex_);
+  std::map<std::string, std::uint64_t> out;
+  for (const auto& [view, pin] : pins_) out[view] = pin.seq;
+  return out;
+}
+
+Usage Item::usage() {
+  const std::lock_guard lock(mutex_);
+  Usage usage;
+  for (const auto& [number, segment] : segments_) {
+    usage.journal_bytes += segment.bytes;
+    usage.live_bytes += segment.live_bytes;
+  }
+  usage.points = points_.size();
+  if (!points_.empty()) {
+    usage.oldest_at = static_cast<std::uint64_t>(points_.begin()->second.point.captured_at);
+  }
+  return usage;
+}
+
+}  // namespace farside::replica

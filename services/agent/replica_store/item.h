@@ -1,0 +1,202 @@
+// The replica of one protected item: all its disks, at every recovery point that is kept.
+//
+//   <folder>/base-<disk>.raw      the oldest kept state (sparse)
+//           /segments/NNNNNNNN.seg  payload of the deltas since (segment.h)
+//           /index/                 RocksDB: where each version of each block lies (layout.h)
+//           /views/<view>/          frozen index of a view (services/agent/view)
+//
+// Owns: the folder.  Thread: any; calls are serialised by a mutex, long ones work in slices.
+// Invariants
+//   * A delta is invisible until commit_delta() wrote its point, in one synced batch, after all of
+//     its payload was synced (P2).  Until then its entries carry a seq beyond every point.
+//   * What flush() covered survives any crash and is there for the next attempt to resume.
+//   * A block counts as received only after its bytes, unpacked, matched the hash that the source
+//     took.
+//   * An epoch older than the newest seen is refused, also in the middle of a delta.
+//   * The state at a kept or pinned point never changes.
+// After an error of the volume the item drops what it holds in memory and opens itself again at the
+// next call; nothing acknowledged is lost.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "common/base/clock.h"
+#include "common/base/result.h"
+#include "common/schema/replica.plain.h"
+#include "common/schema/types.plain.h"
+#include "common/store/rocks_store.h"
+#include "services/agent/replica_store/block_set.h"
+#include "services/agent/replica_store/point_reader.h"
+#include "services/agent/replica_store/segment.h"
+
+namespace farside::replica {
+
+struct Limits {
+  std::uint64_t segment_bytes = std::uint64_t{256} << 20U;
+  std::uint64_t flush_bytes = std::uint64_t{64} << 20U;     // At most this is lost in a crash.
+  std::uint64_t reserve_bytes = std::uint64_t{256} << 20U;  // Kept free, for the index and others.
+  std::function<std::uint64_t(const std::string&)> free_bytes = replica::free_bytes;
+};
+
+struct DeltaRequest {
+  std::string cycle{};  // One id for all attempts at the same delta.
+  std::uint64_t epoch = 0;
+  bool keep_any = false;  // Keep blocks of another cycle too: the source will compare hashes.
+};
+
+struct DeltaState {
+  std::uint64_t seq = 0;        // The point this delta will become.
+  std::uint64_t staged = 0;     // Blocks that are here already.
+  msg::RecoveryPoint newest{};  // seq 0: none yet.
+  std::string newest_attempt{};
+};
+
+struct BlockWrite {
+  std::uint16_t disk = 0;
+  std::uint32_t block = 0;
+  Codec codec = Codec::kRaw;
+  std::uint64_t hash = 0;    // Of the plain bytes.
+  std::string_view payload;  // Packed; empty for kZero.
+};
+
+struct PointFacts {
+  std::int64_t captured_at = 0;
+  bool app_consistent = false;
+  std::string attempt{};
+  std::uint64_t epoch = 0;
+  std::uint64_t blocks = 0;  // That the delta must consist of.
+};
+
+struct Usage {
+  std::uint64_t journal_bytes = 0;  // Segment files.
+  std::uint64_t live_bytes = 0;     // Of them still needed.
+  std::uint64_t points = 0;
+  std::uint64_t oldest_at = 0;  // Micros; 0 = no point.
+};
+
+struct ScrubResult {
+  std::string next;  // Where to go on; empty: all seen.
+  std::uint64_t blocks = 0;
+  std::vector<std::string> mismatches;
+};
+
+class Item final {
+ public:
+  // Creates the replica or opens it, with any more or larger disks that `disks` has.
+  // Errors: kConflict (a disk shrank, or another process has it open), kNoSpace, kIo, kCorrupt.
+  static Result<std::unique_ptr<Item>> open(std::string folder, std::string item,
+                                            const std::vector<msg::ReplicaDisk>& disks,
+                                            Limits limits);
+  // An existing one.  Errors: kNotFound too.
+  static Result<std::unique_ptr<Item>> open(std::string folder, Limits limits);
+  ~Item();
+
+  std::string name();
+  std::vector<msg::ReplicaDisk> disks();
+  Status grow(const std::vector<msg::ReplicaDisk>& disks);
+
+  std::uint64_t epoch();
+  Status raise_epoch(std::uint64_t epoch);  // A lower one is kStaleEpoch, the same is fine.
+
+  // Starts or resumes the delta after the newest point.  Staged blocks are kept if they are of the
+  // same cycle and epoch.  Errors: kStaleEpoch, kNoSpace, kIo.
+  Result<DeltaState> begin_delta(const DeltaRequest& request);
+
+  // Stages blocks; a block that was staged before is replaced.  Errors: kConflict (no delta under
+  // way), kInvalidArgument (no such block), kCorrupt (hash; nothing of this call is staged),
+  // kNoSpace (what came before stays), kIo.
+  Status append(std::span<const BlockWrite> writes);
+  Status flush();
+
+  Result<BlockSet> staged(std::uint16_t disk);
+  Status unstage(std::uint16_t disk, const BlockSet& blocks);
+
+  // Errors: kConflict (not that many blocks are staged), kStaleEpoch, kNoSpace, kIo.
+  Result<msg::RecoveryPoint> commit_delta(const PointFacts& facts);
+  Status discard_delta();
+
+  std::vector<msg::RecoveryPoint> points();
+  msg::RecoveryPoint newest();
+
+  // Of the newest version of each block, staged ones included; for resynchronisation.
+  Result<std::vector<std::uint64_t>> newest_hashes(std::uint16_t disk, std::uint32_t first,
+                                                   std::uint32_t count);
+  Result<std::string> digest_at(std::uint64_t seq);  // See digest.h.
+  Status read(std::uint16_t disk, std::uint64_t seq, std::uint64_t offset, std::span<char> to);
+
+  // Drops points; their space comes back as consolidate() runs.  Errors: kConflict (the newest, or
+  // pinned); dropping an unknown one is fine.
+  Status drop_points(const std::vector<std::uint64_t>& seqs);
+  Status retain(const msg::Policy& policy, Time now);
+
+  // One slice of background work: folds dropped state into the base disk, each block once, and
+  // gives space back.  Returns whether there is more to do.  May be interrupted anywhere.
+  Result<bool> consolidate(std::uint64_t blocks_max);
+
+  // Verifies up to `blocks_max` stored blocks, from `cursor` on ("" = from the start).
+  Result<ScrubResult> scrub(const std::string& cursor, std::uint64_t blocks_max);
+
+  // The point stays, and so does every file that reads of it need, until unpin().  Also freezes the
+  // index into <folder>/views/<view>/index.  Repeating it with the same point is fine.
+  Status pin(const std::string& view, std::uint64_t seq);
+  Status unpin(const std::string& view);
+  std::map<std::string, std::uint64_t> pins();
+
+  Usage usage();
+  const std::string& folder() const { return folder_; }
+
+ private:
+  Item(std::string folder, Limits limits) : folder_(std::move(folder)), limits_(limits) {}
+
+  // All below: the mutex is held.
+  Status ready();  // Opens what an error closed.
+  Status load();
+  Status commit(store::Batch& batch);  // Adds changed segment records; an error closes the item.
+  void close();
+  std::uint64_t newest_seq() const { return points_.empty() ? 0 : points_.rbegin()->first; }
+  Status flush_locked();
+  Status write_one(const BlockWrite& write, std::uint64_t seq);
+  Status erase_staged(std::uint16_t disk, const BlockSet* only);  // nullptr: all.
+  Status discard_locked();
+  Status grow_locked(const std::vector<msg::ReplicaDisk>& disks);
+  Status check_epoch(std::uint64_t epoch) const;
+  void put_replica(store::Batch& batch) const;
+  void account(const BlockEntry& entry, int sign);
+  void erase_version(store::Batch& batch, const Version& version);
+  Result<bool> fold(std::uint64_t through, std::uint64_t blocks_max);
+  Result<bool> thin(std::uint64_t after, std::uint64_t through, std::uint64_t blocks_max);
+  Status forget_dropped(std::uint64_t after, std::uint64_t through);
+  Status reclaim();
+  bool is_pinned(std::uint64_t seq) const;
+
+  std::string folder_;
+  Limits limits_;
+  std::mutex mutex_;
+  std::unique_ptr<store::RocksStore> index_;
+  std::unique_ptr<PointReader> reader_;
+  msg::StoredReplica replica_;
+  std::map<std::uint64_t, msg::StoredPoint> points_;
+  std::map<std::string, msg::StoredPin> pins_;
+  std::set<std::uint64_t> dropped_;
+  std::map<std::uint32_t, msg::StoredSegment> segments_;
+  std::set<std::uint32_t> changed_segments_;  // Whose record the next batch must carry.
+  SegmentWriter writer_;
+  std::uint32_t next_segment_ = 1;
+
+  bool delta_open_ = false;       // begin_delta() was called since the item was opened.
+  std::vector<BlockSet> staged_;  // By disk, of seq newest_seq() + 1; flushed or not.
+  store::Batch unflushed_;
+  std::uint64_t unflushed_bytes_ = 0;
+  std::uint64_t thin_seq_ = 0;  // Where thin() goes on ...
+  std::string thin_cursor_;     // ... after this member.
+};
+
+}  // namespace farside::replica

@@ -1,0 +1,155 @@
+#include "services/agent/replica_store/point_reader.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "common/base/assert.h"
+#include "services/agent/replica_store/segment.h"
+
+namespace farside::replica {
+namespace {
+
+Result<Version> version_from(std::string_view key, std::string_view value) {
+  const auto at = block_key_from(key);
+  const auto entry = entry_from(value);
+  if (!at || !entry) return fail(ErrorCode::kCorrupt, "the replica's index holds a broken entry");
+  return Version{.key = *at, .entry = *entry};
+}
+
+}  // namespace
+
+std::string base_path(const std::string& folder, const std::string& disk) {
+  return folder + "/base-" + disk + ".raw";
+}
+
+std::optional<std::uint16_t> PointReader::number_of(std::string_view disk) const {
+  for (std::size_t i = 0; i < disks_.size(); ++i) {
+    if (disks_[i].name == disk) return static_cast<std::uint16_t>(i);
+  }
+  return std::nullopt;
+}
+
+Result<std::optional<Version>> PointReader::find(std::uint16_t disk, std::uint32_t block,
+                                                 std::uint64_t seq) const {
+  std::optional<Version> found;
+  Status broken;
+  FARSIDE_TRY(index_.scan(kBlocks, block_prefix(disk, block),
+                          to_key({.disk = disk, .block = block, .seq = seq}),
+                          [&](std::string_view key, std::string_view value) {
+                            if (auto version = version_from(key, value)) {
+                              found = *version;
+                            } else {
+                              broken = fail(version.error());
+                            }
+                            return false;
+                          }));
+  FARSIDE_TRY(std::move(broken));
+  return found;
+}
+
+Status PointReader::for_each(std::uint16_t disk, std::uint64_t seq, std::uint32_t first,
+                             std::uint64_t end, const Visit& visit) const {
+  Status broken;
+  std::uint64_t done = first;  // Blocks below have had their version.
+  FARSIDE_TRY(index_.scan(kBlocks, disk_prefix(disk), block_prefix(disk, first),
+                          [&](std::string_view key, std::string_view value) {
+                            auto version = version_from(key, value);
+                            if (!version) {
+                              broken = fail(version.error());
+                              return false;
+                            }
+                            if (version->key.block >= end) return false;
+                            if (version->key.block < done || version->key.seq > seq) return true;
+                            done = std::uint64_t{version->key.block} + 1;
+                            return visit(*version);
+                          }));
+  return broken;
+}
+
+Status PointReader::read_version(const Version& version, std::span<char> plain) const {
+  const auto& [key, entry] = version;
+  bool good = true;
+  FARSIDE_ASSERT(key.disk < disks_.size());
+  switch (entry.codec) {
+    case Codec::kZero:
+      std::memset(plain.data(), 0, plain.size());
+      return {};
+    case Codec::kBase: {
+      FARSIDE_ASSIGN(const File* const file, base(key.disk));
+      FARSIDE_TRY(file->read_at(std::uint64_t{key.block} * kBlockBytes, plain));
+      break;
+    }
+    case Codec::kRaw:
+    case Codec::kZstd: {
+      if (entry.stored > kBlockBytes) {
+        return fail(ErrorCode::kCorrupt, "the replica's index holds a broken length");
+      }
+      FARSIDE_ASSIGN(const File* const file, segment(entry.segment));
+      std::array<char, kBlockBytes> packed;  // NOLINT: filled by the read.
+      const std::span<char> to(packed.data(), entry.stored);
+      FARSIDE_TRY(file->read_at(entry.offset, to));
+      good = unpack(entry.codec, {to.data(), to.size()}, plain).has_value();
+      break;
+    }
+  }
+  if (good && hash_of({plain.data(), plain.size()}) == entry.hash) return {};
+  return fail(ErrorCode::kCorrupt,
+              "block " + std::to_string(key.block) + " of disk " + disks_[key.disk].name +
+                  " as of point " + std::to_string(key.seq) + " does not match its hash",
+              "the volume damaged it: check the volume, then resynchronise the item");
+}
+
+Status PointReader::read_block(std::uint16_t disk, std::uint32_t block, std::uint64_t seq,
+                               std::span<char> plain) const {
+  FARSIDE_ASSIGN(const std::optional<Version> version, find(disk, block, seq));
+  if (version) return read_version(*version, plain);
+  std::memset(plain.data(), 0, plain.size());
+  return {};
+}
+
+Status PointReader::read(std::uint16_t disk, std::uint64_t seq, std::uint64_t offset,
+                         std::span<char> to) const {
+  FARSIDE_ASSERT(disk < disks_.size());
+  const std::uint64_t bytes = disks_[disk].bytes;
+  if (offset > bytes || to.size() > bytes - offset) {
+    return fail(ErrorCode::kInvalidArgument, "read beyond the end of disk " + disks_[disk].name);
+  }
+  std::array<char, kBlockBytes> block;  // NOLINT: filled by the read.
+  while (!to.empty()) {
+    const std::uint64_t number = offset / kBlockBytes;
+    const std::size_t skip = offset % kBlockBytes;
+    const std::uint32_t length = length_of(bytes, number);
+    const std::size_t part = std::min<std::size_t>(to.size(), length - skip);
+    const std::span<char> whole =
+        part == length ? to.first(length) : std::span<char>(block.data(), length);
+    FARSIDE_TRY(read_block(disk, static_cast<std::uint32_t>(number), seq, whole));
+    if (part != length) std::memcpy(to.data(), block.data() + skip, part);
+    to = to.subspan(part);
+    offset += part;
+  }
+  return {};
+}
+
+void PointReader::forget(std::uint32_t segment) {
+  const std::lock_guard lock(mutex_);
+  segments_.erase(segment);
+}
+
+Result<const File*> PointReader::segment(std::uint32_t number) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = segments_.find(number);
+  if (found != segments_.end()) return &found->second;
+  FARSIDE_ASSIGN(File file, File::open_to_read(segment_path(folder_, number)));
+  return &segments_.emplace(number, std::move(file)).first->second;
+}
+
+Result<const File*> PointReader::base(std::uint16_t disk) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = bases_.find(disk);
+  if (found != bases_.end()) return &found->second;
+  FARSIDE_ASSIGN(File file, File::open_to_read(base_path(folder_, disks_[disk].name)));
+  return &bases_.emplace(disk, std::move(file)).first->second;
+}
+
+}  // namespace farside::replica

@@ -1,0 +1,74 @@
+// Reads the disks of a replica as they were at a recovery point: for each block the newest version
+// that is not younger than the point, from a segment or the base disk, verified against its hash.
+//
+// Owns: open files.  Thread: any, concurrently, except for forget().
+// Works on the agent's live index and, in the process that serves a view, on a frozen copy of it.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "common/base/result.h"
+#include "common/schema/types.plain.h"
+#include "common/store/store.h"
+#include "services/agent/replica_store/file.h"
+#include "services/agent/replica_store/layout.h"
+
+namespace farside::replica {
+
+struct Version {
+  BlockKey key;
+  BlockEntry entry;
+};
+
+std::string base_path(const std::string& folder, const std::string& disk);
+
+class PointReader final {
+ public:
+  // `index` must outlive the reader.
+  PointReader(const store::Reader& index, std::string folder, std::vector<msg::ReplicaDisk> disks)
+      : index_(index), folder_(std::move(folder)), disks_(std::move(disks)) {}
+
+  const std::vector<msg::ReplicaDisk>& disks() const { return disks_; }
+  std::optional<std::uint16_t> number_of(std::string_view disk) const;
+
+  // The version a point sees; empty: zeros.
+  Result<std::optional<Version>> find(std::uint16_t disk, std::uint32_t block,
+                                      std::uint64_t seq) const;
+
+  // Every block of [first, end) that has a version at `seq`, in order, with that version.
+  using Visit = std::function<bool(const Version&)>;
+  Status for_each(std::uint16_t disk, std::uint64_t seq, std::uint32_t first, std::uint64_t end,
+                  const Visit& visit) const;
+
+  // `plain` is as long as the block.  Errors: kCorrupt (does not match its hash), kIo, ...
+  Status read_version(const Version& version, std::span<char> plain) const;
+  Status read_block(std::uint16_t disk, std::uint32_t block, std::uint64_t seq,
+                    std::span<char> plain) const;
+
+  // Any range within the disk.
+  Status read(std::uint16_t disk, std::uint64_t seq, std::uint64_t offset,
+              std::span<char> to) const;
+
+  void forget(std::uint32_t segment);  // The file is about to go.
+
+ private:
+  Result<const File*> segment(std::uint32_t number) const;
+  Result<const File*> base(std::uint16_t disk) const;
+
+  const store::Reader& index_;
+  std::string folder_;
+  std::vector<msg::ReplicaDisk> disks_;
+  mutable std::mutex mutex_;  // The two maps; their files stay where they are.
+  mutable std::map<std::uint32_t, File> segments_;
+  mutable std::map<std::uint16_t, File> bases_;
+};
+
+}  // namespace farside::replica

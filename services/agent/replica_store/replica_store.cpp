@@ -1,0 +1,92 @@
+#include "services/agent/replica_store/replica_store.h"
+
+#include <algorithm>
+#include <filesystem>
+
+namespace farside::replica {
+namespace {
+
+constexpr std::string_view kGoing = ".removed-";
+
+Status check_name(const std::string& item) {
+  const bool good =
+      !item.empty() && item.size() <= 128 && item[0] != '.' &&
+      item.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") ==
+          std::string::npos;
+  if (good) return {};
+  return fail(ErrorCode::kInvalidArgument, "'" + item + "' cannot name a replica",
+              "use letters, digits, '.', '_' and '-'");
+}
+
+}  // namespace
+
+Result<std::unique_ptr<ReplicaStore>> ReplicaStore::open(std::string root, Limits limits) {
+  FARSIDE_TRY(make_folders(root));
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(root, error)) {
+    // A removal that a crash cut short.
+    if (entry.path().filename().string().starts_with(kGoing)) {
+      std::filesystem::remove_all(entry.path(), error);
+    }
+  }
+  return std::unique_ptr<ReplicaStore>(new ReplicaStore(std::move(root), std::move(limits)));
+}
+
+Result<Item*> ReplicaStore::create(const std::string& item,
+                                   const std::vector<msg::ReplicaDisk>& disks) {
+  FARSIDE_TRY(check_name(item));
+  const std::lock_guard lock(mutex_);
+  const auto found = items_.find(item);
+  if (found != items_.end()) {
+    FARSIDE_TRY(found->second->grow(disks));
+    return found->second.get();
+  }
+  FARSIDE_ASSIGN(auto opened, Item::open(root_ + "/" + item, item, disks, limits_));
+  return items_.emplace(item, std::move(opened)).first->second.get();
+}
+
+Result<Item*> ReplicaStore::find(const std::string& item) {
+  FARSIDE_TRY(check_name(item));
+  const std::lock_guard lock(mutex_);
+  const auto found = items_.find(item);
+  if (found != items_.end()) return found->second.get();
+  FARSIDE_ASSIGN(auto opened, Item::open(root_ + "/" + item, limits_));
+  return items_.emplace(item, std::move(opened)).first->second.get();
+}
+
+Result<std::vector<std::string>> ReplicaStore::list() {
+  std::vector<std::string> out;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(root_, error)) {
+    const std::string name = entry.path().filename().string();
+    if (check_name(name) && std::filesystem::exists(entry.path() / "index")) out.push_back(name);
+  }
+  if (error) return fail(from_errno(error.value(), "list " + root_));
+  std::ranges::sort(out);
+  return out;
+}
+
+Status ReplicaStore::remove(const std::string& item) {
+  auto found = find(item);
+  if (!found && found.error().code == ErrorCode::kInvalidArgument) return fail(found.error());
+  if (found && !(*found)->pins().empty()) {
+    return fail(ErrorCode::kConflict, "a view of " + item + " is open",
+                "clean up the test failover or complete the failover first");
+  }
+  const std::lock_guard lock(mutex_);
+  items_.erase(item);
+  const std::string folder = root_ + "/" + item;
+  const std::string going = root_ + "/" + std::string(kGoing) + item;
+  std::error_code error;
+  if (!std::filesystem::exists(folder, error)) return {};
+  // Renamed first: from then on the replica is gone, however long erasing takes.
+  std::filesystem::remove_all(going, error);
+  std::filesystem::rename(folder, going, error);
+  if (error) return fail(from_errno(error.value(), "remove " + folder));
+  FARSIDE_TRY(sync_folder(root_));
+  std::filesystem::remove_all(going, error);
+  if (error) return fail(from_errno(error.value(), "remove " + going));
+  return {};
+}
+
+}  // namespace farside::replica

@@ -1,0 +1,44 @@
+// All replicas that an agent keeps for its peers: one folder each under a root.
+//
+// Owns: the root folder.  Thread: any.  Items are handed out as plain pointers that stay valid
+// until the store is destroyed or the item removed; whoever removes one first stops those who use
+// it.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "common/base/result.h"
+#include "services/agent/replica_store/item.h"
+
+namespace farside::replica {
+
+class ReplicaStore final {
+ public:
+  // Errors: kForbidden, kNoSpace, kIo.
+  static Result<std::unique_ptr<ReplicaStore>> open(std::string root, Limits limits = {});
+
+  // Creates it if need be.  Errors: those of Item::open, kInvalidArgument (no name of a folder).
+  Result<Item*> create(const std::string& item, const std::vector<msg::ReplicaDisk>& disks);
+  // Errors: kNotFound.
+  Result<Item*> find(const std::string& item);
+  Result<std::vector<std::string>> list();
+
+  // Erases the replica; removing what is not there is fine.  Errors: kConflict (a view is open).
+  Status remove(const std::string& item);
+
+  const std::string& root() const { return root_; }
+
+ private:
+  ReplicaStore(std::string root, Limits limits) : root_(std::move(root)), limits_(limits) {}
+
+  std::string root_;
+  Limits limits_;
+  std::mutex mutex_;
+  std::map<std::string, std::unique_ptr<Item>> items_;
+};
+
+}  // namespace farside::replica

@@ -1,0 +1,131 @@
+#include "services/agent/replica_store/block.h"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "common/base/random.h"
+#include "services/agent/replica_store/block_set.h"
+#include "services/agent/replica_store/digest.h"
+#include "services/agent/replica_store/layout.h"
+
+namespace farside::replica {
+namespace {
+
+TEST(Block, TheLastOneOfADiskMayBeShorter) {
+  EXPECT_EQ(blocks_of(0), 0U);
+  EXPECT_EQ(blocks_of(1), 1U);
+  EXPECT_EQ(blocks_of(kBlockBytes), 1U);
+  EXPECT_EQ(blocks_of(kBlockBytes + 512), 2U);
+  EXPECT_EQ(length_of(kBlockBytes + 512, 0), kBlockBytes);
+  EXPECT_EQ(length_of(kBlockBytes + 512, 1), 512U);
+}
+
+TEST(Block, SurvivesPackingWhateverItHolds) {
+  SeededRandom random(3);
+  std::string noise(kBlockBytes, '\0');
+  for (char& c : noise) c = static_cast<char>(random.next());
+  for (const std::string& plain : {std::string(kBlockBytes, 'x'), noise, std::string(512, 'y')}) {
+    for (const int level : {0, 1, 3}) {
+      std::string packed;
+      const Codec codec = pack(plain, level, packed);
+      if (codec == Codec::kRaw) packed = plain;
+      std::vector<char> back(plain.size());
+      ASSERT_TRUE(unpack(codec, packed, back));
+      EXPECT_EQ(std::string(back.begin(), back.end()), plain);
+      EXPECT_LE(packed.size(), plain.size());
+    }
+  }
+  std::string packed;
+  EXPECT_EQ(pack(noise, 1, packed), Codec::kRaw) << "noise is not worth packing";
+  EXPECT_EQ(pack(std::string(kBlockBytes, 'x'), 1, packed), Codec::kZstd);
+  EXPECT_EQ(pack(std::string(kBlockBytes, 'x'), 0, packed), Codec::kRaw);
+}
+
+TEST(Block, DamagedPackedBytesAreRefused) {
+  std::string packed;
+  ASSERT_EQ(pack(std::string(kBlockBytes, 'x'), 1, packed), Codec::kZstd);
+  std::vector<char> to(kBlockBytes);
+  std::vector<char> shorter(kBlockBytes - 1);
+
+  EXPECT_FALSE(unpack(Codec::kZstd, packed.substr(0, packed.size() - 1), to));
+  EXPECT_FALSE(unpack(Codec::kZstd, packed, shorter));
+  EXPECT_FALSE(unpack(Codec::kRaw, packed, to));
+  EXPECT_FALSE(unpack(Codec::kBase, packed, to));
+}
+
+TEST(Block, ZerosAreRecognisedAndHashedLikeAnyOther) {
+  std::string bytes(kBlockBytes, '\0');
+  EXPECT_TRUE(is_zero(bytes));
+  EXPECT_EQ(zero_hash(kBlockBytes), hash_of(bytes));
+  EXPECT_EQ(zero_hash(512), hash_of(bytes.substr(0, 512)));
+  bytes.back() = 1;
+  EXPECT_FALSE(is_zero(bytes));
+}
+
+TEST(BlockSet, AgreesWithAPlainVector) {
+  SeededRandom random(5);
+  for (int round = 0; round < 50; ++round) {
+    const std::uint64_t size = 1 + random.below(300);
+    BlockSet a(size);
+    BlockSet b(size);
+    std::vector<bool> plain_a(size);
+    std::vector<bool> plain_b(size);
+    for (int i = 0; i < 100; ++i) {
+      const std::uint64_t n = random.below(size);
+      random.chance(0.7) ? a.add(n) : a.remove(n);
+      plain_a[n] = a.has(n);
+      const std::uint64_t m = random.below(size);
+      b.add(m);
+      plain_b[m] = true;
+    }
+    std::uint64_t count = 0;
+    for (std::uint64_t i = 0; i < size; ++i) {
+      EXPECT_EQ(a.has(i), plain_a[i]);
+      EXPECT_EQ((a | b).has(i), plain_a[i] || plain_b[i]);
+      EXPECT_EQ((a - b).has(i), plain_a[i] && !plain_b[i]);
+      EXPECT_EQ((a & b).has(i), plain_a[i] && plain_b[i]);
+      count += plain_a[i] ? 1U : 0U;
+    }
+    EXPECT_EQ(a.count(), count);
+    EXPECT_EQ(BlockSet::from_bytes(size, a.to_bytes()), a);
+    std::uint64_t visited = 0;
+    a.for_each([&](std::uint64_t n) {
+      EXPECT_TRUE(plain_a[n]);
+      ++visited;
+    });
+    EXPECT_EQ(visited, count);
+  }
+  EXPECT_EQ(BlockSet::from_bytes(9, std::string(1, '\xff')), std::nullopt);
+  EXPECT_EQ(BlockSet::from_bytes(9, std::string(2, '\xff')), std::nullopt) << "bits beyond the end";
+}
+
+TEST(Layout, KeysSortNewestFirstAndComeBack) {
+  const BlockKey older{.disk = 1, .block = 7, .seq = 3};
+  const BlockKey newer{.disk = 1, .block = 7, .seq = 300};
+  const BlockKey next{.disk = 1, .block = 8, .seq = 1};
+  EXPECT_LT(to_key(newer), to_key(older));
+  EXPECT_LT(to_key(older), to_key(next));
+  EXPECT_EQ(block_key_from(to_key(newer)), newer);
+  EXPECT_EQ(member_key_from(to_member_key(newer)), newer);
+  const BlockEntry entry{
+      .codec = Codec::kZstd, .segment = 9, .offset = 1ULL << 40U, .stored = 77, .hash = ~0ULL};
+  EXPECT_EQ(entry_from(to_value(entry)), entry);
+  EXPECT_EQ(entry_from("short"), std::nullopt);
+}
+
+TEST(Digest, DependsOnContentNamesAndSizes) {
+  const auto digest = [](const std::string& name, std::uint64_t bytes, std::uint64_t hash) {
+    Digest d;
+    d.begin_disk(name, bytes);
+    d.add(hash);
+    return d.finish();
+  };
+  EXPECT_EQ(digest("vda", 1, 2), digest("vda", 1, 2));
+  EXPECT_NE(digest("vda", 1, 2), digest("vdb", 1, 2));
+  EXPECT_NE(digest("vda", 1, 2), digest("vda", 2, 2));
+  EXPECT_NE(digest("vda", 1, 2), digest("vda", 1, 3));
+}
+
+}  // namespace
+}  // namespace farside::replica

@@ -1,0 +1,60 @@
+#include "services/agent/replica_store/replica_store.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "tests/support/temp_folder.h"
+
+namespace farside::replica {
+namespace {
+
+class ReplicaStoreTest : public testing::Test {
+ protected:
+  void SetUp() override { open(); }
+  void open() {
+    store_.reset();
+    store_ = ReplicaStore::open(folder_ / "replicas", {.reserve_bytes = 1}).value();
+  }
+  test::TempFolder folder_;
+  std::vector<msg::ReplicaDisk> disks_{{.name = "vda", .bytes = kBlockBytes}};
+  std::unique_ptr<ReplicaStore> store_;
+};
+
+TEST_F(ReplicaStoreTest, FindsAgainWhatItCreated) {
+  EXPECT_EQ(store_->find("web").error().code, ErrorCode::kNotFound);
+  ASSERT_TRUE(store_->create("web", disks_));
+  ASSERT_TRUE(store_->create("db", disks_));
+
+  open();
+
+  EXPECT_EQ(store_->list().value(), (std::vector<std::string>{"db", "web"}));
+  ASSERT_TRUE(store_->find("web"));
+  EXPECT_EQ(store_->find("web").value(), store_->create("web", disks_).value());
+  EXPECT_EQ(store_->find("web").value()->disks(), disks_);
+}
+
+TEST_F(ReplicaStoreTest, NamesCannotLeaveTheRoot) {
+  for (const char* name : {"", ".", "..", "../x", "a/b", ".hidden", "a b"}) {
+    EXPECT_EQ(store_->create(name, disks_).error().code, ErrorCode::kInvalidArgument) << name;
+    EXPECT_FALSE(store_->remove(name)) << name;
+  }
+}
+
+TEST_F(ReplicaStoreTest, RemovesAllOfAReplicaAndOnlyOnceItIsUnused) {
+  Item* item = store_->create("web", disks_).value();
+  ASSERT_TRUE(item->begin_delta({.cycle = "c", .epoch = 1}));
+  ASSERT_TRUE(item->commit_delta({.captured_at = 1, .epoch = 1}));
+  ASSERT_TRUE(item->pin("view", 1));
+
+  EXPECT_EQ(store_->remove("web").error().code, ErrorCode::kConflict);
+  ASSERT_TRUE(item->unpin("view"));
+  ASSERT_TRUE(store_->remove("web"));
+
+  EXPECT_TRUE(store_->remove("web")) << "repeating it is fine";
+  EXPECT_EQ(store_->find("web").error().code, ErrorCode::kNotFound);
+  EXPECT_TRUE(std::filesystem::is_empty(folder_ / "replicas"));
+}
+
+}  // namespace
+}  // namespace farside::replica

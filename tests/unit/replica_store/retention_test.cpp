@@ -1,0 +1,85 @@
+#include "services/agent/replica_store/retention.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+namespace farside::replica {
+namespace {
+
+constexpr std::int64_t kMinute = 60'000'000;
+constexpr std::int64_t kHour = 60 * kMinute;
+
+std::vector<msg::RecoveryPoint> every(std::int64_t interval, int count, std::int64_t first = 0) {
+  std::vector<msg::RecoveryPoint> out;
+  for (int i = 0; i < count; ++i) {
+    out.push_back({.seq = static_cast<std::uint64_t>(i + 1),
+                   .captured_at = first + i * interval,
+                   .bytes = 1ULL << 29U});
+  }
+  return out;
+}
+
+TEST(Retention, KeepsAllYoungPointsThenHourlyOnes) {
+  const auto points = every(10 * kMinute, 6 * 10);  // Ten hours, six points each.
+  const Time now{.micros = 10 * kHour};
+
+  const auto drop = points_to_drop(points, {}, {.retention_hours = 8, .every_point_hours = 2}, now);
+
+  // Hours 0 and 1 are too old, of hours 2..7 the last of each stays, 8 and 9 stay whole.
+  std::vector<std::uint64_t> kept;
+  for (const auto& point : points) {
+    if (!std::ranges::binary_search(drop, point.seq)) kept.push_back(point.seq);
+  }
+  std::vector<std::uint64_t> expected{18, 24, 30, 36, 42, 48};
+  for (std::uint64_t seq = 49; seq <= 60; ++seq) expected.push_back(seq);
+  EXPECT_EQ(kept, expected);
+}
+
+TEST(Retention, TheNewestAndPinnedPointsStayHoweverOld) {
+  const auto points = every(kMinute, 5);
+
+  const auto drop =
+      points_to_drop(points, {2}, {.retention_hours = 1}, Time{.micros = 1000 * kHour});
+
+  EXPECT_EQ(drop, (std::vector<std::uint64_t>{1, 3, 4}));
+}
+
+TEST(Retention, AnAppConsistentPointStandsForItsHour) {
+  auto points = every(10 * kMinute, 12);
+  points[2].app_consistent = true;
+
+  const auto drop = points_to_drop(points, {}, {.retention_hours = 24}, Time{.micros = 3 * kHour});
+
+  EXPECT_FALSE(std::ranges::binary_search(drop, 3U));
+  EXPECT_TRUE(std::ranges::binary_search(drop, 6U));
+}
+
+TEST(Retention, DroppingTwiceDropsNothingMore) {
+  const auto points = every(10 * kMinute, 60);
+  const msg::Policy policy{.retention_hours = 8, .every_point_hours = 2};
+  const Time now{.micros = 10 * kHour};
+  const auto drop = points_to_drop(points, {}, policy, now);
+  std::vector<msg::RecoveryPoint> left;
+  for (const auto& point : points) {
+    if (!std::ranges::binary_search(drop, point.seq)) left.push_back(point);
+  }
+
+  EXPECT_EQ(points_to_drop(left, {}, policy, now), std::vector<std::uint64_t>{});
+}
+
+TEST(Retention, AFullJournalLosesItsOldestPointsButNeverTheNewest) {
+  const auto points = every(kMinute, 6);  // Half a GiB each.
+
+  const auto drop = points_to_drop(
+      points, {1}, {.retention_hours = 24, .every_point_hours = 24, .journal_gib_max = 1}, Time{});
+  EXPECT_EQ(drop, (std::vector<std::uint64_t>{2, 3, 4, 5}));
+}
+
+TEST(Retention, NoRetentionMeansTheNewestOnly) {
+  EXPECT_EQ(points_to_drop(every(kMinute, 3), {}, {}, Time{}), (std::vector<std::uint64_t>{1, 2}));
+  EXPECT_EQ(points_to_drop({}, {}, {}, Time{}), std::vector<std::uint64_t>{});
+}
+
+}  // namespace
+}  // namespace farside::replica

@@ -1,0 +1,69 @@
+#include "services/agent/replica_store/segment.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/support/temp_folder.h"
+
+namespace farside::replica {
+namespace {
+
+class SegmentTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_TRUE(make_folders(folder_ / "segments"));
+    auto writer = SegmentWriter::create(folder_.path(), 1);
+    ASSERT_TRUE(writer);
+    for (std::uint32_t block = 0; block < 3; ++block) {
+      const std::string plain(kBlockBytes, static_cast<char>('a' + block));
+      std::string packed;
+      const Codec codec = pack(plain, 1, packed);
+      auto entry = writer->append({.disk = 0, .block = block, .seq = 9}, codec, packed, kBlockBytes,
+                                  hash_of(plain));
+      ASSERT_TRUE(entry);
+      entries_.push_back(*entry);
+    }
+    ASSERT_TRUE(writer->sync());
+    path_ = segment_path(folder_.path(), 1);
+    bytes_ = read_file(path_).value();
+  }
+
+  test::TempFolder folder_;
+  std::string path_;
+  std::string bytes_;
+  std::vector<BlockEntry> entries_;
+};
+
+TEST_F(SegmentTest, CanBeCheckedWithoutTheIndex) {
+  const auto check = check_segment(path_);
+
+  ASSERT_TRUE(check);
+  EXPECT_EQ(check->records, 3U);
+  EXPECT_EQ(check->bytes, bytes_.size());
+  EXPECT_EQ(check->problem, "");
+}
+
+TEST_F(SegmentTest, EveryDamagedByteIsFound) {
+  for (std::size_t at = 0; at < bytes_.size(); ++at) {
+    std::string damaged = bytes_;
+    damaged[at] = static_cast<char>(damaged[at] ^ 0x01);
+    ASSERT_TRUE(replace_file(path_, damaged));
+
+    const auto check = check_segment(path_);
+
+    EXPECT_TRUE(!check || (!check->problem.empty() && check->bytes <= at)) << "byte " << at;
+  }
+}
+
+TEST_F(SegmentTest, ATornTailEndsAtTheLastGoodRecord) {
+  ASSERT_TRUE(replace_file(path_, bytes_.substr(0, bytes_.size() - 1)));
+
+  const auto check = check_segment(path_);
+
+  ASSERT_TRUE(check);
+  EXPECT_EQ(check->records, 2U);
+  EXPECT_EQ(check->bytes, entries_[2].offset - kRecordHeaderBytes);
+  EXPECT_NE(check->problem, "");
+}
+
+}  // namespace
+}  // namespace farside::replica
