@@ -1,0 +1,45 @@
+// The connection to libvirt, handles that free themselves, and its errors in our terms.
+//
+// Owns: the connection, and once per process the thread that runs libvirt's event loop.
+// Thread: any; libvirt locks for itself.
+#pragma once
+
+#include <libvirt/libvirt.h>
+
+#include <memory>
+#include <string>
+
+#include "common/base/result.h"
+
+namespace farside::agent::libvirt {
+
+struct FreeHandle {
+  void operator()(virConnectPtr handle) const { virConnectClose(handle); }
+  void operator()(virDomainPtr handle) const { virDomainFree(handle); }
+  void operator()(virDomainCheckpointPtr handle) const { virDomainCheckpointFree(handle); }
+  void operator()(virNetworkPtr handle) const { virNetworkFree(handle); }
+};
+using ConnectionHandle = std::unique_ptr<virConnect, FreeHandle>;
+using DomainHandle = std::unique_ptr<virDomain, FreeHandle>;
+using CheckpointHandle = std::unique_ptr<virDomainCheckpoint, FreeHandle>;
+
+struct ConnectionTarget {
+  std::string uri;   // "qemu:///system"; or empty, and then
+  std::string root;  // the driver runs inside this process and keeps its files here.
+};
+
+// With `root`, writes ROOT/etc/qemu.conf first.  A process can open one root only; other processes
+// must not have it open at the same time.  Guests that run under this root are found running.
+// Errors: kInvalidArgument, kUnavailable (with libvirt's words), kIo.
+Result<ConnectionHandle> open_connection(const ConnectionTarget& target);
+
+// What libvirt says about the call of this thread that just failed.
+std::unexpected<Error> libvirt_error(const std::string& doing);
+
+// libvirt's own number for it (VIR_ERR_...).
+int libvirt_error_number();
+
+// Takes ownership of a text that libvirt allocated; null gives "".
+std::string take_text(char* text);
+
+}  // namespace farside::agent::libvirt

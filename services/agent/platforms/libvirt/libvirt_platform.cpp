@@ -1,0 +1,543 @@
+#include "services/agent/platforms/libvirt/libvirt_platform.h"
+
+#include <fcntl.h>
+#include <fmt/core.h>
+#include <libvirt/virterror.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <optional>
+#include <system_error>
+
+#include "common/base/log.h"
+#include "services/agent/platforms/libvirt/backup_point.h"
+#include "services/agent/platforms/libvirt/connection.h"
+#include "services/agent/platforms/libvirt/deadline.h"
+#include "services/agent/platforms/libvirt/domain_xml.h"
+#include "services/agent/platforms/libvirt/kvm_probe.h"
+#include "services/agent/platforms/libvirt/marks.h"
+#include "services/agent/platforms/libvirt/networks.h"
+#include "services/agent/platforms/libvirt/program.h"
+
+namespace farside::agent::libvirt {
+namespace {
+
+using std::chrono::seconds;
+
+// A guest that is still booting ignores the power button; it is pressed again this often.
+constexpr seconds kPressAgain(3);
+constexpr unsigned kUndefineFlags = VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA |
+                                    VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA |
+                                    VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | VIR_DOMAIN_UNDEFINE_NVRAM;
+
+msg::PowerState power_state(int state) {
+  switch (state) {
+    case VIR_DOMAIN_RUNNING:
+    case VIR_DOMAIN_BLOCKED:
+    case VIR_DOMAIN_SHUTDOWN:
+      return msg::PowerState::running;
+    case VIR_DOMAIN_PAUSED:
+    case VIR_DOMAIN_PMSUSPENDED:
+      return msg::PowerState::paused;
+    case VIR_DOMAIN_SHUTOFF:
+    case VIR_DOMAIN_CRASHED:
+      return msg::PowerState::off;
+    default:
+      return msg::PowerState::unknown;
+  }
+}
+
+std::string version_text(unsigned long version) {
+  return fmt::format("{}.{}.{}", version / 1'000'000, version / 1'000 % 1'000, version % 1'000);
+}
+
+Status create_folder(const std::string& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  if (error) return fail(ErrorCode::kIo, fmt::format("create {}: {}", path, error.message()));
+  return {};
+}
+
+class LibvirtPlatform final : public Platform {
+ public:
+  LibvirtPlatform(Options options, const Clock& clock, ConnectionHandle connection,
+                  Networks networks, BackupPlace place, Marks fenced)
+      : options_(std::move(options)),
+        clock_(clock),
+        connection_(std::move(connection)),
+        networks_(std::move(networks)),
+        place_(std::move(place)),
+        fenced_(std::move(fenced)) {}
+
+  Result<msg::HostState> describe_host() override;
+  Result<std::vector<msg::Vm>> list_vms() override;
+  Result<msg::Vm> describe_vm(const std::string& vm_id) override;
+  Result<PowerResult> shut_down(const std::string& vm_id, int deadline_s) override;
+  Status power_off(const std::string& vm_id) override;
+  Status start(const std::string& vm_id) override;
+  Result<std::unique_ptr<Point>> create_point(const PointRequest& request) override;
+  Status forget_tokens(const std::string& vm_id) override;
+  Status create_vm(const NewVm& vm) override;
+  Result<BlockProgress> detach_view(const std::string& vm_id) override;
+  Status destroy_vm(const std::string& vm_id, bool delete_overlays) override;
+  Status set_fenced(const std::string& vm_id, bool fenced) override;
+  Result<std::vector<std::string>> enforce_fences() override;
+  Status reconcile(const std::vector<std::string>& vms_to_keep) override;
+
+ private:
+  Result<DomainHandle> find(const std::string& vm_id);
+  Result<DomainShape> shape_of(virDomainPtr domain);
+  Result<msg::Vm> describe(virDomainPtr domain);
+  Result<msg::PowerState> state_of(virDomainPtr domain);
+  Result<std::vector<DomainHandle>> domains();
+
+  Status turn_off(virDomainPtr domain);
+  // Makes QEMU run without running the guest, if the domain is off.
+  Status start_paused(virDomainPtr domain, const std::string& vm_id);
+  Status create_overlay(const NewDisk& disk);
+  Status remove(virDomainPtr domain, const DomainShape& shape, bool delete_overlays);
+  Status clean_up(virDomainPtr domain, const std::vector<std::string>& vms_to_keep);
+
+  Options options_;
+  const Clock& clock_;
+  ConnectionHandle connection_;
+  Networks networks_;
+  BackupPlace place_;
+  Marks fenced_;
+};
+
+Result<DomainHandle> LibvirtPlatform::find(const std::string& vm_id) {
+  DomainHandle domain(virDomainLookupByUUIDString(connection_.get(), vm_id.c_str()));
+  if (domain) return domain;
+  const int number = libvirt_error_number();
+  if (number == VIR_ERR_NO_DOMAIN || number == VIR_ERR_INVALID_ARG) {
+    return fail(ErrorCode::kNotFound, fmt::format("this host has no VM with the id {}", vm_id));
+  }
+  return libvirt_error("find VM " + vm_id);
+}
+
+Result<DomainShape> LibvirtPlatform::shape_of(virDomainPtr domain) {
+  const std::string xml = take_text(virDomainGetXMLDesc(domain, 0));
+  if (xml.empty()) return libvirt_error("describe a VM");
+  FARSIDE_ASSIGN(auto shape, read_domain(xml, networks_));
+  shape.is_persistent = virDomainIsPersistent(domain) == 1;
+  if (!shape.is_persistent && shape.vm.problem.empty()) {
+    shape.vm.problem = "the VM is transient: define it permanently";
+  }
+  if (shape.vm.problem.empty() && virDomainSnapshotNum(domain, 0) > 0) {
+    shape.vm.problem = "the VM has snapshots, which exclude change tracking: delete them";
+  }
+  return shape;
+}
+
+Result<msg::PowerState> LibvirtPlatform::state_of(virDomainPtr domain) {
+  int state = 0;
+  if (virDomainGetState(domain, &state, nullptr, 0) != 0) return libvirt_error("state of a VM");
+  return power_state(state);
+}
+
+Result<msg::Vm> LibvirtPlatform::describe(virDomainPtr domain) {
+  FARSIDE_ASSIGN(auto shape, shape_of(domain));
+  FARSIDE_ASSIGN(shape.vm.state, state_of(domain));
+  if (shape.vm.state == msg::PowerState::paused && place_.paused.has(shape.vm.id)) {
+    shape.vm.state = msg::PowerState::off;  // No guest code runs; it is ours only while frozen.
+  }
+  for (msg::Disk& disk : shape.vm.disks) {
+    virDomainBlockInfo block;
+    if (virDomainGetBlockInfo(domain, disk.name.c_str(), &block, 0) == 0) {
+      disk.bytes = block.capacity;
+    } else if (shape.vm.problem.empty()) {
+      shape.vm.problem =
+          libvirt_error(fmt::format("disk {} cannot be read", disk.name)).error().what;
+    }
+  }
+  return std::move(shape.vm);
+}
+
+Result<std::vector<DomainHandle>> LibvirtPlatform::domains() {
+  virDomainPtr* list = nullptr;
+  const int count = virConnectListAllDomains(connection_.get(), &list, 0);
+  if (count < 0) return libvirt_error("list the VMs of this host");
+  std::vector<DomainHandle> found(list, list + count);
+  std::free(list);
+  return found;
+}
+
+Result<msg::HostState> LibvirtPlatform::describe_host() {
+  virNodeInfo node;
+  if (virNodeGetInfo(connection_.get(), &node) != 0) return libvirt_error("describe this host");
+  unsigned long qemu = 0;
+  unsigned long library = 0;
+  virConnectGetVersion(connection_.get(), &qemu);
+  virConnectGetLibVersion(connection_.get(), &library);
+  msg::HostState host{.name = options_.host_name,
+                      .platform = "libvirt",
+                      .platform_version = fmt::format("QEMU {}, libvirt {}", version_text(qemu),
+                                                      version_text(library)),
+                      .processors = node.cpus,
+                      .memory_mib = node.memory >> 10U,
+                      .memory_free_mib = virNodeGetFreeMemory(connection_.get()) >> 20U,
+                      .networks = networks_.names()};
+  for (const std::string& path : options_.storage) {
+    std::error_code error;
+    const auto space = std::filesystem::space(path, error);
+    if (error) continue;
+    host.storage.push_back(
+        {.path = path, .total_bytes = space.capacity, .free_bytes = space.available});
+  }
+  return host;
+}
+
+Result<std::vector<msg::Vm>> LibvirtPlatform::list_vms() {
+  FARSIDE_ASSIGN(const auto all, domains());
+  std::vector<msg::Vm> vms;
+  for (const DomainHandle& domain : all) {
+    auto vm = describe(domain.get());
+    if (vm) {
+      vms.push_back(std::move(*vm));
+    } else if (vm.error().code != ErrorCode::kNotFound) {  // Removed meanwhile.
+      return fail(std::move(vm).error());
+    }
+  }
+  return vms;
+}
+
+Result<msg::Vm> LibvirtPlatform::describe_vm(const std::string& vm_id) {
+  FARSIDE_ASSIGN(const auto domain, find(vm_id));
+  return describe(domain.get());
+}
+
+Status LibvirtPlatform::turn_off(virDomainPtr domain) {
+  // Gracefully first: then QEMU still writes the bitmaps into the images.
+  if (virDomainDestroyFlags(domain, VIR_DOMAIN_DESTROY_GRACEFUL) == 0) return {};
+  if (virDomainDestroy(domain) == 0 || virDomainIsActive(domain) == 0) return {};
+  return libvirt_error("turn the VM off");
+}
+
+Result<PowerResult> LibvirtPlatform::shut_down(const std::string& vm_id, int deadline_s) {
+  FARSIDE_ASSIGN(const auto domain, find(vm_id));
+  FARSIDE_ASSIGN(const auto state, state_of(domain.get()));
+  if (state == msg::PowerState::off) return PowerResult{};
+  if (state == msg::PowerState::paused && place_.paused.has(vm_id)) return PowerResult{};
+
+  const Deadline deadline{seconds(deadline_s)};
+  bool can_react = state == msg::PowerState::running;
+  while (can_react) {
+    virDomainShutdownFlags(domain.get(), VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN);
+    for (const Deadline again(kPressAgain); can_react;) {
+      if (virDomainIsActive(domain.get()) == 0) {
+        return PowerResult{.was_running = true, .forced = false};
+      }
+      can_react = deadline.pause();
+      if (again.passed()) break;
+    }
+  }
+  FARSIDE_TRY(turn_off(domain.get()));
+  return PowerResult{.was_running = true, .forced = true};
+}
+
+Status LibvirtPlatform::power_off(const std::string& vm_id) {
+  FARSIDE_ASSIGN(const auto domain, find(vm_id));
+  if (virDomainIsActive(domain.get()) == 0) return {};
+  return turn_off(domain.get());
+}
+
+Status LibvirtPlatform::start(const std::string& vm_id) {
+  FARSIDE_ASSIGN(const auto domain, find(vm_id));
+  if (fenced_.has(vm_id)) {
+    return fail(ErrorCode::kStaleEpoch,
+                fmt::format("VM '{}' is fenced on this host: it is active elsewhere",
+                            virDomainGetName(domain.get())),
+                "fail back, or disable its protection, before starting it here");
+  }
+  FARSIDE_ASSIGN(const auto state, state_of(domain.get()));
+  if (state == msg::PowerState::running) return {};
+  if (state == msg::PowerState::paused) {
+    FARSIDE_TRY(place_.paused.remove(vm_id));
+    if (virDomainResume(domain.get()) != 0) return libvirt_error("resume VM " + vm_id);
+    return {};
+  }
+  if (virDomainCreate(domain.get()) != 0 && virDomainIsActive(domain.get()) != 1) {
+    return libvirt_error(fmt::format("start VM '{}'", virDomainGetName(domain.get())));
+  }
+  return {};
+}
+
+Status LibvirtPlatform::start_paused(virDomainPtr domain, const std::string& vm_id) {
+  if (virDomainIsActive(domain) == 1) return {};
+  // The mark first: after a crash in between, reconcile() finds a VM that is off, and is content.
+  FARSIDE_TRY(place_.paused.add(vm_id));
+  if (virDomainCreateWithFlags(domain, VIR_DOMAIN_START_PAUSED) == 0) return {};
+  auto error = libvirt_error(
+      fmt::format("start VM '{}' paused, to read its disks", virDomainGetName(domain)));
+  (void)place_.paused.remove(vm_id);
+  return error;
+}
+
+Result<std::unique_ptr<Point>> LibvirtPlatform::create_point(const PointRequest& request) {
+  FARSIDE_ASSIGN(const auto domain, find(request.vm_id));
+  FARSIDE_TRY(start_paused(domain.get(), request.vm_id));
+  auto point = [&]() -> Result<std::unique_ptr<Point>> {
+    FARSIDE_ASSIGN(const auto shape, shape_of(domain.get()));
+    if (!shape.vm.problem.empty()) {
+      return fail(ErrorCode::kUnsupported,
+                  fmt::format("VM '{}' cannot be protected: {}", shape.vm.name, shape.vm.problem));
+    }
+    return BackupPoint::begin(domain.get(), shape, request, place_, clock_);
+  }();
+  if (!point) {
+    if (const auto ended = end_pause(domain.get(), place_); !ended) {
+      log::error("vm_left_paused", {{"vm", request.vm_id}, {"error", ended.error()}});
+    }
+  }
+  return point;
+}
+
+Status LibvirtPlatform::forget_tokens(const std::string& vm_id) {
+  const auto domain = find(vm_id);
+  if (!domain) {
+    if (domain.error().code == ErrorCode::kNotFound) return {};
+    return fail(domain.error());
+  }
+  if (virDomainListAllCheckpoints(domain->get(), nullptr, 0) == 0) return {};
+  FARSIDE_TRY(start_paused(domain->get(), vm_id));
+  auto dropped = end_backup(domain->get(), place_);
+  if (dropped) dropped = drop_checkpoints(domain->get(), "");
+  const auto ended = end_pause(domain->get(), place_);
+  return dropped ? ended : dropped;
+}
+
+Status LibvirtPlatform::create_overlay(const NewDisk& disk) {
+  if (::access(disk.overlay_path.c_str(), F_OK) == 0) return {};
+  FARSIDE_TRY(create_folder(std::filesystem::path(disk.overlay_path).parent_path()));
+  // The view is not opened: it is named in the domain as well, with how to reconnect to it.
+  const std::string view =
+      fmt::format("nbd+unix:///{}?socket={}", disk.nbd_export, disk.nbd_socket);
+  const std::string half_made = disk.overlay_path + ".new";
+  FARSIDE_ASSIGN(const auto made,
+                 run_program({"qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b",
+                              view, half_made, std::to_string(disk.bytes)},
+                             seconds(30)));
+  if (made.exit_code != 0) {
+    return fail(ErrorCode::kPlatform, fmt::format("create {}: {}", disk.overlay_path, made.output));
+  }
+  std::error_code error;
+  std::filesystem::rename(half_made, disk.overlay_path, error);
+  if (error) {
+    return fail(ErrorCode::kIo, fmt::format("create {}: {}", disk.overlay_path, error.message()));
+  }
+  return {};
+}
+
+Status LibvirtPlatform::create_vm(const NewVm& vm) {
+  if (auto existing = find(vm.id)) {
+    FARSIDE_ASSIGN(const auto shape, shape_of(existing->get()));
+    if (!shape.is_ours) {
+      return fail(ErrorCode::kForbidden,
+                  fmt::format("VM '{}' already has the id {} and was not created by Farside",
+                              shape.vm.name, vm.id));
+    }
+    if (virDomainIsActive(existing->get()) == 1) return {};
+  } else if (existing.error().code != ErrorCode::kNotFound) {
+    return fail(std::move(existing).error());
+  }
+  for (const std::string& file : {vm.shape.boot_kernel, vm.shape.boot_initrd}) {
+    if (file.empty() || ::access(file.c_str(), R_OK) == 0) continue;
+    return fail(
+        ErrorCode::kNotFound,
+        fmt::format("VM '{}' boots from {}, which is not on this host", vm.shape.name, file),
+        "copy that file to the target host");
+  }
+  DomainDefaults defaults{
+      .type = options_.domain_type, .emulator = options_.emulator, .serial_log = vm.serial_log};
+  if (defaults.serial_log.empty()) {
+    defaults.serial_log = fmt::format("{}/serial/{}.log", options_.state_dir, vm.id);
+  }
+  FARSIDE_TRY(create_folder(std::filesystem::path(defaults.serial_log).parent_path()));
+  FARSIDE_ASSIGN(const std::string xml, write_domain(vm, networks_, defaults));
+  for (const NewDisk& disk : vm.disks) FARSIDE_TRY(create_overlay(disk));
+
+  const DomainHandle domain(virDomainDefineXML(connection_.get(), xml.c_str()));
+  if (!domain) return libvirt_error(fmt::format("create VM '{}'", vm.shape.name));
+  if (vm.start) FARSIDE_TRY(start(vm.id));
+  return {};
+}
+
+Result<BlockProgress> LibvirtPlatform::detach_view(const std::string& vm_id) {
+  FARSIDE_ASSIGN(const auto domain, find(vm_id));
+  FARSIDE_ASSIGN(const auto shape, shape_of(domain.get()));
+  const bool is_active = virDomainIsActive(domain.get()) == 1;
+  BlockProgress progress{.finished = true};
+  for (const DiskShape& disk : shape.disks) {
+    virDomainBlockInfo block{};
+    virDomainGetBlockInfo(domain.get(), disk.name.c_str(), &block, 0);
+    if (!disk.reads_network_view) {
+      progress.done += block.capacity;
+      progress.total += block.capacity;
+      continue;
+    }
+    progress.finished = false;
+    if (!is_active) {
+      return fail(ErrorCode::kConflict,
+                  fmt::format("VM '{}' is off; its blocks are copied while it runs", shape.vm.name),
+                  "start the VM");
+    }
+    virDomainBlockJobInfo job{};
+    const int jobs = virDomainGetBlockJobInfo(domain.get(), disk.name.c_str(), &job, 0);
+    if (jobs < 0) return libvirt_error(fmt::format("progress of disk {}", disk.name));
+    if (jobs == 0 && virDomainBlockPull(domain.get(), disk.name.c_str(), 0, 0) != 0 &&
+        libvirt_error_number() != VIR_ERR_OPERATION_INVALID) {
+      return libvirt_error(
+          fmt::format("copy disk {} of VM '{}' from its view", disk.name, shape.vm.name));
+    }
+    progress.done += job.cur;
+    progress.total += std::max<std::uint64_t>(job.end, block.capacity);
+  }
+  return progress;
+}
+
+Status LibvirtPlatform::remove(virDomainPtr domain, const DomainShape& shape,
+                               bool delete_overlays) {
+  if (virDomainIsActive(domain) == 1) {
+    (void)end_backup(domain, place_);
+    FARSIDE_TRY(turn_off(domain));
+  }
+  // Before the domain, which alone says what belongs to it.
+  if (delete_overlays) {
+    for (const std::string& path : shape.overlays) {
+      std::error_code error;
+      std::filesystem::remove(path, error);
+      if (error) {
+        return fail(ErrorCode::kIo, fmt::format("remove {}: {}", path, error.message()));
+      }
+    }
+  }
+  if (virDomainUndefineFlags(domain, kUndefineFlags) != 0 &&
+      libvirt_error_number() != VIR_ERR_NO_DOMAIN) {
+    return libvirt_error(fmt::format("remove VM '{}'", shape.vm.name));
+  }
+  FARSIDE_TRY(place_.paused.remove(shape.vm.id));
+  return fenced_.remove(shape.vm.id);
+}
+
+Status LibvirtPlatform::destroy_vm(const std::string& vm_id, bool delete_overlays) {
+  const auto domain = find(vm_id);
+  if (!domain) {
+    if (domain.error().code == ErrorCode::kNotFound) return {};
+    return fail(domain.error());
+  }
+  FARSIDE_ASSIGN(const auto shape, shape_of(domain->get()));
+  if (!shape.is_ours) {
+    return fail(ErrorCode::kForbidden,
+                fmt::format("VM '{}' was not created by Farside", shape.vm.name),
+                "remove it with the tools it was created with");
+  }
+  return remove(domain->get(), shape, delete_overlays);
+}
+
+Status LibvirtPlatform::set_fenced(const std::string& vm_id, bool fenced) {
+  return fenced ? fenced_.add(vm_id) : fenced_.remove(vm_id);
+}
+
+Result<std::vector<std::string>> LibvirtPlatform::enforce_fences() {
+  std::vector<std::string> turned_off;
+  for (const std::string& id : fenced_.all()) {
+    const auto domain = find(id);
+    if (!domain || virDomainIsActive(domain->get()) != 1) continue;
+    const auto state = state_of(domain->get());
+    if (state && *state == msg::PowerState::paused && place_.paused.has(id)) continue;
+    log::warn("fenced_vm_turned_off", {{"vm", id}});
+    FARSIDE_TRY(turn_off(domain->get()));
+    turned_off.push_back(id);
+  }
+  return turned_off;
+}
+
+Status LibvirtPlatform::clean_up(virDomainPtr domain, const std::vector<std::string>& vms_to_keep) {
+  FARSIDE_ASSIGN(const auto shape, shape_of(domain));
+  const std::string& id = shape.vm.id;
+  if (virDomainIsActive(domain) == 1) {
+    const auto ended = end_backup(domain, place_);
+    if (!ended && ended.error().code != ErrorCode::kConflict) return ended;  // Not ours: leave it.
+    if (place_.quiesced.has(id) && virDomainFSThaw(domain, nullptr, 0, 0) < 0) {
+      log::warn("guest_not_thawed", {{"vm", id}, {"error", libvirt_error("thaw").error()}});
+    }
+    FARSIDE_TRY(end_pause(domain, place_));
+  }
+  FARSIDE_TRY(place_.paused.remove(id));
+  FARSIDE_TRY(place_.quiesced.remove(id));
+  if (!shape.is_ours || std::ranges::find(vms_to_keep, id) != vms_to_keep.end()) return {};
+  log::info("leftover_vm_removed", {{"vm", id}, {"name", shape.vm.name}});
+  // What a failed-over VM wrote is kept even now; what a test VM wrote has no worth.
+  return remove(domain, shape, /*delete_overlays=*/shape.vm.is_test);
+}
+
+Status LibvirtPlatform::reconcile(const std::vector<std::string>& vms_to_keep) {
+  FARSIDE_ASSIGN(const auto all, domains());
+  for (const DomainHandle& domain : all) FARSIDE_TRY(clean_up(domain.get(), vms_to_keep));
+  for (const auto& marks : {place_.paused, place_.quiesced}) {
+    for (const std::string& id : marks.all()) FARSIDE_TRY(marks.remove(id));  // VMs long gone.
+  }
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(options_.scratch_dir, error)) {
+    const auto extension = entry.path().extension();
+    std::error_code ignored;
+    if (extension == ".scratch" || extension == ".nbd") {
+      std::filesystem::remove(entry.path(), ignored);
+    }
+  }
+  return {};
+}
+
+void add_libvirt_networks(virConnectPtr connection, Networks& networks) {
+  virNetworkPtr* list = nullptr;
+  // The embedded driver has none, and says so with an error.
+  const int count = virConnectListAllNetworks(connection, &list, VIR_CONNECT_LIST_NETWORKS_ACTIVE);
+  for (int i = 0; i < count; ++i) {
+    const std::unique_ptr<virNetwork, FreeHandle> network(list[i]);
+    networks.add_libvirt_network(virNetworkGetName(network.get()));
+  }
+  std::free(list);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Platform>> open_platform(const Options& given, const Clock& clock) {
+  Options options = given;
+  if (options.state_dir.empty() || options.scratch_dir.empty()) {
+    return fail(ErrorCode::kInvalidArgument, "libvirt: state_dir and scratch_dir must be set");
+  }
+  // DIR/<uuid>.nbd must fit into a socket address.
+  constexpr std::size_t kSocketPathMax = sizeof(sockaddr_un::sun_path) - 1;
+  if (options.scratch_dir.size() + VIR_UUID_STRING_BUFLEN + 4 > kSocketPathMax) {
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("scratch_dir {} is too long for sockets in it", options.scratch_dir),
+                "choose a path of at most 60 characters");
+  }
+  FARSIDE_TRY(create_folder(options.scratch_dir));
+  FARSIDE_ASSIGN(auto networks, Networks::from_options(options.networks));
+  FARSIDE_ASSIGN(auto paused, Marks::open(options.state_dir + "/paused"));
+  FARSIDE_ASSIGN(auto quiesced, Marks::open(options.state_dir + "/quiesced"));
+  FARSIDE_ASSIGN(auto fenced, Marks::open(options.state_dir + "/fenced"));
+  if (options.domain_type == "auto") {
+    options.domain_type = kvm_boots(options.emulator) ? "kvm" : "qemu";
+  }
+  if (options.domain_type != "kvm" && options.domain_type != "qemu") {
+    return fail(ErrorCode::kInvalidArgument, fmt::format("domain type '{}'", options.domain_type),
+                "write kvm, qemu or auto");
+  }
+  FARSIDE_ASSIGN(auto connection, open_connection({.uri = options.uri, .root = options.root}));
+  add_libvirt_networks(connection.get(), networks);
+  BackupPlace place{.scratch_dir = options.scratch_dir,
+                    .reserve_bytes = options.scratch_reserve_bytes,
+                    .paused = std::move(paused),
+                    .quiesced = std::move(quiesced)};
+  return std::make_unique<LibvirtPlatform>(std::move(options), clock, std::move(connection),
+                                           std::move(networks), std::move(place),
+                                           std::move(fenced));
+}
+
+}  // namespace farside::agent::libvirt

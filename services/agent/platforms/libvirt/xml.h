@@ -1,0 +1,52 @@
+// Reading XML documents and escaping text for those we write.  The only user of libxml2.
+//
+// Nodes are views: they live as long as their document.  Thread: any, one at a time per document.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/base/result.h"
+
+struct _xmlDoc;
+struct _xmlNode;
+
+namespace farside::agent::libvirt {
+
+// Answers every question with "nothing" where an element or attribute is missing, so that paths
+// can be followed without checking each step.
+class XmlNode {
+ public:
+  explicit XmlNode(_xmlNode* node = nullptr) : node_(node) {}
+  explicit operator bool() const { return node_ != nullptr; }
+
+  std::string attribute(const char* name) const;
+  std::string text() const;
+  XmlNode child(std::string_view name) const;  // The first one; names without their prefix.
+  std::vector<XmlNode> children(std::string_view name) const;
+
+ private:
+  _xmlNode* node_;
+};
+
+class XmlDocument {
+ public:
+  // Errors: kCorrupt.
+  static Result<XmlDocument> parse(std::string_view text);
+
+  XmlNode root() const;
+
+ private:
+  struct Free {
+    void operator()(_xmlDoc* document) const;
+  };
+  explicit XmlDocument(_xmlDoc* document) : document_(document) {}
+  std::unique_ptr<_xmlDoc, Free> document_;
+};
+
+// Fit for element text and for attributes in single or double quotes.
+std::string xml_escape(std::string_view text);
+
+}  // namespace farside::agent::libvirt
