@@ -13,6 +13,7 @@ struct StoredReplica {
   cycle @3 :Text;                      # Of the delta under way; empty: none.
   cycleEpoch @4 :UInt64;
   cycleBytes @5 :UInt64;               # Stored payload of the delta under way, so far.
+  rewindTo @6 :UInt64;                 # Everything later is being erased; 0 = nothing is.
 }
 
 struct StoredPoint {

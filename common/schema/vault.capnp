@@ -15,7 +15,7 @@ struct HttpRequest {
   authorization @3 :Text $Plain.secret;
   clientRequestId @4 :Text;
   body @5 :Text;
-  baseUrl @6 :Text;           # "https://host:port" as the client called us.
+  host @6 :Text;              # The Host header: how the client reached us.
 }
 
 struct HttpHeader {
@@ -78,6 +78,7 @@ struct ProtectedItem {
   notes @21 :Text;
   drillBootMillis @22 :UInt64;
   failoverSeq @23 :UInt64;
+  name @24 :Text;             # In its REST path, unique in its source cloud.
 }
 
 struct JobRecord {
@@ -89,8 +90,3 @@ struct JobRecord {
   site @5 :Text;
 }
 
-struct VaultIdentity {
-  id @0 :Text;
-  createdAt @1 :Int64;
-  tokenHash @2 :Text;
-}

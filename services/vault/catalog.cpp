@@ -1,0 +1,126 @@
+#include "services/vault/catalog.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace farside::vault {
+
+const msg::Cloud* find_cloud(const msg::Inventory& site, const std::string& name) {
+  const auto found =
+      std::ranges::find_if(site.clouds, [&](const auto& cloud) { return cloud.name == name; });
+  return found == site.clouds.end() ? nullptr : &*found;
+}
+
+Result<msg::Inventory> Catalog::site(const store::Reader& store, const std::string& name) const {
+  FARSIDE_ASSIGN(auto found, inventories.get(store, name));
+  if (found) return std::move(*found);
+  return fail(ErrorCode::kNotFound, "no site '" + name + "' has registered and reported",
+              "start its provider with a registration key; see `farside site list`");
+}
+
+Result<msg::Policy> Catalog::policy(const store::Reader& store, const std::string& name) const {
+  FARSIDE_ASSIGN(auto found, policies.get(store, name));
+  if (found) return std::move(*found);
+  return fail(ErrorCode::kNotFound, "no policy '" + name + "'",
+              "create it with `farside policy create`");
+}
+
+Result<msg::ProtectedItem> Catalog::item_by_id(const store::Reader& store,
+                                               const std::string& id) const {
+  FARSIDE_ASSIGN(auto found, items.get(store, id));
+  if (found) return std::move(*found);
+  return fail(ErrorCode::kNotFound, "no protected item '" + id + "'",
+              "list them with `farside watch`");
+}
+
+Result<std::optional<msg::ProtectedItem>> Catalog::item_named(const store::Reader& store,
+                                                              const std::string& site,
+                                                              const std::string& cloud,
+                                                              const std::string& name) const {
+  FARSIDE_ASSIGN(auto all, rows(items, store));
+  for (auto& item : all) {
+    if (item.source_site == site && item.source_cloud == cloud && item.name == name) {
+      return std::move(item);
+    }
+  }
+  return std::nullopt;
+}
+
+Result<std::optional<msg::ProtectedItem>> Catalog::item_of_vm(const store::Reader& store,
+                                                              const std::string& site,
+                                                              const std::string& vm) const {
+  FARSIDE_ASSIGN(auto all, rows(items, store));
+  for (auto& item : all) {
+    if (item.source_site == site && item.vm == vm) return std::move(item);
+  }
+  return std::nullopt;
+}
+
+std::vector<Catalog::Found> Catalog::vms_of_cloud(const msg::Inventory& site,
+                                                  const std::string& cloud_name) {
+  std::vector<Found> out;
+  const auto* cloud = find_cloud(site, cloud_name);
+  if (cloud == nullptr) return out;
+  for (const auto& entry : site.hosts) {
+    const bool in_cloud = std::ranges::any_of(site.host_groups, [&](const auto& group) {
+      return std::ranges::find(cloud->host_groups, group.name) != cloud->host_groups.end() &&
+             std::ranges::find(group.hosts, entry.host.name) != group.hosts.end();
+    });
+    if (!in_cloud) continue;
+    for (const auto& vm : entry.vms) {
+      if (vm.is_replica || vm.is_test) continue;
+      out.push_back(Found{.vm = vm, .agent = entry.principal, .host = entry.host.name});
+    }
+  }
+  return out;
+}
+
+Result<msg::ItemSpec> Catalog::spec(const store::Reader& store,
+                                    const msg::ProtectedItem& item) const {
+  FARSIDE_ASSIGN(auto item_policy, policy(store, item.policy));
+  msg::ItemSpec out{.item = item.id,
+                    .vm = item.vm,
+                    .vm_name = item.vm_name,
+                    .source_site = item.source_site,
+                    .source_cloud = item.source_cloud,
+                    .source_agent = item.source_agent,
+                    .target_site = item.target_site,
+                    .target_cloud = item.target_cloud,
+                    .target_agent = item.target_agent,
+                    .policy = std::move(item_policy),
+                    .epoch = item.epoch,
+                    .replica_vm = item.replica_vm};
+  FARSIDE_ASSIGN(const auto all, rows(mappings, store));
+  for (const auto& mapping : all) {
+    if (mapping.source_site == item.source_site && mapping.target_site == item.target_site) {
+      out.networks.push_back(
+          msg::NetworkPair{.source = mapping.source_network, .target = mapping.target_network});
+    }
+  }
+  return out;
+}
+
+Status check(const msg::Policy& policy) {
+  std::string wrong;
+  const auto within = [&](std::string_view what, std::uint32_t value, std::uint32_t min,
+                          std::uint32_t max) {
+    if (value >= min && value <= max) return;
+    wrong += fmt::format("{}{} is {}, allowed are {} to {}", wrong.empty() ? "" : "; ", what, value,
+                         min, max);
+  };
+  within("replicationFrequencyInSeconds", policy.frequency_seconds, 1, 900);
+  within("recoveryPoints (hours)", policy.retention_hours, 0, 720);
+  within("everyPointHours", policy.every_point_hours, 0, 720);
+  within("applicationConsistentSnapshotFrequencyInHours", policy.app_consistent_hours, 0, 12);
+  within("replicationPort", policy.port, 1, 65535);
+  if (policy.initial_method != "OverNetwork") {
+    wrong += fmt::format("{}initialReplicationMethod '{}' is not offered, only OverNetwork",
+                         wrong.empty() ? "" : "; ", policy.initial_method);
+  }
+  if (wrong.empty()) return {};
+  return fail(ErrorCode::kInvalidArgument, "policy '" + policy.name + "': " + wrong,
+              "correct these values");
+}
+
+}  // namespace farside::vault

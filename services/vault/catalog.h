@@ -1,0 +1,76 @@
+// What the vault knows: configuration and read models, as tables and a few questions to them.
+//
+// Owns: columns "policy", "pair", "network_map", "item", "job", "inventory".  Figures that agents
+// report every second (`live`) stay in memory: they are news, and come again.
+// Thread: the reactor's.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/base/result.h"
+#include "common/schema/agent.plain.h"
+#include "common/schema/vault.plain.h"
+#include "common/store/table.h"
+
+namespace farside::vault {
+
+struct Live {
+  std::map<std::string, msg::ReplicationStatus> sources;  // By item.
+  std::map<std::string, msg::ReplicaStatus> replicas;     // By item.
+  std::map<std::string, bool> connected;                  // By principal.
+  std::map<std::string, std::int64_t> heard_at;           // By site: its last inventory report.
+};
+
+class Catalog final {
+ public:
+  store::Table<msg::Policy> policies{"policy"};
+  store::Table<msg::CloudPair> pairs{"pair"};
+  store::Table<msg::NetworkMapping> mappings{"network_map"};
+  store::Table<msg::ProtectedItem> items{"item"};
+  store::Table<msg::JobRecord> jobs{"job"};
+  store::Table<msg::Inventory> inventories{"inventory"};
+  Live live;
+
+  // The rows of a table without their keys.
+  template <class T>
+  static Result<std::vector<T>> rows(const store::Table<T>& table, const store::Reader& store) {
+    FARSIDE_ASSIGN(auto pairs, table.all(store));
+    std::vector<T> out;
+    for (auto& [key, row] : pairs) out.push_back(std::move(row));
+    return out;
+  }
+
+  // Errors: kNotFound, in the operator's words.
+  Result<msg::Inventory> site(const store::Reader& store, const std::string& name) const;
+  Result<msg::Policy> policy(const store::Reader& store, const std::string& name) const;
+  Result<msg::ProtectedItem> item_by_id(const store::Reader& store, const std::string& id) const;
+  Result<std::optional<msg::ProtectedItem>> item_named(const store::Reader& store,
+                                                       const std::string& site,
+                                                       const std::string& cloud,
+                                                       const std::string& name) const;
+  Result<std::optional<msg::ProtectedItem>> item_of_vm(const store::Reader& store,
+                                                       const std::string& site,
+                                                       const std::string& vm) const;
+
+  // A VM of a cloud and the agent of the host it is on.
+  struct Found {
+    msg::Vm vm;
+    std::string agent;
+    std::string host;
+  };
+  // Every VM of the cloud that is not a replica or a test VM of ours.
+  static std::vector<Found> vms_of_cloud(const msg::Inventory& site, const std::string& cloud);
+
+  // Everything a workflow needs to know of an item.
+  Result<msg::ItemSpec> spec(const store::Reader& store, const msg::ProtectedItem& item) const;
+};
+
+const msg::Cloud* find_cloud(const msg::Inventory& site, const std::string& name);
+
+// Errors: kInvalidArgument, with every value that is out of its range.
+Status check(const msg::Policy& policy);
+
+}  // namespace farside::vault

@@ -1,0 +1,151 @@
+// The vault itself, its registration keys and the identities it admitted.
+#include "services/vault/rest/json.h"
+#include "common/flow/step.h"
+#include "common/identity/key_file.h"
+#include "services/vault/front_door/arm_errors.h"
+
+namespace farside::vault {
+namespace {
+
+Json vault_json(const Call& call, const std::string& name) {
+  return Json{{"id", call.vault_path},
+              {"name", name},
+              {"type", "Microsoft.RecoveryServices/vaults"},
+              {"location", "onprem"},
+              {"sku", {{"name", "RS0"}, {"tier", "Standard"}}},
+              {"properties", {{"provisioningState", "Succeeded"}}}};
+}
+
+Json key_json(const msg::RegistrationKey& key) {
+  return Json{{"name", key.name},
+              {"role", msg::to_text(key.role)},
+              {"site", key.site},
+              {"key", identity::to_toml(key)},
+              {"expiresAt", arm_time(key.expires_at)}};
+}
+
+}  // namespace
+
+Reply Rest::get_vault(Call& call) { return ok(vault_json(call, settings_.name)); }
+
+Reply Rest::put_vault(Call& call) { return ok(vault_json(call, settings_.name)); }
+
+Reply Rest::list_vaults(Call& call) {
+  return listing(Json::array({vault_json(call, settings_.name)}));
+}
+
+Reply Rest::list_keys(Call& call) {
+  FARSIDE_ASSIGN(const auto keys, registrar_.keys(call.effects.store()));
+  Json out = Json::array();
+  for (const auto& key : keys) {
+    out.push_back(Json{{"name", key.name},
+                       {"role", msg::to_text(key.role)},
+                       {"site", key.site},
+                       {"createdAt", arm_time(key.created_at)},
+                       {"expiresAt", arm_time(key.expires_at)},
+                       {"usedAt", key.used_at == 0 ? Json(nullptr) : Json(arm_time(key.used_at))}});
+  }
+  return listing(std::move(out));
+}
+
+Reply Rest::create_key(Call& call) {
+  const auto role = msg::enum_from_text<msg::Role>(call.text({"role"}));
+  if (!role) {
+    return fail(ErrorCode::kInvalidArgument, "no role '" + call.text({"role"}) + "'",
+                "send role orchestrator, provider or agent");
+  }
+  const auto site = call.text({"site"});
+  const auto hours = call.number({"validHours"}).value_or(24);
+  auto name = call.text({"name"});
+  if (*role == msg::Role::agent) {
+    if (name.empty()) {
+      return fail(ErrorCode::kInvalidArgument, "a token for an agent needs its host's name",
+                  "send name");
+    }
+    return ask(call, "provider/" + site, "provider/" + site,
+               reactor::message(msg::IssueToken{
+                   .name = name,
+                   .valid_hours = static_cast<std::uint32_t>(std::clamp<std::int64_t>(hours, 0, 1'000))}),
+               [](const msg::Message& reply) -> Reply {
+                 FARSIDE_ASSIGN(const auto issued, flow::expect<msg::TokenIssued>(reply));
+                 return ok(key_json(issued.key), 201);
+               });
+  }
+  if (name.empty()) name = std::string(msg::to_text(*role)) + (site.empty() ? "" : "-" + site);
+  FARSIDE_ASSIGN(const auto key,
+                 registrar_.issue({.name = name,
+                                   .role = *role,
+                                   .site = site,
+                                   .valid = std::chrono::hours{hours}},
+                                  call.effects));
+  return ok(key_json(key), 201);
+}
+
+Reply Rest::delete_key(Call& call) {
+  FARSIDE_TRY(registrar_.revoke_key(call["key"], call.effects));
+  return no_content();
+}
+
+Reply Rest::list_identities(Call& call) {
+  FARSIDE_ASSIGN(const auto identities, registrar_.identities(call.effects.store()));
+  Json out = Json::array();
+  for (const auto& identity : identities) {
+    out.push_back(Json{{"principal", identity.peer.principal},
+                       {"role", msg::to_text(identity.peer.role)},
+                       {"site", identity.peer.site},
+                       {"name", identity.name},
+                       {"publicKey", identity.peer.public_key},
+                       {"registeredAt", arm_time(identity.registered_at)},
+                       {"revoked", identity.peer.revoked},
+                       {"connected", catalog_.live.connected[identity.peer.principal]}});
+  }
+  return listing(std::move(out));
+}
+
+Reply Rest::revoke_identity(Call& call) {
+  const auto principal = call["principal"];
+  if (principal.starts_with("agent/")) {
+    const auto end = principal.find('/', 6);
+    const auto provider = "provider/" + principal.substr(6, end == std::string::npos ? end : end - 6);
+    return ask(call, provider, provider, reactor::message(msg::RevokeAgent{.principal = principal}),
+               [](const msg::Message& reply) -> Reply {
+                 FARSIDE_TRY(flow::expect<msg::AgentRevoked>(reply));
+                 return no_content();
+               });
+  }
+  FARSIDE_TRY(registrar_.revoke(principal, call.effects));
+  return no_content();
+}
+
+Reply Rest::list_hosts(Call& call) {
+  FARSIDE_ASSIGN(const auto sites, Catalog::rows(catalog_.inventories, call.effects.store()));
+  Json out = Json::array();
+  for (const auto& site : sites) {
+    for (const auto& entry : site.hosts) {
+      const auto& host = entry.host;
+      Json storage = Json::array();
+      for (const auto& path : host.storage) {
+        storage.push_back(Json{{"path", path.path},
+                               {"totalBytes", path.total_bytes},
+                               {"freeBytes", path.free_bytes}});
+      }
+      out.push_back(Json{{"name", host.name},
+                         {"site", site.site},
+                         {"principal", entry.principal},
+                         {"connected", catalog_.live.connected[entry.principal]},
+                         {"silentSince", arm_time(entry.silent_since)},
+                         {"platform", host.platform},
+                         {"platformVersion", host.platform_version},
+                         {"agentVersion", host.agent_version},
+                         {"processors", host.processors},
+                         {"memoryMib", host.memory_mib},
+                         {"memoryFreeMib", host.memory_free_mib},
+                         {"networks", host.networks},
+                         {"storage", std::move(storage)},
+                         {"virtualMachines", entry.vms.size()}});
+    }
+  }
+  return listing(std::move(out));
+}
+
+}  // namespace farside::vault

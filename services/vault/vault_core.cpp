@@ -1,0 +1,164 @@
+#include "services/vault/vault_core.h"
+
+#include "common/base/log.h"
+#include "common/flow/fault.h"
+
+namespace farside::vault {
+namespace {
+
+constexpr std::string_view kTick = "tick";
+constexpr Micros kTickEvery = std::chrono::seconds{2};
+constexpr std::string_view kHttpPrefix = "http/";
+constexpr std::string_view kJobPrefix = "job/";
+
+bool is_agent_of(const std::string& principal, const reactor::PeerId& provider) {
+  // "agent/<site>/<host>" behind "provider/<site>".
+  const auto site = provider.principal.substr(provider.principal.find('/') + 1);
+  return principal.starts_with("agent/" + site + "/");
+}
+
+}  // namespace
+
+VaultCore::VaultCore(VaultSettings settings, identity::Issuer issuer)
+    : issuer_(issuer),
+      registrar_(std::move(issuer)),
+      desk_(catalog_),
+      rest_(std::move(settings), catalog_, desk_, registrar_) {}
+
+void VaultCore::start(reactor::Effects& effects) {
+  registrar_.start(effects);
+  effects.set_timer(std::string(kTick), kTickEvery);
+}
+
+void VaultCore::on_timer(const std::string& name, reactor::Effects& effects) {
+  if (name != kTick) return;
+  desk_.ask(effects);
+  introduce(effects);
+  rest_.tick(effects);
+  effects.set_timer(std::string(kTick), kTickEvery);
+}
+
+void VaultCore::on_peer(const reactor::PeerChange& change, reactor::Effects& effects) {
+  log::info(change.connected ? "peer connected" : "peer silent",
+            {{"peer", change.peer.principal}});
+  catalog_.live.connected[change.peer.principal] = change.connected;
+  if (change.connected) introduce(effects);
+}
+
+void VaultCore::on_job(const std::string& id, const Result<msg::Message>& result,
+                       reactor::Effects& effects) {
+  if (!id.starts_with(kHttpPrefix) || !result) return;
+  if (const auto* request = std::get_if<msg::HttpRequest>(&result->value)) {
+    rest_.on_request(id, *request, effects);
+  }
+}
+
+void VaultCore::on_message(const reactor::PeerId& peer, const msg::Envelope& envelope,
+                           reactor::Effects& effects) {
+  if (const auto* wanted = std::get_if<msg::Register>(&envelope.body.value)) {
+    auto reply = admit(peer, *wanted, effects);
+    if (!reply) {
+      log::warn("registration refused", {{"peer", peer.principal}, {"cause", reply.error()}});
+      reply = reactor::message(msg::Refused{.fault = flow::to_fault(reply.error())});
+    }
+    effects.reply(peer.principal, envelope, std::move(*reply));
+    return;
+  }
+  // A provider speaks for itself and passes on what its own agents say.
+  const bool speaks_for_itself = envelope.from == peer.principal;
+  const bool passes_on =
+      peer.role == msg::Role::provider && is_agent_of(envelope.from, peer);
+  if (!speaks_for_itself && !passes_on) {
+    log::warn("message refused", {{"peer", peer.principal}, {"from", envelope.from}});
+    return;
+  }
+  if (envelope.reply) {
+    const auto* refused = std::get_if<msg::Refused>(&envelope.body.value);
+    if (envelope.id.starts_with(kJobPrefix) && peer.role == msg::Role::orchestrator) {
+      const auto job = envelope.id.substr(kJobPrefix.size());
+      if (refused != nullptr) {
+        desk_.refused(job, flow::to_error(refused->fault), effects);
+      } else {
+        desk_.accepted(job, effects);
+      }
+    } else {
+      rest_.on_reply(envelope, effects);
+    }
+    return;
+  }
+  on_report(peer, envelope, effects);
+}
+
+void VaultCore::on_report(const reactor::PeerId& peer, const msg::Envelope& envelope,
+                          reactor::Effects& effects) {
+  const auto& body = envelope.body.value;
+  if (peer.role == msg::Role::orchestrator) {
+    if (const auto* changed = std::get_if<msg::JobChanged>(&body)) {
+      desk_.changed(*changed, effects);
+    } else if (const auto* recorded = std::get_if<msg::RecordItem>(&body)) {
+      const auto status = desk_.record(recorded->change, effects);
+      effects.reply(peer.principal, envelope,
+                    status ? reactor::message(msg::ItemRecorded{.item = recorded->change.item})
+                           : reactor::message(
+                                 msg::Refused{.fault = flow::to_fault(status.error())}));
+    }
+  } else if (const auto* report = std::get_if<msg::InventoryReport>(&body)) {
+    auto inventory = report->inventory;
+    if ("provider/" + inventory.site != peer.principal) return;
+    catalog_.live.heard_at[inventory.site] = effects.now().micros;
+    for (const auto& host : inventory.hosts) {
+      catalog_.live.connected[host.principal] = host.connected;
+    }
+    // Free space and memory move all the time; what is stored is what was there at the last
+    // change of anything else, which is enough to answer before the provider is back.
+    const auto stored = catalog_.inventories.get(effects.store(), inventory.site);
+    if (stored && *stored && **stored == inventory) return;
+    catalog_.inventories.put(effects.writes, inventory.site, inventory);
+  } else if (const auto* status = std::get_if<msg::StatusReport>(&body)) {
+    for (const auto& item : status->statuses) catalog_.live.sources[item.item] = item;
+  } else if (const auto* replicas = std::get_if<msg::ReplicaReport>(&body)) {
+    for (const auto& item : replicas->replicas) catalog_.live.replicas[item.item] = item;
+  }
+}
+
+Result<msg::Message> VaultCore::admit(const reactor::PeerId& peer, const msg::Register& wanted,
+                                      reactor::Effects& effects) {
+  FARSIDE_ASSIGN(const auto identity, registrar_.admit(peer, wanted, effects));
+  introduce(effects);
+  return reactor::message(msg::Registered{.principal = identity.peer.principal,
+                                          .site = identity.peer.site,
+                                          .peers = peers_for(identity.peer.role, effects)});
+}
+
+// Whom a process of this role talks to.
+std::vector<msg::Peer> VaultCore::peers_for(msg::Role role, reactor::Effects& effects) const {
+  std::vector<msg::Peer> out{msg::Peer{.principal = effects.self(),
+                                       .role = msg::Role::vault,
+                                       .public_key = issuer_.public_key,
+                                       .endpoint = issuer_.endpoint}};
+  const auto identities = registrar_.identities(effects.store());
+  if (!identities) return out;
+  const auto wanted =
+      role == msg::Role::orchestrator ? msg::Role::provider : msg::Role::orchestrator;
+  for (const auto& identity : *identities) {
+    if (identity.peer.role != wanted) continue;
+    auto peer = identity.peer;
+    // Providers dial the orchestrator, never the other way round.
+    if (wanted == msg::Role::provider) peer.endpoint.clear();
+    out.push_back(std::move(peer));
+  }
+  return out;
+}
+
+// Tells everybody whom to talk to; repeated, so that a lost message heals by itself.
+void VaultCore::introduce(reactor::Effects& effects) {
+  const auto identities = registrar_.identities(effects.store());
+  if (!identities) return;
+  for (const auto& identity : *identities) {
+    if (identity.peer.revoked || !catalog_.live.connected[identity.peer.principal]) continue;
+    effects.report(identity.peer.principal,
+                   msg::PeersChanged{.peers = peers_for(identity.peer.role, effects)});
+  }
+}
+
+}  // namespace farside::vault

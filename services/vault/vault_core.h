@@ -1,0 +1,47 @@
+// The vault: system of record and front door.  Never receives VM data.
+//
+// Owns: the catalog's columns, "job_unaccepted"; through Registrar keys and identities.
+// Thread: the reactor's.
+// Messages in: Register, InventoryReport, StatusReport, ReplicaReport, JobChanged, RecordItem,
+// replies to what it asked; HttpRequest from its own front door.  Out: Registered, PeersChanged,
+// StartWorkflow, CancelWorkflow, RestartWorkflow, JobNoted; HttpResponse.
+#pragma once
+
+#include "common/identity/registrar.h"
+#include "common/reactor/effects.h"
+#include "services/vault/catalog.h"
+#include "services/vault/job_desk.h"
+#include "services/vault/rest/rest.h"
+
+namespace farside::vault {
+
+class VaultCore final : public reactor::Core {
+ public:
+  VaultCore(VaultSettings settings, identity::Issuer issuer);
+
+  void start(reactor::Effects& effects) override;
+  void on_message(const reactor::PeerId& peer, const msg::Envelope& envelope,
+                  reactor::Effects& effects) override;
+  void on_job(const std::string& id, const Result<msg::Message>& result,
+              reactor::Effects& effects) override;
+  void on_timer(const std::string& name, reactor::Effects& effects) override;
+  void on_peer(const reactor::PeerChange& change, reactor::Effects& effects) override;
+
+  const Catalog& catalog() const { return catalog_; }
+
+ private:
+  Result<msg::Message> admit(const reactor::PeerId& peer, const msg::Register& wanted,
+                             reactor::Effects& effects);
+  void on_report(const reactor::PeerId& peer, const msg::Envelope& envelope,
+                 reactor::Effects& effects);
+  std::vector<msg::Peer> peers_for(msg::Role role, reactor::Effects& effects) const;
+  void introduce(reactor::Effects& effects);
+
+  identity::Issuer issuer_;
+  identity::Registrar registrar_;
+  Catalog catalog_;
+  JobDesk desk_;
+  Rest rest_;
+};
+
+}  // namespace farside::vault
