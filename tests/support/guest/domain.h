@@ -15,9 +15,9 @@ struct WitnessVm {
   std::string id;                  // UUID.
   std::string guest_dir;           // Holds vmlinuz and initrd.gz; empty: the VM boots nothing.
   std::vector<std::string> disks;  // qcow2 files, vda first.
-  std::string serial_log;          // The witness reports here.
-  std::map<std::string, std::string> options;  // Of the witness: {"pace_ms", "20"} ...
-  std::vector<std::string> cards;              // <interface> elements, complete.
+  std::string serial_log{};        // The witness reports here.
+  std::map<std::string, std::string> options{};  // Of the witness: {"pace_ms", "20"} ...
+  std::vector<std::string> cards{};              // <interface> elements, complete.
   std::uint32_t memory_mib = 128;
   std::string type = "qemu";  // "kvm" only where a guest really boots with it.
 };

@@ -90,10 +90,9 @@ void remove_bitmaps(virDomainPtr domain, const std::string& bitmap) {
 Status delete_checkpoint(virDomainPtr domain, virDomainCheckpointPtr checkpoint) {
   if (virDomainCheckpointDelete(checkpoint, 0) == 0) return {};
   if (libvirt_error_number() == VIR_ERR_NO_DOMAIN_CHECKPOINT) return {};
+  const Error error = libvirt_error("delete it").error();
   const std::string name = virDomainCheckpointGetName(checkpoint);
-  log::warn("checkpoint_broken", {{"vm", name_of(domain)},
-                                  {"checkpoint", name},
-                                  {"error", libvirt_error("delete it").error()}});
+  log::info("checkpoint_broken", {{"vm", name_of(domain)}, {"checkpoint", name}, {"error", error}});
   if (virDomainCheckpointDelete(checkpoint, VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY) != 0) {
     return libvirt_error(fmt::format("delete checkpoint {} of VM '{}'", name, name_of(domain)));
   }

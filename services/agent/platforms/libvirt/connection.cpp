@@ -18,10 +18,12 @@
 namespace farside::agent::libvirt {
 namespace {
 
-// No helper daemons, no control groups, no security labels: the embedded driver must work on a
-// host (or in a container) that has nothing but QEMU.
+// No helper daemons, no control groups, no labels, no change of owners: the embedded driver must
+// work on a host (or in a container) that has nothing but QEMU.
 constexpr const char* kEmbeddedConfig = R"(stdio_handler = "file"
 security_driver = "none"
+dynamic_ownership = 0
+remember_owner = 0
 namespaces = []
 cgroup_controllers = []
 )";
@@ -50,12 +52,25 @@ Status write_config(const std::string& root) {
   return {};
 }
 
+// libvirt's own last error of a thread is gone with the next call, even one that succeeds, such as
+// asking for the name of the domain that the error is about.
+struct Failure {
+  int number = 0;
+  std::string message;
+};
+thread_local Failure last_failure;
+
+void remember(void*, virErrorPtr error) {
+  last_failure = {.number = error->code,
+                  .message = error->message == nullptr ? "" : error->message};
+}
+
 // The loop lives as long as the process: libvirt has no way to stop using it.
 void start_event_loop() {
   static std::once_flag once;
   std::call_once(once, [] {
     // By default libvirt prints every error; ours are returned.
-    virSetErrorFunc(nullptr, [](void*, virErrorPtr) {});
+    virSetErrorFunc(nullptr, remember);
     virEventRegisterDefaultImpl();
     std::thread([] {
       while (virEventRunDefaultImpl() == 0) {
@@ -128,6 +143,11 @@ Result<ConnectionHandle> open_connection(const ConnectionTarget& target) {
     Error error = libvirt_error("open " + uri).error();
     error.code = ErrorCode::kUnavailable;
     error.advice = "check that QEMU and libvirt's QEMU driver are installed and may be used";
+    if (error.what.contains("libvirt-qemu")) {
+      // Debian creates this user with libvirt-daemon-system, which a host without the daemon lacks.
+      error.advice =
+          "run: adduser --system --group --no-create-home --home /nonexistent libvirt-qemu";
+    }
     return fail(std::move(error));
   }
   if (!target.root.empty()) wait_until_reconnected(connection.get());
@@ -135,16 +155,11 @@ Result<ConnectionHandle> open_connection(const ConnectionTarget& target) {
 }
 
 std::unexpected<Error> libvirt_error(const std::string& doing) {
-  const virErrorPtr error = virGetLastError();
-  if (error == nullptr || error->message == nullptr) {
-    return fail(ErrorCode::kPlatform, doing + ": libvirt gives no reason");
-  }
-  return fail(code_of(error->code), fmt::format("{}: {}", doing, error->message));
+  return fail(code_of(last_failure.number), fmt::format("{}: {}", doing, last_failure.message));
 }
 
 int libvirt_error_number() {
-  const virErrorPtr error = virGetLastError();
-  return error == nullptr ? 0 : error->code;
+  return last_failure.number;
 }
 
 std::string take_text(char* text) {

@@ -33,7 +33,7 @@ struct ConnectionTarget {
 // Errors: kInvalidArgument, kUnavailable (with libvirt's words), kIo.
 Result<ConnectionHandle> open_connection(const ConnectionTarget& target);
 
-// What libvirt says about the call of this thread that just failed.
+// What libvirt says about the call of this thread that failed last.
 std::unexpected<Error> libvirt_error(const std::string& doing);
 
 // libvirt's own number for it (VIR_ERR_...).

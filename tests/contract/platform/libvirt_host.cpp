@@ -1,0 +1,221 @@
+#include "tests/contract/platform/libvirt_host.h"
+
+#include <fcntl.h>
+#include <fmt/core.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+
+#include "common/base/assert.h"
+#include "common/base/random.h"
+#include "services/agent/platforms/libvirt/deadline.h"
+#include "services/agent/platforms/libvirt/program.h"
+
+namespace farside::agent {
+namespace {
+
+using libvirt::Deadline;
+using std::chrono::seconds;
+
+constexpr std::uint64_t kDiskBytes = 16U << 20U;
+
+// A host that cannot be set up ends the program with its reason: no test could say anything.
+template <class T>
+void require(const Result<T>& result, const char* doing) {
+  if (result) return;
+  fmt::print(stderr, "{}: {}\n", doing, to_text(result.error()));
+  std::_Exit(1);
+}
+
+void require(bool condition, const std::string& what) {
+  if (condition) return;
+  fmt::print(stderr, "{}\n", what);
+  std::_Exit(1);
+}
+
+}  // namespace
+
+LibvirtHost& LibvirtHost::shared() {
+  static LibvirtHost host;
+  return host;
+}
+
+LibvirtHost::LibvirtHost() {
+  std::string pattern = (std::filesystem::temp_directory_path() / "farside.XXXXXX").string();
+  require(::mkdtemp(pattern.data()) != nullptr, "no temporary directory");
+  folder_ = pattern;
+  options_ = libvirt::Options{.uri = "",
+                              .root = path("root"),
+                              .host_name = "test-host",
+                              .state_dir = path("state"),
+                              .scratch_dir = path("scratch"),
+                              .scratch_reserve_bytes = 16U << 20U,
+                              .storage = {folder_.string()},
+                              .networks = {{"blue", "user"}, {"quiet", "isolated"}},
+                              .domain_type = "qemu"};
+  auto connection = libvirt::open_connection({.uri = "", .root = options_.root});
+  require(connection, "open the host");
+  connection_ = std::move(*connection);
+
+  guest::WitnessVm witness{.name = "witness",
+                           .id = kWitness,
+                           .guest_dir = FARSIDE_GUEST_DIR,
+                           .disks = {path("witness-a.qcow2"), path("witness-b.qcow2")},
+                           .serial_log = path("witness.log"),
+                           .options = {{"run_id", "contract"},
+                                       {"slots", "512"},
+                                       {"fill_mib", "3"},
+                                       {"zero_mib", "2"},
+                                       {"pace_ms", "10"},
+                                       {"report_ms", "50"}}};
+  define(witness);
+  define({.name = "deaf", .id = kDeaf, .guest_dir = "", .disks = {path("deaf.qcow2")}});
+  open();
+  require(platform_->start(kWitness), "start the witness");
+
+  view_image_ = path("view.raw");
+  {
+    SeededRandom random(7);
+    std::ofstream out(view_image_, std::ios::binary);
+    for (int i = 0; i < (2 << 20) / 8; ++i) {
+      const std::uint64_t word = random.next();
+      out.write(reinterpret_cast<const char*>(&word), sizeof(word));
+    }
+  }
+  std::filesystem::resize_file(view_image_, kDiskBytes);
+  view_socket_ = serve(view_image_, "raw");
+}
+
+LibvirtHost::~LibvirtHost() {
+  platform_.reset();
+  virDomainPtr* list = nullptr;
+  const int count = virConnectListAllDomains(connection_.get(), &list, 0);
+  for (int i = 0; i < count; ++i) {
+    const libvirt::DomainHandle domain(list[i]);
+    if (virDomainIsActive(domain.get()) == 1) virDomainDestroy(domain.get());
+  }
+  std::free(list);
+  connection_.reset();
+  for (const pid_t pid : servers_) {
+    ::kill(pid, SIGTERM);
+    ::waitpid(pid, nullptr, 0);
+  }
+  std::error_code error;
+  if (std::getenv("FARSIDE_KEEP") == nullptr) std::filesystem::remove_all(folder_, error);
+}
+
+void LibvirtHost::define(const guest::WitnessVm& vm) {
+  for (const std::string& disk : vm.disks) {
+    require(guest::create_qcow2(disk, kDiskBytes), "create a disk");
+  }
+  const libvirt::DomainHandle domain(
+      virDomainDefineXML(connection_.get(), guest::to_xml(vm).c_str()));
+  if (!domain) require(Status(libvirt::libvirt_error("define")), "define a VM");
+}
+
+void LibvirtHost::open() {
+  auto platform = libvirt::open_platform(options_, clock_);
+  require(platform, "open the platform");
+  platform_ = std::move(*platform);
+}
+
+void LibvirtHost::restart_agent() {
+  platform_.reset();
+  open();
+}
+
+std::uint64_t LibvirtHost::acknowledged() const {
+  return guest::last_reported(path("witness.log"), "acknowledged");
+}
+
+std::uint64_t LibvirtHost::write_more(std::uint64_t records) {
+  const std::uint64_t wanted = acknowledged() + records;
+  for (const Deadline deadline(seconds(60)); acknowledged() < wanted;) {
+    require(deadline.pause(), "the witness does not write; see " + path("witness.log"));
+  }
+  return acknowledged();
+}
+
+pid_t LibvirtHost::pid_of(virConnectPtr connection, const std::string& root,
+                          const std::string& id) {
+  const libvirt::DomainHandle domain(virDomainLookupByUUIDString(connection, id.c_str()));
+  const std::string name = domain ? virDomainGetName(domain.get()) : "";
+  std::ifstream file(root + "/run/qemu/" + name + ".pid");
+  pid_t pid = 0;
+  file >> pid;
+  return pid;
+}
+
+void LibvirtHost::lose_tracking() {
+  const pid_t pid = pid_of(connection_.get(), options_.root, kWitness);
+  require(pid > 0, "no process of the witness under " + options_.root);
+  ::kill(pid, SIGKILL);
+  const libvirt::DomainHandle domain(virDomainLookupByUUIDString(connection_.get(), kWitness));
+  for (const Deadline deadline(seconds(20)); virDomainIsActive(domain.get()) == 1;) {
+    require(deadline.pause(), "libvirt does not notice that the witness was killed");
+  }
+  require(platform_->start(kWitness), "start the witness again");
+}
+
+std::string LibvirtHost::serve(const std::string& image, const std::string& format) {
+  const std::string socket = fmt::format("{}/view-{}.sock", folder_.string(), servers_.size());
+  const pid_t pid = ::fork();
+  require(pid >= 0, "no process for qemu-nbd");
+  if (pid == 0) {
+    ::execlp("qemu-nbd", "qemu-nbd", "--read-only", "--persistent", "--shared=0",
+             "--export-name=view", ("--format=" + format).c_str(), ("--socket=" + socket).c_str(),
+             image.c_str(), nullptr);
+    ::_exit(127);
+  }
+  servers_.push_back(pid);
+  for (const Deadline deadline(seconds(20)); !std::filesystem::exists(socket);) {
+    require(deadline.pause(), "qemu-nbd does not serve " + image);
+  }
+  return socket;
+}
+
+NewVm LibvirtHost::new_vm(const std::string& name) {
+  SystemRandom random;
+  const std::string id = random.uuid();
+  return NewVm{.shape = {.name = name + "-" + id.substr(0, 8),
+                         .memory_mib = 32,
+                         .processors = 1,
+                         .generation = 1,
+                         .nics = {{.mac = "52:54:00:00:00:01", .network = "blue", .address = ""},
+                                  {.mac = "52:54:00:00:00:02", .network = "", .address = ""},
+                                  {.mac = "52:54:00:00:00:03", .network = "quiet", .address = ""}}},
+               .id = id,
+               .item_id = "item-1",
+               .is_test = true,
+               .start = true,
+               .disks = {{.name = "vda",
+                          .bytes = kDiskBytes,
+                          .overlay_path = path("overlays/" + id + "-vda.qcow2"),
+                          .nbd_socket = view_socket_,
+                          .nbd_export = "view"}},
+               .serial_log = ""};
+}
+
+bool LibvirtHost::overlay_exists(const NewVm& vm) const {
+  return std::filesystem::exists(vm.disks[0].overlay_path);
+}
+
+bool LibvirtHost::overlay_is_complete(const NewVm& vm) const {
+  const auto outcome = libvirt::run_program(
+      {"qemu-img", "info", "--force-share", "--output=json", vm.disks[0].overlay_path},
+      seconds(30));
+  require(outcome, "look at an overlay");
+  if (outcome->output.contains("backing-filename")) return false;
+  const auto compared = libvirt::run_program({"qemu-img", "compare", "-q", "-f", "raw", "-F",
+                                              "qcow2", view_image_, vm.disks[0].overlay_path},
+                                             seconds(60));
+  return compared && compared->exit_code == 0;
+}
+
+}  // namespace farside::agent
