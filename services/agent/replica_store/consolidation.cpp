@@ -200,6 +200,67 @@ Status Item::forget_dropped(std::uint64_t after, std::uint64_t through) {
   return {};
 }
 
+// The intent is durable before anything is erased, and finished before anything else is done: the
+// numbers of the erased deltas will be used again.
+Status Item::rewind(std::uint64_t seq) {
+  const std::lock_guard lock(mutex_);
+  FARSIDE_TRY(ready());
+  if (!points_.contains(seq)) {
+    return fail(ErrorCode::kNotFound, "no point " + std::to_string(seq) + " of " + replica_.item);
+  }
+  for (const auto& [view, pin] : pins_) {
+    if (pin.seq <= seq) continue;
+    return fail(ErrorCode::kConflict, "view " + view + " of " + replica_.item +
+                                          " is open at the later point " + std::to_string(pin.seq));
+  }
+  delta_open_ = false;
+  FARSIDE_TRY(discard_locked());
+  store::Batch batch;
+  for (auto it = points_.upper_bound(seq); it != points_.end(); ++it) {
+    batch.erase(kPoints, number_key(it->first, 8));
+  }
+  for (auto it = dropped_.upper_bound(seq); it != dropped_.end(); ++it) {
+    batch.erase(kDropped, number_key(*it, 8));
+  }
+  if (batch.empty()) return {};
+  replica_.rewind_to = seq;
+  put_replica(batch);
+  FARSIDE_TRY(commit(batch));
+  points_.erase(points_.upper_bound(seq), points_.end());
+  dropped_.erase(dropped_.upper_bound(seq), dropped_.end());
+  thin_seq_ = 0;
+  return finish_rewind();
+}
+
+Status Item::finish_rewind() {
+  constexpr std::size_t kSlice = 4096;
+  for (;;) {
+    std::vector<BlockKey> members;
+    FARSIDE_TRY(index_->scan(kDeltas, {}, number_key(replica_.rewind_to + 1, 8),
+                             [&](std::string_view key, std::string_view) {
+                               if (const auto member = member_key_from(key)) {
+                                 members.push_back(*member);
+                               }
+                               return members.size() < kSlice;
+                             }));
+    store::Batch batch;
+    for (const BlockKey& member : members) {
+      batch.erase(kDeltas, to_member_key(member));
+      FARSIDE_ASSIGN(const std::optional<Version> version,
+                     reader_->find(member.disk, member.block, member.seq));
+      if (version && version->key == member) erase_version(batch, *version);
+    }
+    if (members.empty()) {
+      replica_.rewind_to = 0;
+      put_replica(batch);
+    }
+    FARSIDE_TRY(commit(batch));
+    if (members.empty()) break;
+  }
+  for (std::size_t i = 0; i < staged_.size(); ++i) staged_[i] = BlockSet(staged_[i].size());
+  return reclaim();
+}
+
 // The record goes first: a file without one is removed at the next start.
 Status Item::reclaim() {
   std::uint32_t kept_through = 0;

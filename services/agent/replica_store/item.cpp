@@ -132,7 +132,7 @@ Status Item::load() {
   }
   index_ = std::move(index);
   reader_ = std::make_unique<PointReader>(*index_, folder_, replica_.disks);
-  return {};
+  return replica_.rewind_to == 0 ? Status() : finish_rewind();
 }
 
 Status Item::commit(store::Batch& batch) {

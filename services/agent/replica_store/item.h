@@ -137,6 +137,10 @@ class Item final {
   Status drop_points(const std::vector<std::uint64_t>& seqs);
   Status retain(const msg::Policy& policy, Time now);
 
+  // Makes `seq` the newest point again: everything later is gone, staged blocks too.  Errors:
+  // kNotFound, kConflict (a view is open at a later point).
+  Status rewind(std::uint64_t seq);
+
   // One slice of background work: folds dropped state into the base disk, each block once, and
   // gives space back.  Returns whether there is more to do.  May be interrupted anywhere.
   Result<bool> consolidate(std::uint64_t blocks_max);
@@ -174,6 +178,7 @@ class Item final {
   Result<bool> fold(std::uint64_t through, std::uint64_t blocks_max);
   Result<bool> thin(std::uint64_t after, std::uint64_t through, std::uint64_t blocks_max);
   Status forget_dropped(std::uint64_t after, std::uint64_t through);
+  Status finish_rewind();
   Status reclaim();
   bool is_pinned(std::uint64_t seq) const;
 

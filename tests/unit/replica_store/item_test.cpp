@@ -303,6 +303,36 @@ TEST_F(ItemTest, TheNewestAndPinnedPointsCannotBeDropped) {
   EXPECT_TRUE(item_->drop_points({1}));
 }
 
+TEST_F(ItemTest, RewindingForgetsEverythingLater) {
+  limits_.segment_bytes = 1;
+  open();
+  delta(0, 'a');
+  delta(1, 'b');
+  const std::string at2 = item_->digest_at(2).value();
+  delta(0, 'c');
+  delta(2, 'd');
+  ASSERT_TRUE(item_->drop_points({3}));
+  ASSERT_TRUE(begin("cycle"));
+  ASSERT_TRUE(put(5, pattern('s')));
+  ASSERT_TRUE(item_->pin("view", 4));
+
+  EXPECT_EQ(item_->rewind(2).error().code, ErrorCode::kConflict);
+  EXPECT_EQ(item_->rewind(3).error().code, ErrorCode::kNotFound);
+  ASSERT_TRUE(item_->unpin("view"));
+  ASSERT_TRUE(item_->rewind(2));
+
+  EXPECT_EQ(item_->newest().seq, 2U);
+  EXPECT_EQ(item_->digest_at(2).value(), at2);
+  EXPECT_EQ(begin("cycle").value().staged, 0U);
+  ASSERT_TRUE(put(2, pattern('n')));
+  ASSERT_TRUE(commit(1));
+  EXPECT_EQ(read(3, 0), pattern('a'));
+  EXPECT_EQ(read(3, 2), pattern('n'));
+  open();
+  EXPECT_EQ(read(3, 0), pattern('a'));
+  EXPECT_EQ(item_->newest().seq, 3U);
+}
+
 TEST_F(ItemTest, AFrozenIndexReadsTheSameWhileTheReplicaGoesOn) {
   limits_.segment_bytes = 1;
   open();
