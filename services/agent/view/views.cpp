@@ -1,0 +1,75 @@
+#include "services/agent/view/views.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "common/base/log.h"
+
+namespace farside::replica {
+namespace {
+
+std::string default_plugin() {
+  std::error_code error;
+  const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
+  const std::string beside = self.parent_path().string() + "/farside_view.so";
+  if (access(beside.c_str(), R_OK) == 0) return beside;
+  return "/usr/lib/farside/farside_view.so";
+}
+
+}  // namespace
+
+Views::Views(std::string run_folder, std::string plugin)
+    : run_folder_(std::move(run_folder)),
+      plugin_(plugin.empty() ? default_plugin() : std::move(plugin)) {}
+
+std::string Views::socket_of(const Item& item, const std::string& view) const {
+  // The same after every restart, and short whatever the folders are called.
+  return fmt::format("{}/{:016x}.nbd", run_folder_, hash_of(item.folder() + "/" + view));
+}
+
+ViewProcess Views::process(const Item& item, const std::string& view, std::uint64_t seq) const {
+  return ViewProcess({.folder = item.folder(),
+                      .view = view,
+                      .seq = seq,
+                      .socket = socket_of(item, view),
+                      .plugin = plugin_});
+}
+
+Result<OpenView> Views::open(Item& item, const std::string& view, std::uint64_t seq) {
+  FARSIDE_TRY(make_folders(run_folder_));
+  const bool was_pinned = item.pins().contains(view);
+  FARSIDE_TRY(item.pin(view, seq));
+  const Status started = process(item, view, seq).start();
+  if (!started) {
+    if (!was_pinned) {
+      const Status closed = close(item, view);
+      if (!closed) log::warn("view_not_closed", {{"view", view}, {"error", closed.error()}});
+    }
+    return fail(started.error());
+  }
+  return OpenView{.socket = socket_of(item, view), .seq = seq};
+}
+
+Status Views::close(Item& item, const std::string& view) {
+  FARSIDE_TRY(process(item, view, 0).stop());
+  return item.unpin(view);
+}
+
+Result<int> Views::revive(Item& item) {
+  int revived = 0;
+  for (const auto& [view, seq] : item.pins()) {
+    if (is_alive(item, view)) continue;
+    FARSIDE_TRY(open(item, view, seq));
+    log::warn("view_revived", {{"replica", item.folder()}, {"view", view}});
+    ++revived;
+  }
+  return revived;
+}
+
+bool Views::is_alive(Item& item, const std::string& view) const {
+  return process(item, view, 0).is_alive();
+}
+
+}  // namespace farside::replica
