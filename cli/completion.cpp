@@ -1,0 +1,55 @@
+// `farside completion bash`: a script made from the command line as it is defined.
+#include "cli/commands.h"
+
+namespace farside::cli {
+namespace {
+
+std::string words_of(const CLI::App& command) {
+  std::string words;
+  for (const CLI::App* sub : command.get_subcommands({})) words += sub->get_name() + " ";
+  for (const CLI::Option* option : command.get_options()) {
+    for (const std::string& name : option->get_lnames()) words += "--" + name + " ";
+  }
+  return words;
+}
+
+void add_cases(const CLI::App& command, const std::string& path, std::string& cases) {
+  cases += "    \"" + path + "\") words=\"" + words_of(command) + "\" ;;\n";
+  for (const CLI::App* sub : command.get_subcommands({})) {
+    add_cases(*sub, path + (path.empty() ? "" : " ") + sub->get_name(), cases);
+  }
+}
+
+std::string bash_script(const CLI::App& app) {
+  std::string cases;
+  add_cases(app, "", cases);
+  return R"(# Completion of farside for bash: source this file.
+_farside() {
+  local current="${COMP_WORDS[COMP_CWORD]}" path="" word words
+  for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+    [[ "$word" == -* ]] || path="${path:+$path }$word"
+  done
+  while true; do
+    case "$path" in
+)" + cases +
+         R"(    *) if [[ "$path" == *" "* ]]; then path="${path% *}"; else path=""; fi; continue ;;
+    esac
+    break
+  done
+  COMPREPLY=($(compgen -W "$words" -- "$current"))
+}
+complete -F _farside farside
+)";
+}
+
+}  // namespace
+
+void add_completion_command(Commands& commands) {
+  auto* completion = commands.app.add_subcommand("completion", "Completion scripts for shells");
+  completion->require_subcommand(1);
+  completion->add_subcommand("bash", "Source its output")->callback([&commands] {
+    commands.chosen_local = [&commands](std::ostream& out) { out << bash_script(commands.app); };
+  });
+}
+
+}  // namespace farside::cli

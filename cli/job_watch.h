@@ -1,0 +1,28 @@
+// Follows a job until it ends, showing its tasks as they go.
+#pragma once
+
+#include <string>
+
+#include "cli/json.h"
+#include "cli/paths.h"
+#include "cli/screen.h"
+#include "cli/vault_client.h"
+
+namespace farside::cli {
+
+bool has_ended(const Json& job);
+bool has_succeeded(const Json& job);
+
+// The job's tasks, errors and progress as lines of text.
+std::string job_lines(const Json& job);
+
+// Returns the job as it ended, whether well or not.  A vault that does not answer meanwhile is
+// asked again for two minutes: it may be restarting, and the job goes on without it.
+// With `quiet` nothing is shown.
+Result<Json> wait_for_job(VaultClient& vault, const Paths& paths, const std::string& job,
+                          Screen& screen, const Clock& clock, bool quiet);
+
+// Why a job that did not succeed ended as it did.
+Error error_of_job(const Json& job);
+
+}  // namespace farside::cli
