@@ -56,6 +56,7 @@ void set_up(std::string_view program, std::string_view level) {
   if (level == "debug") out.set_level(spdlog::level::debug);
   if (level == "warn") out.set_level(spdlog::level::warn);
   if (level == "error") out.set_level(spdlog::level::err);
+  if (level == "off") out.set_level(spdlog::level::off);
 }
 
 void write(Level level, std::string_view event, std::initializer_list<Field> fields) {

@@ -8,12 +8,6 @@
 
 namespace farside::reactor {
 
-Status Reactor::run() {
-  FARSIDE_TRY(start());
-  while (!stopping_) FARSIDE_TRY(turn(parts_.limits.wait_ms_max));
-  return {};
-}
-
 Status Reactor::start() {
   Effects effects(parts_.self, parts_.store, parts_.clock.now(), parts_.clock.monotonic(),
                   parts_.random);

@@ -1,9 +1,9 @@
 // Runs one core: take what arrived -> core -> commit one batch -> only then speak.
 //
 // Owns: the timers; everything else is lent and must outlive it.  Thread: the one that calls
-// run()/turn(); stop() may be called from a signal handler's thread.
+// start() and turn(); stop() may be called from any.
 // Invariant: nothing leaves the process (message, job, answer) before the batch it belongs to is
-// durable; a failed commit ends run() with the error and the process with it.
+// durable; a failed commit ends the turn with the error and the process with it.
 #pragma once
 
 #include <atomic>
@@ -51,10 +51,8 @@ class Reactor final {
   };
   explicit Reactor(Parts parts) : parts_(std::move(parts)) {}
 
+  // Once; then turns, each waiting at most `wait_ms` for something to do.
   // Errors: whatever the store's commit returned; the caller must end the process.
-  Status run();
-
-  // One turn, waiting at most `wait_ms` for something to do.  start() must have run.
   Status start();
   Status turn(int wait_ms);
 
@@ -62,6 +60,8 @@ class Reactor final {
     stopping_ = true;
     parts_.bus.wake();
   }
+
+  bool is_stopping() const { return stopping_; }
 
   const ReactorStats& stats() const { return stats_; }
   // Monotonic time of the next timer, or nullopt.

@@ -1,10 +1,13 @@
 // Planned failover: move a VM to its target site, losing no write its guest was told was safe.
 //
-//   check_source --> resolve_networks --> shut_down_source --> final_sync --> verify_point
-//                                           <- restart
-//     --> fence_source --> promote_replica ==> start_replica ==> record_failover ==> detach_replica
-//           <- unfence       <- demote
+//   check_source --> resolve_networks --> shut_down_source --> fence_source --> final_sync
+//                                           <- restart           <- unfence
+//     --> verify_point --> promote_replica ==> start_replica ==> record_failover ==> detach_replica
+//                            <- demote
 //   <----- on failure, undo right to left --|   the guest may have written: only forward
+//
+// The fence comes before the last delta: whoever starts the VM by hand meanwhile cannot write
+// behind it.
 #include "services/orchestrator/workflows/all.h"
 #include "services/orchestrator/workflows/common.h"
 
@@ -154,6 +157,11 @@ constexpr std::array kSteps{
          .learn = learn_shutdown,
          .undo = restart_source,
          .silence = std::chrono::minutes{10}},
+    Step{.name = "fence_source",
+         .title = "Fence the source",
+         .act = fence_source,
+         .learn = flow::learn_done<PlannedFailoverState, msg::SourceFenced>,
+         .undo = unfence_source},
     Step{.name = "final_sync",
          .title = "Replicate the last changes",
          .act = final_sync,
@@ -164,11 +172,6 @@ constexpr std::array kSteps{
          .act = verify_point,
          .learn = flow::learn_done<PlannedFailoverState, msg::PointVerified>,
          .silence = std::chrono::minutes{30}},
-    Step{.name = "fence_source",
-         .title = "Fence the source",
-         .act = fence_source,
-         .learn = flow::learn_done<PlannedFailoverState, msg::SourceFenced>,
-         .undo = unfence_source},
     Step{.name = "promote_replica",
          .title = "Raise the role epoch at the target",
          .act = promote_replica,

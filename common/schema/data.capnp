@@ -1,0 +1,137 @@
+@0xd1c9a1f0b7e39001;
+# The data plane: agent to agent, one session per delta.  A frame is a DataFrame, followed by raw
+# payload where one is mentioned.  Disks are numbered as OpenDelta lists them.
+#
+#   source                                         target
+#   OpenDelta ------------------------------------->
+#             <------------------------------------ DeltaOpened   (credit: windowBytes)
+#   UnstageBlocks + bitmap, AskStaged, AskHashes -->
+#             <------------------------------------ BlocksUnstaged, StagedBlocks + bitmap,
+#                                                   BlockHashes + hashes
+#   BlockBatch + payload, BlockBatch + payload ---->
+#             <------------------------------------ DataCredit    (as they are written)
+#   FinishDelta ----------------------------------->
+#             <------------------------------------ DeltaCommitted (it is durable)
+#   any time: DataPing --> DataPong; <-- DeltaRefused ends the session
+
+using Cxx = import "/capnp/c++.capnp";
+$Cxx.namespace("farside::wire");
+using T = import "types.capnp";
+
+struct DataFrame {
+  union {
+    open @0 :OpenDelta;
+    opened @1 :DeltaOpened;
+    unstage @2 :UnstageBlocks;
+    unstaged @3 :BlocksUnstaged;
+    askStaged @4 :AskStaged;
+    staged @5 :StagedBlocks;
+    askHashes @6 :AskHashes;
+    hashes @7 :BlockHashes;
+    blocks @8 :BlockBatch;
+    credit @9 :DataCredit;
+    finish @10 :FinishDelta;
+    committed @11 :DeltaCommitted;
+    refused @12 :DeltaRefused;
+    ping @13 :DataPing;
+    pong @14 :DataPong;
+  }
+}
+
+struct OpenDelta {
+  item @0 :Text;
+  epoch @1 :UInt64;
+  cycle @2 :Text;             # The same for all attempts at one delta.
+  disks @3 :List(T.ReplicaDisk);
+  compare @4 :Bool;           # A resynchronisation: blocks staged by any cycle are welcome.
+}
+
+struct DeltaOpened {
+  seq @0 :UInt64;
+  newest @1 :T.RecoveryPoint;
+  newestAttempt @2 :Text;
+  stagedBlocks @3 :UInt64;
+  windowBytes @4 :UInt64;     # Unacknowledged bytes the target has room for.
+}
+
+struct UnstageBlocks {        # + bitmap of `count` blocks, lowest bit first.
+  disk @0 :UInt16;
+  first @1 :UInt32;
+  count @2 :UInt32;
+}
+
+struct BlocksUnstaged {}
+
+struct AskStaged {
+  disk @0 :UInt16;
+  first @1 :UInt32;
+  count @2 :UInt32;
+}
+
+struct StagedBlocks {         # + bitmap.
+  disk @0 :UInt16;
+  first @1 :UInt32;
+}
+
+struct AskHashes {
+  disk @0 :UInt16;
+  first @1 :UInt32;
+  count @2 :UInt32;
+}
+
+struct BlockHashes {          # + 8 bytes each, big-endian.
+  disk @0 :UInt16;
+  first @1 :UInt32;
+}
+
+struct BlockHead {
+  block @0 :UInt32;
+  stored @1 :UInt32;          # Bytes of the payload.
+  hash @2 :UInt64;            # XXH3 of the plain bytes.
+  codec @3 :UInt8;            # 1 raw, 2 zstd, 3 zeros.
+}
+
+struct BlockBatch {           # + payloads, one after the other.
+  disk @0 :UInt16;
+  blocks @1 :List(BlockHead);
+}
+
+struct DataCredit {
+  bytes @0 :UInt64;           # Given back to the source.
+}
+
+struct FinishDelta {
+  blocks @0 :UInt64;          # The delta consists of.
+  capturedAt @1 :Int64;
+  appConsistent @2 :Bool;
+  attempt @3 :Text;
+}
+
+struct DeltaCommitted {
+  point @0 :T.RecoveryPoint;
+}
+
+struct DeltaRefused {
+  fault @0 :T.Fault;
+}
+
+struct DataPing {}
+
+struct DataPong {}
+
+# ---- Stored by the source, one file per item ----
+
+struct StoredPendingDisk {
+  name @0 :Text;
+  bytes @1 :UInt64;
+  needed @2 :Data;            # Bitmaps, packed with zstd.
+  stale @3 :Data;
+}
+
+struct StoredPending {
+  cycle @0 :Text;
+  attempt @1 :Text;           # Token of the last attempt's point.
+  base @2 :Text;              # Token of the point that the delta builds on; empty: on nothing.
+  epoch @3 :UInt64;
+  disks @4 :List(StoredPendingDisk);
+}

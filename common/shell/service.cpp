@@ -1,0 +1,217 @@
+#include "common/shell/service.h"
+
+#include <fmt/format.h>
+#include <zmq.h>
+
+#include <CLI/CLI.hpp>
+#include <array>
+#include <atomic>
+#include <csignal>
+#include <filesystem>
+#include <thread>
+
+#include "common/base/assert.h"
+#include "common/base/log.h"
+#include "common/identity/key_file.h"
+#include "common/identity/membership.h"
+#include "common/shell/join.h"
+
+namespace farside::shell {
+namespace {
+
+constexpr Micros kTurnSilenceMax = std::chrono::seconds{10};
+
+sigset_t stop_signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGTERM);
+  return set;
+}
+
+}  // namespace
+
+CommonSettings read_common(Config& config, const Defaults& defaults) {
+  CommonSettings out;
+  out.data_dir = config.required_text("data_dir");
+  out.log_level = config.text("log_level", "info");
+  out.listen = config.text("listen", defaults.listen);
+  out.advertise = config.text("advertise", "");
+  out.metrics_address = config.text("metrics.address", "127.0.0.1");
+  out.metrics_port =
+      static_cast<std::uint16_t>(config.integer("metrics.port", defaults.metrics_port, 0, 65535));
+  out.key_file = config.text("registration_key", "");
+  out.join_seconds = config.integer("join_seconds", 60, 1, 86'400);
+  out.workers = config.integer("workers", defaults.workers, 1, 256);
+  return out;
+}
+
+Result<std::optional<CommandLine>> parse_command_line(int argc, char** argv,
+                                                      std::string_view program,
+                                                      std::string_view purpose) {
+  CLI::App app{std::string(purpose), std::string(program)};
+  CommandLine line;
+  app.add_option("--config", line.config_path, "Configuration file (TOML)")->required();
+  app.add_flag("--check", line.check, "Check the configuration and exit");
+  app.set_version_flag("--version", std::string(kVersion));
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    if (app.exit(error) == 0) return std::nullopt;
+    return fail(ErrorCode::kInvalidArgument, "wrong command line", "see --help");
+  }
+  return line;
+}
+
+int refuse_to_start(std::string_view program, const Error& error) {
+  fmt::print(stderr, "{}: cannot start: {}\n", program, error.what);
+  if (!error.advice.empty()) fmt::print(stderr, "{}: next: {}\n", program, error.advice);
+  return 1;
+}
+
+identity::KeyPair key_pair_from(const std::string& secret_hex) {
+  std::array<std::uint8_t, 32> secret{};
+  FARSIDE_ASSERT(secret_hex.size() == 2 * secret.size());
+  for (std::size_t i = 0; i < secret.size(); ++i) {
+    secret.at(i) = static_cast<std::uint8_t>(std::stoul(secret_hex.substr(2 * i, 2), nullptr, 16));
+  }
+  std::array<char, 41> secret_z85{};
+  std::array<char, 41> public_z85{};
+  FARSIDE_ASSERT(zmq_z85_encode(secret_z85.data(), secret.data(), secret.size()) != nullptr);
+  FARSIDE_ASSERT(zmq_curve_public(public_z85.data(), secret_z85.data()) == 0);
+  return {.public_key = public_z85.data(), .secret_key = secret_z85.data()};
+}
+
+Service::Service(std::string program, CommonSettings settings)
+    : program_(std::move(program)),
+      settings_(std::move(settings)),
+      liveness_(clock_, "the reactor", kTurnSilenceMax) {}
+
+Service::~Service() = default;
+
+Result<std::unique_ptr<Service>> Service::open(std::string program, CommonSettings settings) {
+  log::set_up(program, settings.log_level);
+  // Blocked before any thread starts, so that only the one in run() ever sees them.
+  const auto signals = stop_signals();
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+
+  std::error_code ec;
+  std::filesystem::create_directories(settings.data_dir, ec);
+  if (ec) {
+    return fail(ErrorCode::kIo,
+                "data_dir '" + settings.data_dir + "' cannot be created: " + ec.message(),
+                "choose a folder this user may write");
+  }
+  std::filesystem::permissions(settings.data_dir, std::filesystem::perms::owner_all, ec);
+  auto service = std::unique_ptr<Service>(new Service(std::move(program), std::move(settings)));
+  const auto& dir = service->settings_.data_dir;
+  FARSIDE_ASSIGN(service->store_, store::RocksStore::open(dir + "/state"));
+  FARSIDE_ASSIGN(service->keys_, bus::load_or_create_keys(dir + "/identity.key"));
+  FARSIDE_ASSIGN(service->exposer_,
+                 metrics::Exposer::start(
+                     service->settings_.metrics_address, service->settings_.metrics_port,
+                     service->registry_, [&live = service->liveness_] { return live.problem(); }));
+  log::info("opened", {{"version", kVersion},
+                       {"data", dir},
+                       {"public_key", service->keys_.public_key},
+                       {"metrics_port", service->exposer_->port()}});
+  return service;
+}
+
+Result<msg::Registered> Service::ensure_member(const std::string& name) {
+  FARSIDE_ASSIGN(const auto stored, identity::Membership::load(*store_));
+  if (stored) return *stored;
+  if (settings_.key_file.empty()) {
+    return fail(ErrorCode::kUnauthorized, program_ + " has not registered and has no key",
+                "set registration_key to a file made by `farside key create`");
+  }
+  FARSIDE_ASSIGN(auto key, identity::load_key(settings_.key_file, clock_.now()));
+  FARSIDE_ASSIGN(auto registered,
+                 join({.key = std::move(key),
+                       .public_key = keys_.public_key,
+                       .name = name,
+                       .endpoint = settings_.listen.empty() ? "" : settings_.advertise,
+                       .version = std::string(kVersion)},
+                      std::chrono::seconds{settings_.join_seconds}, clock_, random_));
+  store::Batch batch;
+  identity::Membership::save(batch, registered);
+  FARSIDE_TRY(store_->commit(batch));
+  log::info("registered", {{"as", registered.principal}});
+  return registered;
+}
+
+Status Service::open_bus() {
+  FARSIDE_ASSIGN(bus_, bus::ZmqBus::open({.keys = keys_, .listen = settings_.listen}, clock_));
+  if (!settings_.listen.empty()) {
+    if (settings_.advertise.empty()) settings_.advertise = bus_->endpoint();
+    log::info("listening", {{"endpoint", bus_->endpoint()}, {"advertise", settings_.advertise}});
+  }
+  return {};
+}
+
+identity::Issuer Service::issuer(std::string principal) const {
+  return {.principal = std::move(principal),
+          .endpoint = settings_.advertise,
+          .public_key = keys_.public_key,
+          .key_pair_from = key_pair_from};
+}
+
+void Service::publish(const reactor::ReactorStats& stats) {
+  liveness_.turned();
+  const auto set = [&](const char* name, const char* help, double value) {
+    registry_.gauge(name, help).set(value);
+  };
+  const auto traffic = bus_->stats();
+  set("farside_reactor_turns", "Turns of the reactor since start.",
+      static_cast<double>(stats.turns));
+  set("farside_reactor_messages", "Messages taken since start.",
+      static_cast<double>(stats.messages));
+  set("farside_reactor_commits", "Batches made durable since start.",
+      static_cast<double>(stats.commits));
+  set("farside_reactor_refused_frames", "Frames that did not decode since start.",
+      static_cast<double>(stats.refused_frames));
+  set("farside_bus_refused_keys", "Handshakes with unknown or revoked keys since start.",
+      static_cast<double>(traffic.refused_keys));
+  set("farside_bus_dropped_frames", "Frames that could not be sent since start.",
+      static_cast<double>(traffic.dropped));
+}
+
+Status Service::run(Run run) {
+  reactor::WorkerPool pool({.threads = static_cast<std::size_t>(settings_.workers)}, run.job,
+                           [this] { bus_->wake(); });
+  reactor::Reactor reactor({.self = run.self,
+                            .core = run.core,
+                            .store = *store_,
+                            .bus = *bus_,
+                            .workers = pool,
+                            .clock = clock_,
+                            .random = random_,
+                            .on_answer = run.on_answer});
+  FARSIDE_TRY(run.on_ready(pool));
+
+  std::atomic<bool> ended{false};
+  std::thread signals([&] {
+    const auto set = stop_signals();
+    const timespec slice{.tv_sec = 0, .tv_nsec = 200'000'000};
+    while (!ended) {
+      if (sigtimedwait(&set, nullptr, &slice) < 0) continue;
+      log::info("stopping");
+      run.on_stop();
+      reactor.stop();
+    }
+  });
+  Status status = reactor.start();
+  while (status && !reactor.is_stopping()) {
+    status = reactor.turn(reactor::ReactorLimits{}.wait_ms_max);
+    publish(reactor.stats());
+  }
+  ended = true;
+  signals.join();
+  run.on_stop();
+  run.on_end();
+  if (!status) log::error("state could not be written", {{"cause", status.error()}});
+  return status;
+}
+
+}  // namespace farside::shell
