@@ -4,6 +4,7 @@
 #include <fmt/core.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -39,6 +40,12 @@ void require(bool condition, const std::string& what) {
   std::_Exit(1);
 }
 
+std::filesystem::path new_folder() {
+  std::string pattern = (std::filesystem::temp_directory_path() / "farside.XXXXXX").string();
+  require(::mkdtemp(pattern.data()) != nullptr, "no temporary directory");
+  return pattern;
+}
+
 }  // namespace
 
 LibvirtHost& LibvirtHost::shared() {
@@ -46,10 +53,10 @@ LibvirtHost& LibvirtHost::shared() {
   return host;
 }
 
-LibvirtHost::LibvirtHost() {
-  std::string pattern = (std::filesystem::temp_directory_path() / "farside.XXXXXX").string();
-  require(::mkdtemp(pattern.data()) != nullptr, "no temporary directory");
-  folder_ = pattern;
+LibvirtHost::LibvirtHost() : LibvirtHost(new_folder()) {}
+
+LibvirtHost::LibvirtHost(std::filesystem::path folder) : folder_(std::move(folder)) {
+  const bool is_new = std::filesystem::is_empty(folder_);
   options_ = libvirt::Options{.uri = "",
                               .root = path("root"),
                               .host_name = "test-host",
@@ -63,6 +70,39 @@ LibvirtHost::LibvirtHost() {
   require(connection, "open the host");
   connection_ = std::move(*connection);
 
+  view_image_ = path("view.raw");
+  if (is_new) define_guests();
+  open();
+  if (!is_new) return;
+  require(platform_->start(kWitness), "start the witness");
+  make_view();
+}
+
+LibvirtHost::~LibvirtHost() {
+  platform_.reset();
+  virDomainPtr* list = nullptr;
+  const int count = virConnectListAllDomains(connection_.get(), &list, 0);
+  for (int i = 0; i < count; ++i) {
+    const libvirt::DomainHandle domain(list[i]);
+    if (virDomainIsActive(domain.get()) == 1) virDomainDestroy(domain.get());
+  }
+  std::free(list);
+  connection_.reset();
+  while (!servers_.empty()) stop_serving(servers_.begin()->first);
+  std::error_code error;
+  if (std::getenv("FARSIDE_KEEP") == nullptr) std::filesystem::remove_all(folder_, error);
+}
+
+void LibvirtHost::make_view() {
+  SeededRandom random(7);
+  std::string content;
+  while (content.size() < 2U << 20U) content += random.hex(512);
+  std::ofstream(view_image_, std::ios::binary) << content;
+  std::filesystem::resize_file(view_image_, kDiskBytes);
+  view_socket_ = serve(view_image_, "raw");
+}
+
+void LibvirtHost::define_guests() {
   guest::WitnessVm witness{.name = "witness",
                            .id = kWitness,
                            .guest_dir = FARSIDE_GUEST_DIR,
@@ -76,38 +116,6 @@ LibvirtHost::LibvirtHost() {
                                        {"report_ms", "50"}}};
   define(witness);
   define({.name = "deaf", .id = kDeaf, .guest_dir = "", .disks = {path("deaf.qcow2")}});
-  open();
-  require(platform_->start(kWitness), "start the witness");
-
-  view_image_ = path("view.raw");
-  {
-    SeededRandom random(7);
-    std::ofstream out(view_image_, std::ios::binary);
-    for (int i = 0; i < (2 << 20) / 8; ++i) {
-      const std::uint64_t word = random.next();
-      out.write(reinterpret_cast<const char*>(&word), sizeof(word));
-    }
-  }
-  std::filesystem::resize_file(view_image_, kDiskBytes);
-  view_socket_ = serve(view_image_, "raw");
-}
-
-LibvirtHost::~LibvirtHost() {
-  platform_.reset();
-  virDomainPtr* list = nullptr;
-  const int count = virConnectListAllDomains(connection_.get(), &list, 0);
-  for (int i = 0; i < count; ++i) {
-    const libvirt::DomainHandle domain(list[i]);
-    if (virDomainIsActive(domain.get()) == 1) virDomainDestroy(domain.get());
-  }
-  std::free(list);
-  connection_.reset();
-  for (const pid_t pid : servers_) {
-    ::kill(pid, SIGTERM);
-    ::waitpid(pid, nullptr, 0);
-  }
-  std::error_code error;
-  if (std::getenv("FARSIDE_KEEP") == nullptr) std::filesystem::remove_all(folder_, error);
 }
 
 void LibvirtHost::define(const guest::WitnessVm& vm) {
@@ -164,20 +172,39 @@ void LibvirtHost::lose_tracking() {
 }
 
 std::string LibvirtHost::serve(const std::string& image, const std::string& format) {
-  const std::string socket = fmt::format("{}/view-{}.sock", folder_.string(), servers_.size());
+  const std::string socket = path(fmt::format("view-{}.sock", served_++));
+  serve_again(socket, image, format);
+  return socket;
+}
+
+void LibvirtHost::serve_again(const std::string& socket, const std::string& image,
+                              const std::string& format) {
+  std::filesystem::remove(socket);
   const pid_t pid = ::fork();
   require(pid >= 0, "no process for qemu-nbd");
   if (pid == 0) {
+    ::prctl(PR_SET_PDEATHSIG, SIGTERM);  // A test that is killed leaves no server behind.
     ::execlp("qemu-nbd", "qemu-nbd", "--read-only", "--persistent", "--shared=0",
              "--export-name=view", ("--format=" + format).c_str(), ("--socket=" + socket).c_str(),
              image.c_str(), nullptr);
     ::_exit(127);
   }
-  servers_.push_back(pid);
+  servers_[socket] = pid;
   for (const Deadline deadline(seconds(20)); !std::filesystem::exists(socket);) {
     require(deadline.pause(), "qemu-nbd does not serve " + image);
   }
-  return socket;
+}
+
+void LibvirtHost::stop_serving(const std::string& socket) {
+  const auto server = servers_.find(socket);
+  if (server == servers_.end()) return;
+  ::kill(server->second, SIGTERM);
+  ::waitpid(server->second, nullptr, 0);
+  servers_.erase(server);
+}
+
+std::uint64_t LibvirtHost::reported(const std::string& log, const std::string& what) const {
+  return guest::last_reported(path(log), what);
 }
 
 NewVm LibvirtHost::new_vm(const std::string& name) {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -19,8 +20,13 @@ class LibvirtHost {
  public:
   static LibvirtHost& shared();
 
+  // In a new temporary folder.
   LibvirtHost();
+  // In `folder`; if a host has been there before, continues with what it left.
+  explicit LibvirtHost(std::filesystem::path folder);
   ~LibvirtHost();
+  LibvirtHost(const LibvirtHost&) = delete;
+  LibvirtHost& operator=(const LibvirtHost&) = delete;
 
   Platform& platform() { return *platform_; }
   void restart_agent();
@@ -41,14 +47,21 @@ class LibvirtHost {
   // Of the QEMU process that runs a VM.
   static pid_t pid_of(virConnectPtr connection, const std::string& root, const std::string& id);
 
-  // Serves a qcow2 or raw file as export "view" until the host is gone; returns the socket.
+  // Serves an image as export "view" until stop_serving() or the end; returns the socket.
   std::string serve(const std::string& image, const std::string& format);
+  void serve_again(const std::string& socket, const std::string& image, const std::string& format);
+  void stop_serving(const std::string& socket);
+
+  // Of any VM with a serial log in this folder.
+  std::uint64_t reported(const std::string& log, const std::string& what) const;
 
  private:
   static constexpr const char* kWitness = "6b0f3f0e-0000-4000-8000-000000000001";
   static constexpr const char* kDeaf = "6b0f3f0e-0000-4000-8000-000000000002";
 
   void open();
+  void define_guests();
+  void make_view();
 
   std::filesystem::path folder_;
   SystemClock clock_;
@@ -57,7 +70,8 @@ class LibvirtHost {
   std::unique_ptr<Platform> platform_;
   std::string view_image_;
   std::string view_socket_;
-  std::vector<pid_t> servers_;
+  int served_ = 0;
+  std::map<std::string, pid_t> servers_;  // By socket.
 };
 
 }  // namespace farside::agent

@@ -19,6 +19,8 @@ class Replica {
 
   Result<guest::Verdict> check(const guest::CheckOptions& options) const;
 
+  const std::vector<std::vector<char>>& disks() const { return disks_; }
+
   bool operator==(const Replica&) const = default;
 
  private:

@@ -8,9 +8,6 @@ namespace farside::agent::libvirt {
 namespace {
 
 constexpr const char* kNamespace = "urn:farside:domain:1";
-// How long QEMU retries a view whose server was restarted before the guest sees an error.
-constexpr int kViewReconnectSeconds = 300;
-
 std::uint64_t number(const std::string& text) {
   std::uint64_t value = 0;
   std::from_chars(text.data(), text.data() + text.size(), value);
@@ -44,7 +41,15 @@ void read_mark(const XmlNode& mark, DomainShape& shape) {
   shape.item_id = mark.attribute("item");
   shape.vm.is_replica = true;
   shape.vm.is_test = mark.attribute("test") == "yes";
-  for (const XmlNode& overlay : mark.children("overlay")) shape.overlays.push_back(overlay.text());
+  for (const XmlNode& overlay : mark.children("overlay")) {
+    shape.overlays.push_back(overlay.text());
+    for (DiskShape& disk : shape.disks) {
+      if (disk.path == overlay.text()) disk.bytes = number(overlay.attribute("bytes"));
+    }
+    for (msg::Disk& disk : shape.vm.disks) {
+      if (disk.path == overlay.text()) disk.bytes = number(overlay.attribute("bytes"));
+    }
+  }
 }
 
 std::string problem_of(const DomainShape& shape) {
@@ -78,17 +83,19 @@ std::string boot_xml(const msg::Vm& shape) {
                      shape.generation == 2 ? " firmware='efi'" : "", inner);
 }
 
+// When the server of the view is restarted, QEMU's request fails, and its next one connects again.
+// The guest must not see that error: QEMU stops it, and the platform resumes it.
 std::string disk_xml(const NewDisk& disk) {
   return fmt::format(
       "<disk type='file' device='disk'>"
-      "<driver name='qemu' type='qcow2' discard='unmap'/>"
+      "<driver name='qemu' type='qcow2' discard='unmap' error_policy='stop' rerror_policy='stop'/>"
       "<source file='{}'/>"
       "<backingStore type='network'><format type='raw'/>"
-      "<source protocol='nbd' name='{}'><host transport='unix' socket='{}'/>"
-      "<reconnect delay='{}'/></source><backingStore/></backingStore>"
+      "<source protocol='nbd' name='{}'><host transport='unix' socket='{}'/></source>"
+      "<backingStore/></backingStore>"
       "<target dev='{}' bus='virtio'/></disk>",
       xml_escape(disk.overlay_path), xml_escape(disk.nbd_export), xml_escape(disk.nbd_socket),
-      kViewReconnectSeconds, xml_escape(disk.name));
+      xml_escape(disk.name));
 }
 
 std::string disks_xml(const std::vector<DiskShape>& disks, const std::string& yes,
@@ -164,7 +171,8 @@ Result<std::string> write_domain(const NewVm& vm, const Networks& networks,
     devices += fmt::format("<emulator>{}</emulator>", xml_escape(defaults.emulator));
   }
   for (const NewDisk& disk : vm.disks) {
-    mark += fmt::format("<farside:overlay>{}</farside:overlay>", xml_escape(disk.overlay_path));
+    mark += fmt::format("<farside:overlay bytes='{}'>{}</farside:overlay>", disk.bytes,
+                        xml_escape(disk.overlay_path));
     devices += disk_xml(disk);
   }
   for (const msg::Nic& nic : shape.nics) {

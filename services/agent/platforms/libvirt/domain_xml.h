@@ -15,6 +15,7 @@ struct DiskShape {
   std::string format;
   bool is_writable_disk = true;     // Not a CD drive, a floppy or read-only.
   bool reads_network_view = false;  // Its backing chain ends in an NBD view.
+  std::uint64_t bytes = 0;          // From our mark; 0: ask libvirt.
 };
 
 // All that the platform knows about a domain from its XML.

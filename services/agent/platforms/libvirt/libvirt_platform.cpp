@@ -7,10 +7,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <condition_variable>
 #include <cstdlib>
 #include <filesystem>
-#include <optional>
+#include <mutex>
+#include <stop_token>
 #include <system_error>
+#include <thread>
 
 #include "common/base/log.h"
 #include "services/agent/platforms/libvirt/backup_point.h"
@@ -29,6 +32,7 @@ using std::chrono::seconds;
 
 // A guest that is still booting ignores the power button; it is pressed again this often.
 constexpr seconds kPressAgain(3);
+constexpr std::chrono::milliseconds kRevivePeriod(500);
 constexpr unsigned kUndefineFlags = VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA |
                                     VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA |
                                     VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | VIR_DOMAIN_UNDEFINE_NVRAM;
@@ -70,7 +74,8 @@ class LibvirtPlatform final : public Platform {
         connection_(std::move(connection)),
         networks_(std::move(networks)),
         place_(std::move(place)),
-        fenced_(std::move(fenced)) {}
+        fenced_(std::move(fenced)),
+        reviver_([this](std::stop_token stop) { revive(stop); }) {}
 
   Result<msg::HostState> describe_host() override;
   Result<std::vector<msg::Vm>> list_vms() override;
@@ -101,12 +106,19 @@ class LibvirtPlatform final : public Platform {
   Status remove(virDomainPtr domain, const DomainShape& shape, bool delete_overlays);
   Status clean_up(virDomainPtr domain, const std::vector<std::string>& vms_to_keep);
 
+  // Resumes VMs of ours that QEMU stopped because their view did not answer.
+  void revive(const std::stop_token& stop);
+  void revive_once();
+
   Options options_;
   const Clock& clock_;
   ConnectionHandle connection_;
   Networks networks_;
   BackupPlace place_;
   Marks fenced_;
+  std::mutex mutex_;  // Of nothing but the reviver's sleep.
+  std::condition_variable_any woken_;
+  std::jthread reviver_;  // Last: it uses everything above.
 };
 
 Result<DomainHandle> LibvirtPlatform::find(const std::string& vm_id) {
@@ -146,6 +158,9 @@ Result<msg::Vm> LibvirtPlatform::describe(virDomainPtr domain) {
     shape.vm.state = msg::PowerState::off;  // No guest code runs; it is ours only while frozen.
   }
   for (msg::Disk& disk : shape.vm.disks) {
+    // QEMU 7.2 may crash when it is asked about its disks in the instant in which one of them ends
+    // being copied from its view.  VMs of ours carry their sizes with them.
+    if (disk.bytes > 0) continue;
     virDomainBlockInfo block;
     if (virDomainGetBlockInfo(domain, disk.name.c_str(), &block, 0) == 0) {
       disk.bytes = block.capacity;
@@ -372,13 +387,14 @@ Result<BlockProgress> LibvirtPlatform::detach_view(const std::string& vm_id) {
   const bool is_active = virDomainIsActive(domain.get()) == 1;
   BlockProgress progress{.finished = true};
   for (const DiskShape& disk : shape.disks) {
-    virDomainBlockInfo block{};
-    virDomainGetBlockInfo(domain.get(), disk.name.c_str(), &block, 0);
+    progress.total += disk.bytes;
     if (!disk.reads_network_view) {
-      progress.done += block.capacity;
-      progress.total += block.capacity;
+      progress.done += disk.bytes;
       continue;
     }
+    // One disk after the other: to start copying one in the instant in which another ends may crash
+    // QEMU 7.2.
+    if (!progress.finished) continue;
     progress.finished = false;
     if (!is_active) {
       return fail(ErrorCode::kConflict,
@@ -393,8 +409,7 @@ Result<BlockProgress> LibvirtPlatform::detach_view(const std::string& vm_id) {
       return libvirt_error(
           fmt::format("copy disk {} of VM '{}' from its view", disk.name, shape.vm.name));
     }
-    progress.done += job.cur;
-    progress.total += std::max<std::uint64_t>(job.end, block.capacity);
+    progress.done += std::min<std::uint64_t>(job.cur, disk.bytes);
   }
   return progress;
 }
@@ -490,6 +505,31 @@ Status LibvirtPlatform::reconcile(const std::vector<std::string>& vms_to_keep) {
     }
   }
   return {};
+}
+
+void LibvirtPlatform::revive(const std::stop_token& stop) {
+  std::unique_lock lock(mutex_);
+  while (!woken_.wait_for(lock, stop, kRevivePeriod, [&] { return stop.stop_requested(); })) {
+    revive_once();
+  }
+}
+
+void LibvirtPlatform::revive_once() {
+  virDomainPtr* list = nullptr;
+  const int count =
+      virConnectListAllDomains(connection_.get(), &list, VIR_CONNECT_LIST_DOMAINS_PAUSED);
+  for (int i = 0; i < count; ++i) {
+    const DomainHandle domain(list[i]);
+    int state = 0;
+    int reason = 0;
+    if (virDomainGetState(domain.get(), &state, &reason, 0) != 0) continue;
+    if (state != VIR_DOMAIN_PAUSED || reason != VIR_DOMAIN_PAUSED_IOERROR) continue;
+    const auto shape = shape_of(domain.get());
+    if (!shape || !shape->is_ours || fenced_.has(shape->vm.id)) continue;
+    log::warn("vm_resumed_after_disk_error", {{"vm", shape->vm.id}, {"name", shape->vm.name}});
+    virDomainResume(domain.get());
+  }
+  std::free(list);
 }
 
 void add_libvirt_networks(virConnectPtr connection, Networks& networks) {

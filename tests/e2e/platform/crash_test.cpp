@@ -1,0 +1,84 @@
+// The agent is killed in the middle of a point: the guest does not notice, and the next agent finds
+// everything it needs.
+#include <gmock/gmock.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "tests/contract/platform/libvirt_host.h"
+#include "tests/contract/platform/replica.h"
+
+namespace farside::agent {
+namespace {
+
+// Runs as the first agent; ends by being killed.
+[[noreturn]] void be_the_first_agent(const std::filesystem::path& folder, int ready) {
+  LibvirtHost host(folder);
+  Platform& platform = host.platform();
+  host.write_more(20);
+  auto first = platform.create_point(
+      {.vm_id = host.witness(), .token = "first", .since = "", .app_consistent = false});
+  bool is_ok = first && (*first)->close();
+  host.write_more(20);
+  auto second = platform.create_point(
+      {.vm_id = host.witness(), .token = "second", .since = "first", .app_consistent = false});
+  Replica part;
+  is_ok = is_ok && second && part.apply_changes(**second);
+  const char answer = is_ok ? 'y' : 'n';
+  if (::write(ready, &answer, 1) != 1) ::_exit(2);
+  for (;;) ::pause();
+}
+
+TEST(CrashTest, AKilledAgentLeavesAWorkingGuestAndBothTokens) {
+  std::string pattern = (std::filesystem::temp_directory_path() / "farside.XXXXXX").string();
+  ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
+  const std::filesystem::path folder = pattern;
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  const pid_t pid = ::fork();
+  if (pid == 0) be_the_first_agent(folder, ends[1]);
+  ::close(ends[1]);
+  char answer = 0;
+  ASSERT_EQ(::read(ends[0], &answer, 1), 1);
+  ::close(ends[0]);
+  ASSERT_EQ(answer, 'y');
+
+  ::kill(pid, SIGKILL);
+  ::waitpid(pid, nullptr, 0);
+  LibvirtHost host(folder);
+  const pid_t guest = LibvirtHost::pid_of(host.connection(), host.options().root, host.witness());
+  Platform& platform = host.platform();
+  const auto reconciled = platform.reconcile({});
+
+  ASSERT_TRUE(reconciled) << to_text(reconciled.error());
+  EXPECT_EQ(platform.describe_vm(host.witness())->state, msg::PowerState::running);
+  EXPECT_TRUE(std::filesystem::is_empty(host.path("scratch")));
+  const std::uint64_t acknowledged = host.write_more(20);
+  EXPECT_EQ(LibvirtHost::pid_of(host.connection(), host.options().root, host.witness()), guest);
+  EXPECT_EQ(host.reported("witness.log", "resumed"), 0U) << "the guest was not restarted";
+  for (const char* since : {"first", "second"}) {
+    auto point = platform.create_point({.vm_id = host.witness(),
+                                        .token = std::string("after-") + since,
+                                        .since = since,
+                                        .app_consistent = false});
+    ASSERT_TRUE(point) << to_text(point.error());
+    Replica changed;
+    const auto bytes = changed.apply_changes(**point);
+    ASSERT_TRUE(bytes) << to_text(bytes.error());
+    EXPECT_GT(*bytes, 0U);
+    ASSERT_TRUE((*point)->abandon());
+  }
+  auto whole = platform.create_point(
+      {.vm_id = host.witness(), .token = "whole", .since = "", .app_consistent = false});
+  ASSERT_TRUE(whole) << to_text(whole.error());
+  Replica replica;
+  ASSERT_TRUE(replica.copy_all(**whole));
+  EXPECT_TRUE(replica.check({.acknowledged = acknowledged})->ok);
+  ASSERT_TRUE((*whole)->close());
+}
+
+}  // namespace
+}  // namespace farside::agent
