@@ -138,6 +138,40 @@ TEST_F(FailoverTest, TheGuestContinuesFromThePointAndThenWithoutTheView) {
   ASSERT_TRUE(platform().start(host().witness()));
 }
 
+TEST_F(FailoverTest, TheGuestAgentMakesAPointConsistentForApplications) {
+  host().write_more(20);
+  PointRequest request{
+      .vm_id = host().witness(), .token = "app-0", .since = "", .app_consistent = true};
+  auto point = platform().create_point(request);
+  // The agent in the guest needs a moment after the boot.
+  for (const Deadline deadline(seconds(60)); point && !(*point)->is_app_consistent();) {
+    ASSERT_TRUE(deadline.pause());
+    ASSERT_TRUE((*point)->abandon());
+    host().write_more(20);
+    request.token = "app-" + std::to_string(host().acknowledged());
+    point = platform().create_point(request);
+  }
+  ASSERT_TRUE(point) << to_text(point.error());
+  Replica replica;
+  ASSERT_TRUE(replica.copy_all(**point));
+  ASSERT_TRUE((*point)->close());
+
+  const auto verdict = replica.check({});
+  ASSERT_TRUE(verdict);
+  EXPECT_TRUE(verdict->ok) << to_json(*verdict);
+  EXPECT_FALSE(verdict->partial);
+  EXPECT_EQ(verdict->newest, host().reported("witness.log", "quiesced"))
+      << "the guest wrote nothing between the agent's word and the point";
+  host().write_more(20);  // And goes on afterwards.
+
+  request = {.vm_id = host().deaf(), .token = "app", .since = "", .app_consistent = true};
+  auto without_agent = platform().create_point(request);
+  ASSERT_TRUE(without_agent) << to_text(without_agent.error());
+  EXPECT_FALSE((*without_agent)->is_app_consistent());
+  ASSERT_TRUE((*without_agent)->close());
+  ASSERT_TRUE(platform().forget_tokens(host().deaf()));
+}
+
 TEST_F(FailoverTest, AFullScratchDirectoryLosesThePointAndNotTheGuest) {
   const auto open = [&](std::uint64_t reserve) {
     host().options().scratch_reserve_bytes = reserve;

@@ -3,9 +3,10 @@
 #
 #   build.sh OUT_DIR WITNESS_BINARY
 #
-# The kernel is Debian's cloud kernel, unpacked, not installed.  It is kept under
-# $FARSIDE_GUEST_CACHE (default: ~/.cache/farside/guest), so that only the first build needs the
-# network.  Needs: apt-get, dpkg, busybox-static, cpio, gzip.
+# The kernel is Debian's cloud kernel and the guest agent Debian's, unpacked, not installed.  They are
+# kept under $FARSIDE_GUEST_CACHE (default: ~/.cache/farside/guest), so that only the first build
+# needs the network.  Needs: apt-get, dpkg, busybox-static, cpio, gzip; the agent's libraries come
+# from this system (QEMU needs them, too).
 set -eu
 
 out=$1
@@ -28,31 +29,54 @@ mkdir -p "$cache" "$out"
 scratch=$(mktemp -d "$cache/unpack.XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
 
+# download PACKAGE: unpacks it into $scratch/PACKAGE.
+download() {
+  (cd "$scratch" && apt-get -qq download "$1" 2>&1 | grep -v unsandboxed >&2 || true)
+  ls "$scratch/$1"_*.deb >/dev/null 2>&1 ||
+    fail "cannot download $1; run apt-get update, or check the network"
+  dpkg -x "$scratch/$1"_*.deb "$scratch/$1"
+}
+
+# keep NAME: moves $scratch/NAME into the cache.  Another build may have been faster: then its result
+# is as good as ours.
+keep() {
+  mv -T "$scratch/$1" "$cache/$1" 2>/dev/null || [ -d "$cache/$1" ]
+}
+
 if [ ! -d "$cache/kernel" ]; then
   package=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image-/ {print $2}')
   [ -n "$package" ] || fail "apt knows no linux-image-cloud-amd64; run apt-get update"
-  (cd "$scratch" && apt-get -qq download "$package" 2>&1 | grep -v unsandboxed >&2 || true)
-  ls "$scratch"/linux-image-*.deb >/dev/null 2>&1 ||
-    fail "cannot download $package; run apt-get update, or check the network"
-  dpkg -x "$scratch"/linux-image-*.deb "$scratch/all"
+  download "$package"
   mkdir "$scratch/kernel"
-  cp "$scratch"/all/boot/vmlinuz-* "$scratch/kernel/vmlinuz"
+  cp "$scratch/$package"/boot/vmlinuz-* "$scratch/kernel/vmlinuz"
   for module in $modules; do
-    file=$(find "$scratch/all/lib/modules" -name "$module.ko" -o \
+    file=$(find "$scratch/$package/lib/modules" -name "$module.ko" -o \
       -name "$(echo "$module" | tr _ -).ko" | head -n 1)
     [ -n "$file" ] || fail "the kernel package has no module $module"
     cp "$file" "$scratch/kernel/$module.ko"
   done
-  # Another build may have been faster: then its result is as good as ours.
-  mv -T "$scratch/kernel" "$cache/kernel" 2>/dev/null || [ -d "$cache/kernel" ]
+  keep kernel
+fi
+
+if [ ! -d "$cache/agent" ]; then
+  download qemu-guest-agent
+  mkdir -p "$scratch/agent/sbin"
+  cp "$scratch/qemu-guest-agent/usr/sbin/qemu-ga" "$scratch/agent/sbin/"
+  for library in $(ldd "$scratch/agent/sbin/qemu-ga" | grep -o '/[^ ]*'); do
+    mkdir -p "$scratch/agent/$(dirname "$library")"
+    cp -L "$library" "$scratch/agent/$library"
+  done
+  keep agent
 fi
 
 root=$scratch/root
-mkdir -p "$root/bin" "$root/lib" "$root/proc" "$root/sys" "$root/dev"
+mkdir -p "$root/bin" "$root/lib" "$root/proc" "$root/sys" "$root/dev" "$root/run"
+cp -r "$cache/agent/." "$root/"
 cp "$busybox" "$root/bin/busybox"
 cp "$witness" "$root/witness"
 cp "$here/init.sh" "$root/init"
-chmod 755 "$root/init" "$root/witness" "$root/bin/busybox"
+cp "$here/quiesce.sh" "$root/quiesce"
+chmod 755 "$root/init" "$root/quiesce" "$root/witness" "$root/bin/busybox"
 for module in $modules; do
   cp "$cache/kernel/$module.ko" "$root/lib/"
   echo "$module.ko" >>"$root/lib/modules.order"

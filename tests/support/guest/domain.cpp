@@ -41,7 +41,9 @@ std::string to_xml(const WitnessVm& vm) {
       "<domain type='{}'><name>{}</name><uuid>{}</uuid><memory unit='MiB'>{}</memory>"
       "<vcpu>1</vcpu><os>{}</os><features><acpi/><apic/></features><cpu mode='{}'/>"
       "<on_poweroff>destroy</on_poweroff><on_reboot>restart</on_reboot>"
-      "<on_crash>destroy</on_crash><devices>{}<memballoon model='none'/></devices></domain>",
+      "<on_crash>destroy</on_crash><devices>{}"
+      "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
+      "<memballoon model='none'/></devices></domain>",
       vm.type, xml_escape(vm.name), vm.id, vm.memory_mib, boot,
       vm.type == "kvm" ? "host-passthrough" : "maximum", devices);
 }

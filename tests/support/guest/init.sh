@@ -2,7 +2,7 @@
 # First process of the witness guest: loads the drivers, brings the network cards up, and becomes
 # the witness.  `witness.address=ADDRESS/BITS` on the kernel command line gives eth0 an address.
 /bin/busybox --install -s /bin
-export PATH=/bin
+export PATH=/bin:/sbin
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev 2>/dev/null
@@ -16,5 +16,12 @@ for card in $(ls /sys/class/net); do
   [ "$card" = eth0 ] && [ -n "$address" ] && ip address add "$address" dev eth0
   [ "$card" = lo ] ||
     echo "witness: nic $card mac=$(cat /sys/class/net/$card/address) carrier=$(cat /sys/class/net/$card/carrier)"
+done
+
+# The guest agent, if the machine has a channel for it.
+for port in /sys/class/virtio-ports/*; do
+  [ -e /sbin/qemu-ga ] && [ "$(cat "$port/name" 2>/dev/null)" = org.qemu.guest_agent.0 ] || continue
+  qemu-ga --path="/dev/${port##*/}" --method=virtio-serial --fsfreeze-hook=/quiesce --statedir=/run \
+    >/dev/null 2>&1 &
 done
 exec /witness

@@ -16,7 +16,10 @@
 //
 // Prints: `witness: resumed seq=N`, `witness: alive seq=N`, `witness: acknowledged seq=N`,
 // `witness: final seq=N`, `witness: failed ...`.  SIGTERM or the power button ends it; as process 1
-// it then turns the machine off.  Linked statically: nothing but the standard library in here.
+// it then turns the machine off.  Between SIGUSR1 and SIGUSR2 it writes nothing: it creates the
+// file /run/quiesced and prints `witness: quiesced seq=N`; that is what the guest agent asks for
+// when a point shall be consistent for applications.  Linked statically: nothing but the standard
+// library.
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/input.h>
@@ -101,7 +104,9 @@ class Options {
   std::map<std::string, std::string> values_;
 };
 
-// Whoever may ask us to stop: SIGTERM, SIGINT, and the power button of the machine.
+constexpr const char* kQuiescedFile = "/run/quiesced";
+
+// Whoever may ask us to stop, for good or for a while: signals, and the power button.
 class StopRequest {
  public:
   StopRequest() {
@@ -109,9 +114,12 @@ class StopRequest {
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGUSR1);
+    sigaddset(&signals, SIGUSR2);
     sigprocmask(SIG_BLOCK, &signals, nullptr);
-    sources_.push_back(
-        {.fd = ::signalfd(-1, &signals, SFD_CLOEXEC), .events = POLLIN, .revents = 0});
+    sources_.push_back({.fd = ::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK),
+                        .events = POLLIN,
+                        .revents = 0});
     if (::getpid() != 1) return;
     for (int i = 0; i < 16; ++i) {
       const std::string path = "/dev/input/event" + std::to_string(i);
@@ -120,20 +128,40 @@ class StopRequest {
     }
   }
 
-  // Waits until `until` at most.
-  bool arrived(Clock::time_point until) {
+  // Waits until `until` at most, or, while the guest is quiesced, until it is released.
+  bool arrived(Clock::time_point until, std::uint64_t newest = 0) {
     while (!stop_) {
       const auto left = std::chrono::ceil<milliseconds>(until - Clock::now()).count();
       const int ready = ::poll(sources_.data(), sources_.size(),
                                static_cast<int>(std::clamp<long>(left, 0, 60'000)));
+      if (ready <= 0 && is_quiesced_) {
+        until = Clock::now() + milliseconds(100);
+        continue;
+      }
       if (ready <= 0) return false;
-      if (sources_[0].revents != 0) stop_ = true;
+      read_signals(newest);
       for (std::size_t i = 1; i < sources_.size(); ++i) read_keys(sources_[i].fd);
     }
     return true;
   }
 
  private:
+  void read_signals(std::uint64_t newest) {
+    signalfd_siginfo signal{};
+    while (::read(sources_[0].fd, &signal, sizeof(signal)) == sizeof(signal)) {
+      if (signal.ssi_signo == SIGUSR1) {
+        is_quiesced_ = true;
+        say("quiesced seq=" + std::to_string(newest));
+        std::ofstream(kQuiescedFile).close();
+      } else if (signal.ssi_signo == SIGUSR2) {
+        is_quiesced_ = false;
+        ::unlink(kQuiescedFile);
+      } else {
+        stop_ = true;
+      }
+    }
+  }
+
   void read_keys(int fd) {
     input_event event{};
     while (::read(fd, &event, sizeof(event)) == sizeof(event)) {
@@ -142,6 +170,7 @@ class StopRequest {
   }
 
   std::vector<pollfd> sources_;
+  bool is_quiesced_ = false;
   bool stop_ = false;
 };
 
@@ -352,7 +381,7 @@ int run(int argc, char** argv) {
   const std::uint64_t count = options.number("count", 0);
   auto next_report = Clock::now();
   for (std::uint64_t written = 0; count == 0 || written < count; ++written) {
-    if (stop.arrived(Clock::now() + pace)) break;
+    if (stop.arrived(Clock::now() + pace, history.newest())) break;
     history.append();
     if (Clock::now() < next_report) continue;
     say("alive seq=" + std::to_string(history.newest()));
