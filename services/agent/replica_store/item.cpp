@@ -265,6 +265,7 @@ Result<DeltaState> Item::begin_delta(const DeltaRequest& request) {
     FARSIDE_TRY(commit(batch));
   }
   delta_open_ = true;
+  flushed_at_ = std::chrono::steady_clock::now();
   DeltaState state{.seq = newest_seq() + 1};
   for (const BlockSet& set : staged_) state.staged += set.count();
   if (!points_.empty()) {
@@ -315,8 +316,10 @@ Status Item::append(std::span<const BlockWrite> writes) {
                 "free space on the volume; replication goes on by itself");
   }
   for (const BlockWrite& write : writes) FARSIDE_TRY(write_one(write, newest_seq() + 1));
+  // A slow link fills a batch slowly; what a crash may cost is bounded in time too.
   if (unflushed_bytes_ < limits_.flush_bytes &&
-      unflushed_.operations().size() < kUnflushedOperationsMax) {
+      unflushed_.operations().size() < kUnflushedOperationsMax &&
+      std::chrono::steady_clock::now() - flushed_at_ < limits_.flush_every) {
     return {};
   }
   return flush_locked();
@@ -380,6 +383,7 @@ Status Item::flush_locked() {
   put_replica(unflushed_);
   FARSIDE_TRY(commit(unflushed_));
   unflushed_bytes_ = 0;
+  flushed_at_ = std::chrono::steady_clock::now();
   return {};
 }
 

@@ -18,6 +18,7 @@
 // next call; nothing acknowledged is lost.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -41,7 +42,9 @@ namespace farside::replica {
 
 struct Limits {
   std::uint64_t segment_bytes = std::uint64_t{256} << 20U;
-  std::uint64_t flush_bytes = std::uint64_t{64} << 20U;     // At most this is lost in a crash.
+  // At most this much is sent again after a crash of the target.
+  std::uint64_t flush_bytes = std::uint64_t{64} << 20U;
+  std::chrono::milliseconds flush_every{5'000};
   std::uint64_t reserve_bytes = std::uint64_t{256} << 20U;  // Kept free, for the index and others.
   std::function<std::uint64_t(const std::string&)> free_bytes = replica::free_bytes;
 };
@@ -200,6 +203,7 @@ class Item final {
   std::vector<BlockSet> staged_;  // By disk, of seq newest_seq() + 1; flushed or not.
   store::Batch unflushed_;
   std::uint64_t unflushed_bytes_ = 0;
+  std::chrono::steady_clock::time_point flushed_at_{};
   std::uint64_t thin_seq_ = 0;  // Where thin() goes on ...
   std::string thin_cursor_;     // ... after this member.
 };

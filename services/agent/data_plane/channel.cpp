@@ -1,0 +1,149 @@
+#include "services/agent/data_plane/channel.h"
+
+#include <array>
+#include <atomic>
+#include <cstring>
+
+#include "services/agent/data_plane/frames.h"
+
+namespace farside::data {
+namespace {
+
+constexpr auto kPingEvery = std::chrono::seconds(2);
+// After this long without a word the silence is a fact even if no ping was due.
+constexpr int kHandshakeMs = 5'000;
+
+}  // namespace
+
+Result<Channel> Channel::open(zmq::context_t& context, const ChannelOptions& options) {
+  if (!bus::is_key(options.target_key) || !bus::is_key(options.keys.public_key) ||
+      !bus::is_key(options.keys.secret_key)) {
+    return fail(ErrorCode::kInvalidArgument, "a data session needs the keys of both ends");
+  }
+  static std::atomic<std::uint64_t> number{0};
+  Channel channel;
+  channel.options_ = options;
+  try {
+    channel.socket_ = zmq::socket_t(context, zmq::socket_type::dealer);
+    zmq::socket_t& socket = channel.socket_;
+    socket.set(zmq::sockopt::curve_serverkey, options.target_key);
+    socket.set(zmq::sockopt::curve_publickey, options.keys.public_key);
+    socket.set(zmq::sockopt::curve_secretkey, options.keys.secret_key);
+    socket.set(zmq::sockopt::handshake_ivl, kHandshakeMs);
+    socket.set(zmq::sockopt::maxmsgsize, kFrameBytesMax);
+    socket.set(zmq::sockopt::linger, 0);
+    socket.set(zmq::sockopt::sndhwm, 4096);
+    socket.set(zmq::sockopt::rcvhwm, 4096);
+    socket.set(zmq::sockopt::sndtimeo, 0);
+    socket.set(zmq::sockopt::reconnect_ivl, 100);
+    socket.set(zmq::sockopt::reconnect_ivl_max, 1000);
+    socket.set(zmq::sockopt::tcp_keepalive, 1);
+    socket.set(zmq::sockopt::ipv6, true);
+    const std::string events = "inproc://data-channel-" + std::to_string(++number);
+    if (zmq_socket_monitor(socket.handle(), events.c_str(), ZMQ_EVENT_HANDSHAKE_FAILED_AUTH) != 0) {
+      return fail(ErrorCode::kInternal, "cannot watch a data connection");
+    }
+    channel.monitor_ = zmq::socket_t(context, zmq::socket_type::pair);
+    channel.monitor_.set(zmq::sockopt::linger, 0);
+    channel.monitor_.connect(events);
+    socket.connect(options.endpoint);
+  } catch (const zmq::error_t& error) {
+    return fail(ErrorCode::kInvalidArgument,
+                "connect to the data port " + options.endpoint + ": " + error.what(),
+                "check the data endpoint of the target agent");
+  }
+  channel.heard_ = channel.pinged_ = std::chrono::steady_clock::now();
+  return channel;
+}
+
+Status Channel::send(const msg::DataFrame& frame, std::string payload) {
+  const std::string head = encode(frame);
+  bytes_sent_ += head.size() + payload.size();
+  try {
+    const bool with_payload = !payload.empty();
+    const auto flags = with_payload ? zmq::send_flags::sndmore : zmq::send_flags::none;
+    bool sent = socket_.send(to_message(head), flags).has_value();
+    if (sent && with_payload) {
+      sent = socket_.send(to_message(std::move(payload)), zmq::send_flags::none).has_value();
+    }
+    if (sent) return {};
+  } catch (const zmq::error_t& error) {
+    return fail(ErrorCode::kUnavailable, "send to " + options_.endpoint + ": " + error.what());
+  }
+  return fail(ErrorCode::kUnavailable, "the target at " + options_.endpoint + " takes no data");
+}
+
+Result<std::optional<Received>> Channel::take() {
+  zmq::message_t head;
+  zmq::message_t payload;
+  if (!socket_.recv(head, zmq::recv_flags::dontwait)) return std::nullopt;
+  if (head.more()) [[maybe_unused]]
+    const auto got = socket_.recv(payload);
+  heard_ = std::chrono::steady_clock::now();
+  auto frame = msg::decode<msg::DataFrame>({static_cast<const char*>(head.data()), head.size()});
+  if (!frame) return fail(frame.error().in("answer of " + options_.endpoint));
+  if (const auto* refused = std::get_if<msg::DeltaRefused>(&frame->value)) {
+    return fail(to_error(refused->fault));
+  }
+  return Received{.frame = std::move(*frame), .payload = payload.to_string()};
+}
+
+Result<std::optional<Received>> Channel::receive(int timeout_ms, int also_fd) {
+  const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);
+  try {
+    for (;;) {
+      FARSIDE_ASSIGN(std::optional<Received> received, take());
+      if (received && !std::holds_alternative<msg::DataPong>(received->frame.value)) {
+        return received;
+      }
+      if (received) continue;
+      FARSIDE_TRY(check_monitor());
+      FARSIDE_TRY(check_silence());
+      const auto now = std::chrono::steady_clock::now();
+      if (now >= until) return std::nullopt;
+      const auto rest = std::chrono::ceil<std::chrono::milliseconds>(until - now);
+      std::array<zmq::pollitem_t, 3> items{
+          zmq::pollitem_t{.socket = socket_.handle(), .fd = 0, .events = ZMQ_POLLIN, .revents = 0},
+          zmq::pollitem_t{.socket = monitor_.handle(), .fd = 0, .events = ZMQ_POLLIN, .revents = 0},
+          zmq::pollitem_t{.socket = nullptr, .fd = also_fd, .events = ZMQ_POLLIN, .revents = 0}};
+      zmq::poll(items.data(), also_fd >= 0 ? 3 : 2,
+                std::min<std::chrono::milliseconds>(rest, std::chrono::milliseconds(500)));
+      if (also_fd >= 0 && (items[2].revents & ZMQ_POLLIN) != 0) return std::nullopt;
+    }
+  } catch (const zmq::error_t& error) {
+    return fail(ErrorCode::kUnavailable, "receive from " + options_.endpoint + ": " + error.what());
+  }
+}
+
+Status Channel::check_monitor() {
+  zmq::message_t event;
+  while (monitor_.recv(event, zmq::recv_flags::dontwait)) {
+    std::uint16_t kind = 0;
+    if (event.size() >= sizeof kind) std::memcpy(&kind, event.data(), sizeof kind);
+    while (event.more()) [[maybe_unused]]
+      const auto got = monitor_.recv(event);
+    if (kind == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH) {
+      return fail(ErrorCode::kForbidden,
+                  "the target at " + options_.endpoint + " does not know this host's key",
+                  "the item is not prepared there yet, or its replication was ended");
+    }
+  }
+  return {};
+}
+
+Status Channel::check_silence() {
+  const auto now = std::chrono::steady_clock::now();
+  if (now - heard_ > std::chrono::seconds(options_.silent_s)) {
+    return fail(ErrorCode::kUnavailable,
+                "the target at " + options_.endpoint + " has been silent for " +
+                    std::to_string(options_.silent_s) + " s",
+                "check the network and the agent there; replication goes on by itself");
+  }
+  if (now - heard_ > kPingEvery && now - pinged_ > kPingEvery) {
+    pinged_ = now;
+    return send(frame(msg::DataPing{}));
+  }
+  return {};
+}
+
+}  // namespace farside::data

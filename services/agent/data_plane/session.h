@@ -1,0 +1,78 @@
+// The target's end of one session: turns frames into calls on a replica.
+//
+// Owns: nothing of the replica.  Thread: one, that of its session.
+// Invariants
+//   * Nothing is done for an item before an OpenDelta whose key and epoch it was introduced with.
+//   * A newer session of the same item ends this one: blocks that were still queued here must not
+//     be mixed into what the newer one sends.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/base/result.h"
+#include "common/schema/data.plain.h"
+#include "services/agent/replica_store/item.h"
+
+namespace farside::data {
+
+// An item that a source was introduced for.  Lives as long as the receiver; its mutex is held while
+// a session works on the item.
+struct Introduction {
+  std::mutex mutex;
+  bool allowed = false;
+  std::string source_key;
+  std::uint64_t epoch = 0;
+  std::uint64_t owner = 0;  // Number of the session that may write.
+};
+
+class Session final {
+ public:
+  struct World {
+    // Finds or makes the replica.
+    std::function<Result<replica::Item*>(const std::string& item,
+                                         const std::vector<msg::ReplicaDisk>& disks)>
+        open_item;
+    std::function<Introduction*(const std::string& item)> introduction;  // nullptr: none.
+    std::function<void(const std::string& item, const msg::RecoveryPoint& point)> on_durable;
+    std::function<void(const msg::DataFrame& frame, std::string payload)> send;
+    std::uint64_t window_bytes = 0;
+  };
+
+  Session(std::uint64_t number, std::string source_key, const World& world)
+      : number_(number), source_key_(std::move(source_key)), world_(world) {}
+
+  // Makes what was staged survive this process, unless a newer session does.
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  // An error ends the session; the caller tells the source.
+  Status handle(const msg::DataFrame& frame, std::string_view payload);
+
+ private:
+  Status open(const msg::OpenDelta& request);
+  Status check_owner() const;
+  Result<std::uint16_t> target_disk(std::uint16_t disk) const;
+  Status on_blocks(const msg::BlockBatch& batch, std::string_view payload);
+  Status on_unstage(const msg::UnstageBlocks& request, std::string_view payload);
+  Status on_ask_staged(const msg::AskStaged& request);
+  Status on_ask_hashes(const msg::AskHashes& request);
+  Status on_finish(const msg::FinishDelta& request);
+
+  std::uint64_t number_;
+  std::string source_key_;
+  const World& world_;
+  Introduction* introduction_ = nullptr;
+  replica::Item* item_ = nullptr;
+  std::string item_name_;
+  std::uint64_t epoch_ = 0;
+  std::vector<std::uint16_t> disks_;  // The replica's numbers of the source's disks.
+  std::vector<replica::BlockWrite> writes_;
+};
+
+}  // namespace farside::data
