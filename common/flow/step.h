@@ -30,7 +30,7 @@ struct Request {
 
 template <class Body>
 Request ask(std::string to, Body body) {
-  return Request{.to = std::move(to), .body = msg::Message{.value = std::move(body)}};
+  return Request{.to = std::move(to), .body = msg::Message(std::move(body))};
 }
 
 template <class State>
@@ -126,8 +126,7 @@ Result<Body> expect(const msg::Message& reply) {
   if (const auto* refused = std::get_if<msg::Refused>(&reply.value)) {
     return fail(to_error(refused->fault));
   }
-  return fail(ErrorCode::kInternal,
-              "unexpected reply '" + std::string(msg::name_of(reply)) + "'",
+  return fail(ErrorCode::kInternal, "unexpected reply '" + std::string(msg::name_of(reply)) + "'",
               "both sides must run the same release");
 }
 

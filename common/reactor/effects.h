@@ -23,7 +23,7 @@ namespace farside::reactor {
 // A message body, by any of its arms: Message{HostReport{...}} needs no naming of the union.
 template <class Body>
 msg::Message message(Body body) {
-  return msg::Message{.value = std::move(body)};
+  return msg::Message(std::move(body));
 }
 
 struct SendMessage {

@@ -125,6 +125,8 @@ struct ReplicaPrepared {
 struct RemoveReplica {
   item @0 :Text;
   keepVm @1 :Bool;            # A committed failover leaves the running VM alone.
+  vm @2 :Text;                # Ids as the target agent's core has them ...
+  testVm @3 :Text;
 }
 
 struct ReplicaRemoved {
@@ -179,6 +181,7 @@ struct ReplicaStarted {
 
 struct DetachReplica {        # Makes the running replica independent of the recovery point's view.
   item @0 :Text;
+  vm @1 :Text;                # Filled in by the target agent's core, here and below.
 }
 
 struct ReplicaDetached {
@@ -187,6 +190,7 @@ struct ReplicaDetached {
 
 struct CommitReplica {        # Keeps this point, drops the journal and every other one.
   item @0 :Text;
+  vm @1 :Text;
 }
 
 struct ReplicaCommitted {
@@ -211,6 +215,7 @@ struct TestVmStarted {
 
 struct RemoveTestVm {
   item @0 :Text;
+  vm @1 :Text;
 }
 
 struct TestVmRemoved {
@@ -316,6 +321,7 @@ struct SourceItem {
   startedAt @14 :Int64;
   fencedEpoch @15 :UInt64;    # 0 = not fenced.
   startAfter @16 :Bool;
+  appAt @17 :Int64;           # When the newest app-consistent point was captured; 0 = none.
 }
 
 struct ReplicaItem {

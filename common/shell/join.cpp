@@ -11,33 +11,32 @@ namespace farside::shell {
 Result<msg::Registered> join(const JoinRequest& request, std::chrono::seconds deadline,
                              const Clock& clock, Random& random) {
   const auto& key = request.key;
-  FARSIDE_ASSIGN(const auto bus,
-                 bus::ZmqBus::open({.keys = {.public_key = key.public_key,
-                                             .secret_key = key.secret_key},
-                                    .listen = ""},
-                                   clock));
+  FARSIDE_ASSIGN(
+      const auto bus,
+      bus::ZmqBus::open(
+          {.keys = {.public_key = key.public_key, .secret_key = key.secret_key}, .listen = ""},
+          clock));
   FARSIDE_TRY(bus->set_peer(msg::Peer{.principal = key.issuer,
                                       .role = msg::Role::vault,
                                       .public_key = key.server_key,
                                       .endpoint = key.endpoint}));
-  const msg::Envelope envelope{
-      .id = "register/" + random.uuid(),
-      .from = "registrant/" + key.name,
-      .to = key.issuer,
-      .reply = false,
-      .body = msg::Message{.value = msg::Register{.secret = key.secret,
-                                                  .public_key = request.public_key,
-                                                  .name = request.name,
-                                                  .endpoint = request.endpoint,
-                                                  .version = request.version}}};
+  const msg::Envelope envelope{.id = "register/" + random.uuid(),
+                               .from = "registrant/" + key.name,
+                               .to = key.issuer,
+                               .reply = false,
+                               .body = msg::Message(msg::Register{.secret = key.secret,
+                                                                  .public_key = request.public_key,
+                                                                  .name = request.name,
+                                                                  .endpoint = request.endpoint,
+                                                                  .version = request.version})};
   std::optional<msg::Message> answer;
-  const reactor::Bus::Handlers handlers{
-      .on_frame =
-          [&](const reactor::PeerId&, std::string_view frame) {
-            auto reply = msg::decode<msg::Envelope>(frame);
-            if (reply && reply->reply && reply->id == envelope.id) answer = std::move(reply->body);
-          },
-      .on_peer = [](const reactor::PeerChange&) {}};
+  const reactor::Bus::Handlers handlers{.on_frame =
+                                            [&](const reactor::PeerId&, std::string_view frame) {
+                                              auto reply = msg::decode<msg::Envelope>(frame);
+                                              if (reply && reply->reply && reply->id == envelope.id)
+                                                answer = std::move(reply->body);
+                                            },
+                                        .on_peer = [](const reactor::PeerChange&) {}};
 
   const auto until = clock.monotonic() + deadline;
   auto send_at = clock.monotonic();

@@ -19,11 +19,10 @@
 #include "common/metrics/registry.h"
 #include "common/reactor/reactor.h"
 #include "common/reactor/worker_pool.h"
+#include "common/shell/version.h"
 #include "common/store/rocks_store.h"
 
 namespace farside::shell {
-
-inline constexpr std::string_view kVersion = "0.1.0";
 
 // Settings of every service; see docs/operations.md.
 struct CommonSettings {

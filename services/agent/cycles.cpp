@@ -60,6 +60,7 @@ void AgentCore::succeed_cycle(msg::SourceItem& item, const msg::CycleDone& done,
   item.next_seq = done.point.seq + 1;
   item.failures = 0;
   item.resync = false;
+  if (done.point.app_consistent) item.app_at = done.point.captured_at;
   status.newest = done.point;
   status.fault.reset();
   status.cycles += 1;

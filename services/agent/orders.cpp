@@ -19,6 +19,20 @@ constexpr std::size_t kTimeLength = 27;  // "2026-03-01T12:34:56.123456Z"
 
 std::string fence_key(const std::string& vm) { return vm; }
 
+void name_vms(msg::RemoveTestVm& order, const msg::ReplicaItem& replica) {
+  order.vm = replica.test_vm;
+}
+void name_vms(msg::RemoveReplica& order, const msg::ReplicaItem& replica) {
+  order.vm = replica.replica_vm;
+  order.test_vm = replica.test_vm;
+}
+void name_vms(msg::DetachReplica& order, const msg::ReplicaItem& replica) {
+  order.vm = replica.replica_vm;
+}
+void name_vms(msg::CommitReplica& order, const msg::ReplicaItem& replica) {
+  order.vm = replica.replica_vm;
+}
+
 }  // namespace
 
 void AgentCore::reply(const msg::Envelope& order, const Result<msg::Message>& outcome,
@@ -221,28 +235,28 @@ Result<std::optional<msg::Message>> AgentCore::decide(const msg::Envelope& envel
     full.vm = replica->test_vm;
     return to_workers(reactor::message(std::move(full)));
   }
-  for (const auto* item : {
-           std::get_if<msg::VerifyPoint>(&body) != nullptr
-               ? &std::get<msg::VerifyPoint>(body).item
-               : nullptr,
-           std::get_if<msg::DetachReplica>(&body) != nullptr
-               ? &std::get<msg::DetachReplica>(body).item
-               : nullptr,
-           std::get_if<msg::CommitReplica>(&body) != nullptr
-               ? &std::get<msg::CommitReplica>(body).item
-               : nullptr,
-           std::get_if<msg::ListPoints>(&body) != nullptr ? &std::get<msg::ListPoints>(body).item
-                                                          : nullptr}) {
-    if (item == nullptr) continue;
-    FARSIDE_TRY(check_replica(*item, 0, store));
+  if (const auto* order = std::get_if<msg::VerifyPoint>(&body)) {
+    FARSIDE_TRY(check_replica(order->item, 0, store));
+    return to_workers(envelope.body);
+  }
+  if (const auto* order = std::get_if<msg::ListPoints>(&body)) {
+    FARSIDE_TRY(check_replica(order->item, 0, store));
     return to_workers(envelope.body);
   }
   if (std::holds_alternative<msg::CheckSource>(body) ||
-      std::holds_alternative<msg::FenceSource>(body) ||
-      std::holds_alternative<msg::RemoveReplica>(body) ||
-      std::holds_alternative<msg::RemoveTestVm>(body)) {
+      std::holds_alternative<msg::FenceSource>(body)) {
     return to_workers(envelope.body);
   }
+  // The remaining orders concern VMs that only our records know.
+  const auto with_vm = [&](auto order) -> Result<std::optional<msg::Message>> {
+    FARSIDE_ASSIGN(const auto replica, replicas_.get(store, order.item));
+    if (replica) name_vms(order, *replica);
+    return to_workers(reactor::message(std::move(order)));
+  };
+  if (const auto* order = std::get_if<msg::RemoveTestVm>(&body)) return with_vm(*order);
+  if (const auto* order = std::get_if<msg::RemoveReplica>(&body)) return with_vm(*order);
+  if (const auto* order = std::get_if<msg::DetachReplica>(&body)) return with_vm(*order);
+  if (const auto* order = std::get_if<msg::CommitReplica>(&body)) return with_vm(*order);
   return fail(ErrorCode::kUnsupported,
               "an agent does not answer '" + std::string(msg::name_of(envelope.body)) + "'",
               "both sides must run the same release");

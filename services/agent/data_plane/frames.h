@@ -28,7 +28,7 @@ zmq::message_t to_message(std::string bytes);
 
 template <class Arm>
 msg::DataFrame frame(Arm arm) {
-  return msg::DataFrame{.value = std::move(arm)};
+  return msg::DataFrame(std::move(arm));
 }
 
 msg::Fault to_fault(const Error& error);

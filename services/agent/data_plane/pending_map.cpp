@@ -83,6 +83,15 @@ Pending next_attempt(Pending before, std::string attempt, const std::vector<Pend
   return before;
 }
 
+Pending finished(std::string cycle, std::string attempt, std::uint64_t epoch) {
+  std::string base = attempt;
+  return {.cycle = std::move(cycle),
+          .attempt = std::move(attempt),
+          .base = std::move(base),
+          .epoch = epoch,
+          .disks = {}};
+}
+
 BlockSet still_to_send(const PendingDisk& disk, const BlockSet& staged) {
   return disk.needed - staged;
 }

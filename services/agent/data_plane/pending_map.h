@@ -13,8 +13,8 @@
 // sending them again, never a wrong block.
 //
 // Owns: one file.  Thread: one at a time per item.
-// Invariant: the file is replaced, synced, before an attempt talks to the target, and removed only
-// after the delta is durable there.
+// Invariant: the file is replaced, synced, before an attempt talks to the target, and says that
+// nothing is missing only after the delta is durable there.
 #pragma once
 
 #include <cstdint>
@@ -41,9 +41,14 @@ struct Pending {
   std::string attempt;  // Token of the last attempt's point: the next one is taken since it.
   std::string base;     // Token of the point that the target must have as its newest.
   std::uint64_t epoch = 0;
-  std::vector<PendingDisk> disks;
+  std::vector<PendingDisk> disks;  // Empty: the delta is durable, nothing is missing.
   bool operator==(const Pending&) const = default;
+
+  bool is_unfinished() const { return !cycle.empty() && !disks.empty(); }
 };
+
+// The delta of this attempt is durable; the next one builds on it.
+Pending finished(std::string cycle, std::string attempt, std::uint64_t epoch);
 
 // A fresh delta: it needs what changed since its base.
 Pending first_attempt(std::string cycle, std::string attempt, std::string base, std::uint64_t epoch,

@@ -81,7 +81,7 @@ Result<Shipped> Shipper::ship(agent::Point& point, const ShipRequest& request,
                               const std::function<void(const Progress&)>& on_progress) {
   const PendingMap map = map_of(request.item);
   FARSIDE_ASSIGN(Pending pending, map.load());
-  const bool resumes = request.mode != ShipMode::kResync && !pending.cycle.empty() &&
+  const bool resumes = request.mode != ShipMode::kResync && pending.is_unfinished() &&
                        pending.epoch == request.epoch && !request.since.empty() &&
                        pending.attempt == request.since;
   bool compare = request.mode == ShipMode::kResync;
@@ -170,7 +170,8 @@ Result<Shipped> Shipper::ship(agent::Point& point, const ShipRequest& request,
     total += compare ? (staged[i] | shipment.sent()[i]).count() : pending.disks[i].needed.count();
   }
   FARSIDE_ASSIGN(const Shipped shipped, shipment.finish(total));
-  FARSIDE_TRY(map.clear());
+  // Kept until the next delta begins: whoever learns of this success may die before it is noted.
+  FARSIDE_TRY(map.save(finished(cycle, request.attempt, request.epoch)));
   return shipped;
 }
 

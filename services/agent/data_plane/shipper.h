@@ -5,8 +5,11 @@
 // A delta is resumable: see PendingMap.  Which `since` to take the point with:
 //
 //   Pending pending = shipper.pending(item);
-//   since = pending.attempt if a delta is pending and the platform still has that token,
-//           else the token of the newest durable point, else empty.
+//   since = pending.attempt if there is one of this epoch and the platform still has that token,
+//           else the token of the newest durable point that the caller knows of, else empty.
+//
+// After a success pending.attempt is that of the delta that just became durable, so that a caller
+// who died before noting it does not lose track.
 //
 // Owns: a ZeroMQ context.  Thread: any; one call per item at a time.
 #pragma once

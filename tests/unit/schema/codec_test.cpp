@@ -86,9 +86,9 @@ TEST(Codec, AbsentAndEmptyOptionalsDiffer) {
 }
 
 TEST(Codec, EveryArmOfAUnionIsKeptAndNamed) {
-  const Choice leaf{.value = Leaf{.name = "l"}};
-  const Choice nothing{.value = Empty{}};
-  const Choice disk{.value = Disk{.name = "d"}};
+  const Choice leaf(Leaf{.name = "l"});
+  const Choice nothing(Empty{});
+  const Choice disk(Disk{.name = "d"});
 
   EXPECT_EQ(again(leaf), leaf);
   EXPECT_EQ(again(nothing), nothing);
@@ -106,13 +106,13 @@ TEST(Codec, AnUnknownEnumValueIsRefused) {
 }
 
 TEST(Codec, AnUnknownArmIsRefusedAndAKnownOneIsNot) {
-  const auto unknown = decode<Choice>(encode(LaterChoice{.value = LaterLeaf{.name = "n"}}));
-  const auto known = decode<Choice>(encode(LaterChoice{.value = Leaf{.name = "n"}}));
+  const auto unknown = decode<Choice>(encode(LaterChoice(LaterLeaf{.name = "n"})));
+  const auto known = decode<Choice>(encode(LaterChoice(Leaf{.name = "n"})));
 
   ASSERT_FALSE(unknown);
   EXPECT_EQ(unknown.error().code, ErrorCode::kCorrupt);
   ASSERT_TRUE(known);
-  EXPECT_EQ(*known, Choice{.value = Leaf{.name = "n"}});
+  EXPECT_EQ(*known, Choice(Leaf{.name = "n"}));
 }
 
 TEST(Codec, FieldsOfALaterVersionAreIgnoredAndMissingOnesAreDefaults) {
@@ -167,7 +167,7 @@ TEST(Codec, PrintsOnOneLineWithoutDefaultsAndSecrets) {
   EXPECT_EQ(to_text(HostState{.name = "a", .processors = 2}),
             "HostState{name=\"a\", processors=2}");
   EXPECT_EQ(to_text(Everything{.password = "hunter2"}), "Everything{password=***}");
-  EXPECT_EQ(to_text(Choice{.value = Leaf{.name = "a\nb", .weight = 0.5}}),
+  EXPECT_EQ(to_text(Choice(Leaf{.name = "a\nb", .weight = 0.5})),
             "Leaf{name=\"a\\nb\", weight=0.5}");
   const std::string all = to_text(full());
   EXPECT_EQ(all.find('\n'), std::string::npos);

@@ -147,6 +147,8 @@ Result<ConnectionHandle> open_connection(const ConnectionTarget& target) {
       // Debian creates this user with libvirt-daemon-system, which a host without the daemon lacks.
       error.advice =
           "run: adduser --system --group --no-create-home --home /nonexistent libvirt-qemu";
+    } else if (error.what.contains("driver.pid")) {
+      error.advice = "another process, perhaps the agent, has this root open: stop it first";
     }
     return fail(std::move(error));
   }

@@ -1,0 +1,118 @@
+// farside-agent: wiring only.
+#include "common/base/log.h"
+#include "common/shell/service.h"
+#include "services/agent/agent_core.h"
+#include "services/agent/agent_worker.h"
+#include "services/agent/platforms/libvirt/libvirt_platform.h"
+
+namespace farside {
+namespace {
+
+constexpr std::string_view kProgram = "farside-agent";
+
+struct OwnSettings {
+  std::string name;
+  std::string data_listen;
+  std::string data_advertise;
+  std::string run_dir;
+  std::string view_plugin;
+  agent::libvirt::Options libvirt;
+};
+
+OwnSettings read_own(Config& config, const shell::CommonSettings& common) {
+  OwnSettings out;
+  out.name = config.required_text("name");
+  out.data_listen = config.text("data.listen", "tcp://*:8084");
+  out.data_advertise = config.text("data.advertise", "");
+  out.run_dir = config.text("run_dir", common.data_dir + "/run");
+  out.view_plugin = config.text("view_plugin", "");
+  out.libvirt.host_name = out.name;
+  out.libvirt.uri = config.text("libvirt.uri", "");
+  out.libvirt.root = config.text("libvirt.root", "");
+  if (out.libvirt.uri.empty() && out.libvirt.root.empty()) out.libvirt.uri = "qemu:///system";
+  out.libvirt.state_dir = common.data_dir + "/platform";
+  out.libvirt.scratch_dir = config.text("libvirt.scratch_dir", common.data_dir + "/scratch");
+  out.libvirt.scratch_reserve_bytes =
+      static_cast<std::uint64_t>(config.integer("libvirt.scratch_reserve_mib", 512, 0, 1 << 20))
+      << 20U;
+  out.libvirt.domain_type = config.text("libvirt.domain_type", "auto");
+  out.libvirt.storage = config.texts("storage");
+  for (auto& network : config.tables("network")) {
+    out.libvirt.networks[network.required_text("name")] = network.required_text("connect");
+    if (const auto read = network.finish(); !read) {
+      log::error("network setting refused", {{"cause", read.error()}});
+    }
+  }
+  return out;
+}
+
+Status run(int argc, char** argv) {
+  FARSIDE_ASSIGN(const auto line,
+                 shell::parse_command_line(argc, argv, kProgram,
+                                           "Replicates the virtual machines of one host."));
+  if (!line) return {};
+  FARSIDE_ASSIGN(auto config, Config::from_file(line->config_path));
+  const auto settings =
+      shell::read_common(config, {.listen = "", .metrics_port = 9104, .workers = 16});
+  const auto own = read_own(config, settings);
+  FARSIDE_TRY(config.finish());
+  if (line->check) return {};
+
+  FARSIDE_ASSIGN(const auto service, shell::Service::open(std::string(kProgram), settings));
+  FARSIDE_TRY(service->open_bus());
+  FARSIDE_ASSIGN(const auto self, service->ensure_member(own.name));
+  FARSIDE_ASSIGN(const auto platform,
+                 agent::libvirt::open_platform(own.libvirt, service->clock()));
+
+  // Progress goes to the core as if a job had returned it; jobs run in the pool, so whoever
+  // reports does so while it lives.
+  reactor::WorkerPool* pool = nullptr;
+  const agent::Report report = [&pool](msg::Progress progress) {
+    if (pool != nullptr) std::ignore = pool->post("progress", reactor::message(std::move(progress)));
+  };
+  replica::Views views(own.run_dir, own.view_plugin);
+  agent::TargetWork target({.endpoint = own.data_advertise,
+                            .public_key = service->keys().public_key,
+                            .log_folder = own.libvirt.state_dir},
+                           *platform, views, service->clock(), report);
+  FARSIDE_ASSIGN(const auto receiver,
+                 data::Receiver::start(
+                     {.endpoint = own.data_listen,
+                      .keys = service->keys(),
+                      .open_item = [&](const std::string& item,
+                                       const std::vector<msg::ReplicaDisk>& disks) {
+                        return target.open_item(item, disks);
+                      }},
+                     service->clock()));
+  target.attach(*receiver);
+  const auto endpoint = own.data_advertise.empty() ? receiver->endpoint() : own.data_advertise;
+  target.set_endpoint(endpoint);
+  log::info("data port open", {{"endpoint", receiver->endpoint()}, {"advertise", endpoint}});
+
+  data::Shipper shipper(settings.data_dir + "/pending", service->random());
+  agent::SourceWork source(*platform, shipper, service->keys(), service->clock(), report);
+  agent::AgentWorker worker(*platform, source, target, endpoint, service->keys().public_key);
+  agent::AgentCore core("provider/" + self.site, service->keys().public_key);
+  return service->run({.self = self.principal,
+                       .core = core,
+                       .job = [&](const std::string& id,
+                                  const msg::Message& job) { return worker.run(id, job); },
+                       .on_ready =
+                           [&](reactor::WorkerPool& made) -> Status {
+                             pool = &made;
+                             return {};
+                           },
+                       .on_stop =
+                           [&] {
+                             source.cancel_all();
+                             target.cancel_all();
+                           }});
+}
+
+}  // namespace
+}  // namespace farside
+
+int main(int argc, char** argv) {
+  const auto status = farside::run(argc, argv);
+  return status ? 0 : farside::shell::refuse_to_start(farside::kProgram, status.error());
+}

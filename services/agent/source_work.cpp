@@ -1,0 +1,193 @@
+#include "services/agent/source_work.h"
+
+#include "common/base/log.h"
+
+namespace farside::agent {
+namespace {
+
+constexpr std::chrono::seconds kCycleEndsWithin{60};
+constexpr Micros kReportEvery = std::chrono::milliseconds{300};
+
+// An app-consistent point is due when the policy's hours have passed since the last one.
+bool wants_app_consistency(const msg::SourceItem& source, Time now) {
+  if (source.policy.app_consistent_hours == 0) return false;
+  return now - Time{source.app_at} >= std::chrono::hours{source.policy.app_consistent_hours};
+}
+
+}  // namespace
+
+Result<msg::Message> SourceWork::run(const msg::CheckSource& order) {
+  FARSIDE_ASSIGN(auto vm, platform_.describe_vm(order.vm));
+  return reactor::message(
+      msg::SourceChecked{.vm = std::move(vm), .public_key = keys_.public_key});
+}
+
+Result<msg::Message> SourceWork::run(const msg::RunCycle& job) {
+  const auto& item = job.source.item;
+  std::stop_token stop;
+  {
+    const std::lock_guard lock(mutex_);
+    if (stopping_ || cycles_.contains(item)) {
+      return fail(ErrorCode::kUnavailable, "item '" + item + "' has a cycle under way");
+    }
+    stop = cycles_[item].get_token();
+  }
+  auto result = cycle(job, stop);
+  {
+    const std::lock_guard lock(mutex_);
+    cycles_.erase(item);
+  }
+  ended_.notify_all();
+  return result;
+}
+
+// A pending delta is resumed from its last attempt's token; otherwise changes count from the
+// newest durable point; without any token everything allocated is sent.
+Result<SourceWork::Plan> SourceWork::plan(const msg::SourceItem& source) {
+  if (source.resync) return Plan{.since = "", .mode = data::ShipMode::kResync};
+  FARSIDE_ASSIGN(const auto pending, shipper_.pending(source.item));
+  const bool initial = source.token.empty();
+  const auto mode = initial ? data::ShipMode::kEverything : data::ShipMode::kChanged;
+  if (!pending.cycle.empty() && pending.epoch == source.epoch) {
+    return Plan{.since = pending.attempt, .mode = mode};
+  }
+  return Plan{.since = source.token, .mode = mode};
+}
+
+Result<std::unique_ptr<Point>> SourceWork::take_point(const msg::RunCycle& job, Plan& plan) {
+  const auto& source = job.source;
+  const PointRequest request{
+      .vm_id = source.vm,
+      .token = job.attempt,
+      .since = plan.since,
+      .app_consistent = !job.final && wants_app_consistency(source, clock_.now())};
+  auto point = platform_.create_point(request);
+  if (point || point.error().code != ErrorCode::kTrackingLost || plan.since == source.token) {
+    return point;
+  }
+  // Only the broken attempt's token is gone: what is staged is compared by hash instead.
+  log::warn("pending delta cannot be resumed by token",
+            {{"item", source.item}, {"cause", point.error()}});
+  plan = Plan{.since = "", .mode = data::ShipMode::kResync};
+  auto fresh = request;
+  fresh.since.clear();
+  return platform_.create_point(fresh);
+}
+
+Result<msg::Message> SourceWork::cycle(const msg::RunCycle& job, std::stop_token stop) {
+  const auto& source = job.source;
+  const auto started = clock_.monotonic();
+  // Whoever started the VM by hand meanwhile must not write behind the last delta.
+  if (job.final) FARSIDE_TRY(platform_.power_off(source.vm));
+
+  FARSIDE_ASSIGN(auto how, plan(source));
+  FARSIDE_ASSIGN(const auto point, take_point(job, how));
+  auto reported = Micros{0};
+  const auto on_progress = [&](const data::Progress& progress) {
+    const auto now = clock_.monotonic();
+    if (now - reported < kReportEvery) return;
+    reported = now;
+    report_({.request = "cycle/" + source.item, .done = progress.done, .total = progress.total});
+  };
+  const auto shipped =
+      shipper_.ship(*point,
+                    {.item = source.item,
+                     .epoch = source.epoch,
+                     .endpoint = source.endpoint,
+                     .target_key = source.target_key,
+                     .keys = keys_,
+                     .attempt = job.attempt,
+                     .since = how.since,
+                     .mode = how.mode,
+                     .compression = source.policy.compression,
+                     .bytes_per_second = std::uint64_t{source.policy.bandwidth_kbps} * 125,
+                     .stop = stop},
+                    on_progress);
+  if (!shipped) {
+    auto error = shipped.error();
+    if (point->is_lost()) {
+      error = Error{.code = ErrorCode::kNoSpace,
+                    .what = "the frozen point of VM '" + source.vm + "' was lost: " + error.what,
+                    .advice = "give the agent's scratch_dir more room"};
+    }
+    if (const auto abandoned = point->abandon(); !abandoned) {
+      log::warn("point not ended", {{"item", source.item}, {"cause", abandoned.error()}});
+    }
+    return fail(std::move(error));
+  }
+  std::string digest;
+  if (job.final) {
+    auto taken = data::digest_of(*point, stop);
+    if (!taken) {
+      std::ignore = point->abandon();
+      return fail(taken.error().in("digest of the source's disks"));
+    }
+    digest = std::move(*taken);
+  }
+  FARSIDE_TRY(point->close());
+  return reactor::message(msg::CycleDone{
+      .item = source.item,
+      .point = shipped->point,
+      .token = job.attempt,
+      .guest_bytes = shipped->guest_bytes,
+      .wire_bytes = shipped->wire_bytes,
+      .resynced = shipped->resynced,
+      .full_copy = how.mode == data::ShipMode::kEverything,
+      .digest = digest,
+      .millis = static_cast<std::uint64_t>((clock_.monotonic() - started).count() / 1000)});
+}
+
+Result<msg::Message> SourceWork::run(const msg::StopReplication& order) {
+  {
+    std::unique_lock lock(mutex_);
+    if (const auto running = cycles_.find(order.item); running != cycles_.end()) {
+      running->second.request_stop();
+    }
+    const bool ended =
+        ended_.wait_for(lock, kCycleEndsWithin, [&] { return !cycles_.contains(order.item); });
+    if (!ended) {
+      return fail(ErrorCode::kTimeout,
+                  "the cycle of item '" + order.item + "' does not end",
+                  "it is tried again by itself; if this stays, look at the host");
+    }
+  }
+  // A VM that was deleted has no tokens left to drop.
+  if (const auto forgotten = platform_.forget_tokens(order.vm);
+      !forgotten && forgotten.error().code != ErrorCode::kNotFound) {
+    return fail(forgotten.error());
+  }
+  FARSIDE_TRY(shipper_.forget(order.item));
+  return reactor::message(msg::ReplicationStopped{.item = order.item});
+}
+
+Result<msg::Message> SourceWork::run(const msg::ShutDownSource& order) {
+  FARSIDE_ASSIGN(const auto power,
+                 platform_.shut_down(order.vm, static_cast<int>(order.deadline_seconds)));
+  if (power.forced) log::warn("guest did not shut down by itself", {{"vm", order.vm}});
+  return reactor::message(msg::SourceShutDown{
+      .item = order.item, .was_running = power.was_running, .forced = power.forced});
+}
+
+Result<msg::Message> SourceWork::run(const msg::RestartSource& order) {
+  if (order.start) FARSIDE_TRY(platform_.start(order.vm));
+  return reactor::message(msg::SourceRestarted{.item = order.item});
+}
+
+Result<msg::Message> SourceWork::run(const msg::FenceSource& order) {
+  FARSIDE_TRY(platform_.set_fenced(order.vm, true));
+  FARSIDE_TRY(platform_.enforce_fences());
+  return reactor::message(msg::SourceFenced{.item = order.item, .epoch = order.epoch});
+}
+
+Result<msg::Message> SourceWork::run(const msg::UnfenceSource& order) {
+  FARSIDE_TRY(platform_.set_fenced(order.vm, false));
+  return reactor::message(msg::SourceUnfenced{.item = order.item});
+}
+
+void SourceWork::cancel_all() {
+  const std::lock_guard lock(mutex_);
+  stopping_ = true;
+  for (auto& [item, cycle] : cycles_) cycle.request_stop();
+}
+
+}  // namespace farside::agent

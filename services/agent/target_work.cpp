@@ -1,0 +1,349 @@
+#include "services/agent/target_work.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <thread>
+
+#include "common/base/log.h"
+
+namespace farside::agent {
+namespace {
+
+constexpr std::string_view kTestView = "test";
+constexpr std::string_view kFailoverView = "failover";
+constexpr std::uint64_t kFoldBlocksPerSlice = 512;
+constexpr int kFoldSlicesMax = 64;  // Per maintenance: deltas go first.
+constexpr Micros kDetachPoll = std::chrono::milliseconds{500};
+
+std::string vm_folder(const msg::ReplicaItem& replica, const std::string& vm) {
+  return replica.storage_path + "/farside-vms/" + vm;
+}
+
+}  // namespace
+
+// ---- Which replicas there are ----
+
+Result<replica::ReplicaStore*> TargetWork::store_at(const std::string& storage_path) {
+  const std::lock_guard lock(mutex_);
+  auto& store = stores_[storage_path];
+  if (!store) {
+    auto opened = replica::ReplicaStore::open(storage_path + "/farside-replicas");
+    if (!opened) {
+      stores_.erase(storage_path);
+      return fail(opened.error());
+    }
+    store = std::move(*opened);
+  }
+  return store.get();
+}
+
+Result<std::shared_ptr<TargetWork::Kept>> TargetWork::kept(const std::string& item) {
+  const std::lock_guard lock(mutex_);
+  const auto found = kept_.find(item);
+  if (found != kept_.end()) return found->second;
+  return fail(ErrorCode::kNotFound, "no replica of item '" + item + "' on this host",
+              "enable protection first");
+}
+
+Status TargetWork::keep(const msg::ReplicaItem& replica) {
+  const std::lock_guard lock(mutex_);
+  auto& entry = kept_[replica.item];
+  if (!entry) entry = std::make_shared<Kept>();
+  entry->replica = replica;
+  return {};
+}
+
+Result<replica::Item*> TargetWork::item_of(const Kept& kept) {
+  FARSIDE_ASSIGN(auto* store, store_at(kept.replica.storage_path));
+  std::vector<msg::ReplicaDisk> disks;
+  for (const auto& disk : kept.replica.vm.disks) {
+    disks.push_back({.name = disk.name, .bytes = disk.bytes});
+  }
+  return store->create(kept.replica.item, disks);
+}
+
+// Called by the receiver when a source opens its session.
+Result<replica::Item*> TargetWork::open_item(const std::string& item,
+                                             const std::vector<msg::ReplicaDisk>& disks) {
+  FARSIDE_ASSIGN(const auto entry, kept(item));
+  FARSIDE_ASSIGN(auto* store, store_at(entry->replica.storage_path));
+  return store->create(item, disks);
+}
+
+Result<msg::Message> TargetWork::run(const msg::Reconcile& job) {
+  FARSIDE_TRY(platform_.reconcile(job.keep_vms));
+  for (const auto& replica : job.replicas) {
+    FARSIDE_TRY(keep(replica));
+    if (replica.committed) continue;
+    FARSIDE_ASSIGN(const auto entry, kept(replica.item));
+    auto item = item_of(*entry);
+    if (!item) {  // One broken replica must not keep the others down.
+      log::error("replica cannot be opened", {{"item", replica.item}, {"cause", item.error()}});
+      continue;
+    }
+    // A view whose VM was never recorded belongs to nobody.
+    if (replica.test_vm.empty()) FARSIDE_TRY(views_.close(**item, std::string(kTestView)));
+    if (const auto revived = views_.revive(**item); !revived) {
+      log::error("view cannot be served", {{"item", replica.item}, {"cause", revived.error()}});
+    }
+    if (!replica.promoted) {
+      FARSIDE_TRY(receiver_->allow(replica.item, replica.source_key, replica.epoch));
+    }
+  }
+  return reactor::message(msg::Reconciled{});
+}
+
+Result<msg::Message> TargetWork::run(const msg::PrepareReplica& order) {
+  FARSIDE_TRY(keep(msg::ReplicaItem{.item = order.item,
+                                    .vm = order.vm,
+                                    .epoch = order.epoch,
+                                    .storage_path = order.storage_path,
+                                    .source_key = order.source_key,
+                                    .policy = order.policy}));
+  FARSIDE_ASSIGN(const auto entry, kept(order.item));
+  const std::lock_guard busy(entry->busy);
+  FARSIDE_TRY(item_of(*entry));
+  FARSIDE_TRY(receiver_->allow(order.item, order.source_key, order.epoch));
+  return reactor::message(msg::ReplicaPrepared{.item = order.item,
+                                               .endpoint = settings_.endpoint,
+                                               .public_key = settings_.public_key});
+}
+
+Result<msg::Message> TargetWork::run(const msg::RemoveReplica& order) {
+  receiver_->forbid(order.item);
+  const auto entry = kept(order.item);
+  if (!entry) return reactor::message(msg::ReplicaRemoved{.item = order.item});
+  const std::lock_guard busy((*entry)->busy);
+  const auto& replica = (*entry)->replica;
+  if (!order.test_vm.empty()) {
+    FARSIDE_TRY(platform_.destroy_vm(order.test_vm, true));
+    std::error_code ec;
+    std::filesystem::remove_all(vm_folder(replica, order.test_vm), ec);
+  }
+  if (!order.vm.empty() && !order.keep_vm) {
+    FARSIDE_TRY(platform_.destroy_vm(order.vm, true));
+    std::error_code ec;
+    std::filesystem::remove_all(vm_folder(replica, order.vm), ec);
+  } else if (!order.vm.empty()) {
+    FARSIDE_TRY(detach(order.vm, ""));  // It lives on without its recovery point.
+  }
+  FARSIDE_ASSIGN(auto* store, store_at(replica.storage_path));
+  if (const auto item = store->find(order.item)) {
+    FARSIDE_TRY(views_.close(**item, std::string(kTestView)));
+    FARSIDE_TRY(views_.close(**item, std::string(kFailoverView)));
+  }
+  FARSIDE_TRY(store->remove(order.item));
+  const std::lock_guard lock(mutex_);
+  kept_.erase(order.item);
+  return reactor::message(msg::ReplicaRemoved{.item = order.item});
+}
+
+// ---- Epochs ----
+
+// The epoch becomes durable with the core's record of it; from here on no delta is taken.
+Result<msg::Message> TargetWork::run(const msg::PromoteReplica& order) {
+  FARSIDE_ASSIGN(const auto entry, kept(order.item));
+  const std::lock_guard busy(entry->busy);
+  receiver_->forbid(order.item);
+  return reactor::message(msg::ReplicaPromoted{.item = order.item, .epoch = order.epoch});
+}
+
+Result<msg::Message> TargetWork::run(const msg::DemoteReplica& order) {
+  FARSIDE_ASSIGN(const auto entry, kept(order.item));
+  const std::lock_guard busy(entry->busy);
+  FARSIDE_TRY(receiver_->allow(order.item, entry->replica.source_key, order.epoch));
+  return reactor::message(msg::ReplicaDemoted{.item = order.item});
+}
+
+Result<msg::Message> TargetWork::run(const msg::VerifyPoint& order) {
+  FARSIDE_ASSIGN(const auto entry, kept(order.item));
+  const std::lock_guard busy(entry->busy);
+  FARSIDE_ASSIGN(auto* item, item_of(*entry));
+  FARSIDE_ASSIGN(auto digest, item->digest_at(order.seq));
+  if (digest != order.digest) {
+    return fail(ErrorCode::kCorrupt,
+                fmt::format("recovery point {} of item '{}' differs from the source: digest {}, "
+                            "the source has {}",
+                            order.seq, order.item, digest, order.digest),
+                "resynchronise the item, then fail over again");
+  }
+  return reactor::message(
+      msg::PointVerified{.item = order.item, .seq = order.seq, .digest = std::move(digest)});
+}
+
+Result<msg::Message> TargetWork::run(const msg::ListPoints& order) {
+  FARSIDE_ASSIGN(const auto entry, kept(order.item));
+  FARSIDE_ASSIGN(auto* item, item_of(*entry));
+  return reactor::message(msg::Points{.item = order.item, .points = item->points()});
+}
+
+// ---- VMs made from recovery points ----
+
+Result<std::uint64_t> TargetWork::boot(Kept& kept, const Boot& wanted) {
+  const auto& replica = kept.replica;
+  FARSIDE_ASSIGN(auto* item, item_of(kept));
+  auto seq = wanted.seq;
+  const auto pins = item->pins();
+  if (seq == 0) {
+    // Asked again after a crash, the same point is booted.
+    const auto pin = pins.find(wanted.view);
+    seq = pin != pins.end() ? pin->second : item->newest().seq;
+  }
+  if (seq == 0) {
+    return fail(ErrorCode::kConflict, "item '" + replica.item + "' has no recovery point yet",
+                "wait for its initial replication");
+  }
+  FARSIDE_ASSIGN(const auto view, views_.open(*item, wanted.view, seq));
+
+  const auto folder = vm_folder(replica, wanted.vm);
+  std::error_code ec;
+  std::filesystem::create_directories(folder, ec);
+  if (ec) {
+    return fail(ErrorCode::kIo, "'" + folder + "' cannot be created: " + ec.message(),
+                "check the storage path");
+  }
+  NewVm vm{.shape = replica.vm,
+           .id = wanted.vm,
+           .item_id = replica.item,
+           .is_test = wanted.is_test,
+           .start = true,
+           .disks = {},
+           .serial_log = settings_.log_folder + "/" + wanted.vm + ".serial.log"};
+  vm.shape.id = wanted.vm;
+  vm.shape.name = wanted.name;
+  vm.shape.nics = wanted.nics;
+  for (const auto& disk : item->disks()) {
+    vm.disks.push_back({.name = disk.name,
+                        .bytes = disk.bytes,
+                        .overlay_path = folder + "/" + disk.name + ".qcow2",
+                        .nbd_socket = view.socket,
+                        .nbd_export = disk.name});
+  }
+  FARSIDE_TRY(platform_.create_vm(vm));
+  return seq;
+}
+
+Result<msg::Message> TargetWork::run(const msg::StartTestVm& order) {
+  const auto began = clock_.monotonic();
+  FARSIDE_ASSIGN(const auto entry, kept(order.item));
+  const std::lock_guard busy(entry->busy);
+  auto nics = entry->replica.vm.nics;
+  for (auto& nic : nics) nic.network = order.network;
+  FARSIDE_ASSIGN(const auto seq, boot(*entry, {.view = std::string(kTestView),
+                                               .vm = order.vm,
+                                               .name = order.vm_name,
+                                               .seq = order.seq,
+                                               .is_test = true,
+                                               .nics = std::move(nics)}));
+  FARSIDE_ASSIGN(auto* item, item_of(*entry));
+  std::int64_t captured_at = 0;
+  for (const auto& point : item->points()) {
+    if (point.seq == seq) captured_at = point.captured_at;
+  }
+  return reactor::message(msg::TestVmStarted{
+      .item = order.item,
+      .vm = order.vm,
+      .seq = seq,
+      .captured_at = captured_at,
+      .boot_millis = static_cast<std::uint64_t>((clock_.monotonic() - began).count() / 1000)});
+}
+
+Result<msg::Message> TargetWork::run(const msg::RemoveTestVm& order) {
+  const auto entry = kept(order.item);
+  if (!entry) return reactor::message(msg::TestVmRemoved{.item = order.item});
+  const std::lock_guard busy((*entry)->busy);
+  if (!order.vm.empty()) {
+    FARSIDE_TRY(platform_.destroy_vm(order.vm, true));
+    std::error_code ec;
+    std::filesystem::remove_all(vm_folder((*entry)->replica, order.vm), ec);
+    std::filesystem::remove(settings_.log_folder + "/" + order.vm + ".serial.log", ec);
+  }
+  FARSIDE_ASSIGN(auto* item, item_of(**entry));
+  FARSIDE_TRY(views_.close(*item, std::string(kTestView)));
+  return reactor::message(msg::TestVmRemoved{.item = order.item});
+}
+
+Result<msg::Message> TargetWork::run(const msg::StartReplica& order) {
+  FARSIDE_ASSIGN(const auto entry, kept(order.item));
+  const std::lock_guard busy(entry->busy);
+  FARSIDE_ASSIGN(auto* item, item_of(*entry));
+  FARSIDE_TRY(item->raise_epoch(order.epoch));
+  FARSIDE_ASSIGN(const auto seq, boot(*entry, {.view = std::string(kFailoverView),
+                                               .vm = order.vm,
+                                               .name = order.vm_name,
+                                               .seq = order.seq,
+                                               .is_test = false,
+                                               .nics = order.nics}));
+  return reactor::message(
+      msg::ReplicaStarted{.item = order.item, .vm = order.vm, .seq = seq});
+}
+
+// Waits until the VM's disks no longer read from the view, telling how far it is.
+Status TargetWork::detach(const std::string& vm, const std::string& job) {
+  while (true) {
+    FARSIDE_ASSIGN(const auto progress, platform_.detach_view(vm));
+    if (progress.finished) return {};
+    if (stop_.stop_requested()) {
+      return fail(ErrorCode::kCancelled, "the agent is stopping",
+                  "it goes on when the agent runs again");
+    }
+    if (!job.empty()) {
+      report_({.request = job, .done = progress.done, .total = progress.total});
+    }
+    std::this_thread::sleep_for(kDetachPoll);
+  }
+}
+
+Result<msg::Message> TargetWork::run(const msg::DetachReplica& order, const std::string& job) {
+  FARSIDE_ASSIGN(const auto entry, kept(order.item));
+  const std::lock_guard busy(entry->busy);
+  FARSIDE_TRY(detach(order.vm, job));
+  FARSIDE_ASSIGN(auto* item, item_of(*entry));
+  FARSIDE_TRY(views_.close(*item, std::string(kFailoverView)));
+  return reactor::message(msg::ReplicaDetached{.item = order.item});
+}
+
+Result<msg::Message> TargetWork::run(const msg::CommitReplica& order, const std::string& job) {
+  FARSIDE_ASSIGN(const auto entry, kept(order.item));
+  const std::lock_guard busy(entry->busy);
+  if (!order.vm.empty()) FARSIDE_TRY(detach(order.vm, job));
+  FARSIDE_ASSIGN(auto* store, store_at(entry->replica.storage_path));
+  if (const auto item = store->find(order.item)) {
+    FARSIDE_TRY(views_.close(**item, std::string(kFailoverView)));
+    FARSIDE_TRY(views_.close(**item, std::string(kTestView)));
+  }
+  FARSIDE_TRY(store->remove(order.item));
+  return reactor::message(msg::ReplicaCommitted{.item = order.item});
+}
+
+// ---- In the background ----
+
+Result<msg::Message> TargetWork::run(const msg::MaintainReplica& job) {
+  FARSIDE_ASSIGN(const auto entry, kept(job.replica.item));
+  // An order is under way: maintenance comes round again.
+  const std::unique_lock busy(entry->busy, std::try_to_lock);
+  FARSIDE_ASSIGN(auto* item, item_of(*entry));
+  if (busy) {
+    FARSIDE_TRY(views_.revive(*item));
+    FARSIDE_TRY(item->retain(job.replica.policy, clock_.now()));
+    for (int slice = 0; slice < kFoldSlicesMax && !stop_.stop_requested(); ++slice) {
+      FARSIDE_ASSIGN(const bool more, item->consolidate(kFoldBlocksPerSlice));
+      if (!more) break;
+    }
+  }
+  const auto usage = item->usage();
+  const auto points = item->points();
+  msg::ReplicaStatus status{.item = job.replica.item,
+                            .epoch = item->epoch(),
+                            .points = points.size(),
+                            .journal_bytes = usage.journal_bytes};
+  if (!points.empty()) {
+    status.newest = points.back();
+    status.oldest = points.front();
+  }
+  return reactor::message(msg::ReplicaMaintained{.status = std::move(status)});
+}
+
+}  // namespace farside::agent

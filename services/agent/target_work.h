@@ -1,0 +1,96 @@
+// What an agent's workers do for replicas that this host keeps.
+//
+// Owns: the replica stores, one per storage path, under <path>/farside-replicas; the disks of VMs
+// made from replicas, under <path>/farside-vms/<vm>.  Thread: any worker; orders for one item are
+// serialised here.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <stop_token>
+#include <string>
+
+#include "common/base/clock.h"
+#include "common/reactor/effects.h"
+#include "services/agent/data_plane/receiver.h"
+#include "services/agent/platforms/platform.h"
+#include "services/agent/replica_store/replica_store.h"
+#include "services/agent/source_work.h"
+#include "services/agent/view/views.h"
+
+namespace farside::agent {
+
+class TargetWork final {
+ public:
+  struct Settings {
+    std::string endpoint;    // Of the data port, as sources reach it.
+    std::string public_key;  // Of the data port.
+    std::string log_folder;  // For serial logs of VMs made here.
+  };
+  TargetWork(Settings settings, Platform& platform, replica::Views& views, const Clock& clock,
+             Report report)
+      : settings_(std::move(settings)),
+        platform_(platform),
+        views_(views),
+        clock_(clock),
+        report_(std::move(report)) {}
+
+  // The receiver asks this object for items, so it is made later.
+  void attach(data::Receiver& receiver) { receiver_ = &receiver; }
+  void set_endpoint(std::string endpoint) { settings_.endpoint = std::move(endpoint); }
+  Result<replica::Item*> open_item(const std::string& item,
+                                   const std::vector<msg::ReplicaDisk>& disks);
+
+  Result<msg::Message> run(const msg::Reconcile& job);
+  Result<msg::Message> run(const msg::PrepareReplica& order);
+  Result<msg::Message> run(const msg::RemoveReplica& order);
+  Result<msg::Message> run(const msg::VerifyPoint& order);
+  Result<msg::Message> run(const msg::PromoteReplica& order);
+  Result<msg::Message> run(const msg::DemoteReplica& order);
+  Result<msg::Message> run(const msg::StartReplica& order);
+  Result<msg::Message> run(const msg::DetachReplica& order, const std::string& job);
+  Result<msg::Message> run(const msg::CommitReplica& order, const std::string& job);
+  Result<msg::Message> run(const msg::StartTestVm& order);
+  Result<msg::Message> run(const msg::RemoveTestVm& order);
+  Result<msg::Message> run(const msg::ListPoints& order);
+  Result<msg::Message> run(const msg::MaintainReplica& job);
+
+  void cancel_all() { stop_.request_stop(); }
+
+ private:
+  struct Kept {
+    msg::ReplicaItem replica;
+    std::mutex busy;  // One order at a time.
+  };
+  struct Boot {  // A VM to make from a recovery point.
+    std::string view;
+    std::string vm;
+    std::string name;
+    std::uint64_t seq = 0;
+    bool is_test = false;
+    std::vector<msg::Nic> nics;
+  };
+
+  Result<std::shared_ptr<Kept>> kept(const std::string& item);
+  Status keep(const msg::ReplicaItem& replica);
+  Result<replica::ReplicaStore*> store_at(const std::string& storage_path);
+  Result<replica::Item*> item_of(const Kept& kept);
+  Result<std::uint64_t> boot(Kept& kept, const Boot& wanted);
+  Status detach(const std::string& vm, const std::string& job);
+
+  Settings settings_;
+  Platform& platform_;
+  replica::Views& views_;
+  const Clock& clock_;
+  Report report_;
+  data::Receiver* receiver_ = nullptr;
+  std::stop_source stop_;
+
+  std::mutex mutex_;  // Of the two maps.
+  std::map<std::string, std::unique_ptr<replica::ReplicaStore>> stores_;  // By storage path.
+  std::map<std::string, std::shared_ptr<Kept>> kept_;                     // By item.
+};
+
+}  // namespace farside::agent
