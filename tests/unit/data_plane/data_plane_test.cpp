@@ -186,7 +186,7 @@ TEST_F(DataPlaneTest, ABrokenAttemptIsResumedAndNothingIsSentTwice) {
   EXPECT_TRUE(shipped->resumed);
   EXPECT_LT(shipped->blocks_sent, 50U);
   expect_equal();
-  EXPECT_EQ(shipper_.pending("web").value(), Pending());
+  EXPECT_FALSE(shipper_.pending("web").value().is_unfinished());
 }
 
 TEST_F(DataPlaneTest, AResyncMovesOnlyWhatDiffers) {
@@ -256,6 +256,21 @@ TEST_F(DataPlaneTest, ALostAckIsRecognised) {
   ASSERT_TRUE(shipped) << shipped.error().what;
   EXPECT_EQ(shipped->point.seq, 3U);
   EXPECT_EQ(shipped->blocks_sent, 1U);
+  expect_equal();
+}
+
+TEST_F(DataPlaneTest, ACallerThatDiedBeforeNotingASuccessFindsItAgain) {
+  fill(1);
+  initial();
+  fill(2);
+  ASSERT_TRUE(cycle(token_));
+  fill(3);
+
+  const auto shipped = cycle(shipper_.pending("web").value().attempt, ShipMode::kEverything);
+
+  ASSERT_TRUE(shipped) << shipped.error().what;
+  EXPECT_FALSE(shipped->resynced);
+  EXPECT_EQ(shipped->point.seq, 3U);
   expect_equal();
 }
 
