@@ -18,6 +18,10 @@ char lower(char c) {
   return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
 }
 
+bool is_control(char c) {
+  return static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
+}
+
 bool is_unreserved(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
          c == '.' || c == '_' || c == '~';
@@ -29,18 +33,20 @@ Result<std::string> percent_decoded(std::string_view text) {
   std::string out;
   out.reserve(text.size());
   for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] != '%') {
+    if (text[i] != '%' && !is_control(text[i])) {
       out += text[i];
       continue;
     }
     const int high = i + 2 < text.size() ? hex_value(text[i + 1]) : -1;
     const int low = i + 2 < text.size() ? hex_value(text[i + 2]) : -1;
-    if (high < 0 || low < 0 || (high == 0 && low == 0)) {
+    const auto byte = static_cast<char>(high * 16 + low);
+    if (text[i] != '%' || high < 0 || low < 0 || is_control(byte)) {
       return fail(ErrorCode::kInvalidArgument,
-                  fmt::format("'{}' has a broken percent escape", text.substr(0, 200)),
-                  "write %XX with two hexadecimal digits");
+                  fmt::format("'{}' has a broken percent escape or a control character",
+                              text.substr(0, 200)),
+                  "write %XX with two hexadecimal digits, and no control characters");
     }
-    out += static_cast<char>(high * 16 + low);
+    out += byte;
     i += 2;
   }
   return out;

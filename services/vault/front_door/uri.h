@@ -11,7 +11,7 @@
 
 namespace farside::front_door {
 
-// "pol%201" -> "pol 1".  Errors: kInvalidArgument (a broken escape, or one that hides a NUL).
+// "pol%201" -> "pol 1".  Errors: kInvalidArgument (a broken escape, a control character).
 Result<std::string> percent_decoded(std::string_view text);
 
 // Everything but letters, digits and "-._~" as %XX: fit for one segment or one value.

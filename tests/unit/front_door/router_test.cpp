@@ -92,8 +92,8 @@ TEST(RouterTest, AKnownPathWithAnotherVerbIs405AndTellsWhichAreAllowed) {
   EXPECT_THAT(match.error().headers, testing::Contains(Pair("Allow", "PUT, DELETE")));
 }
 
-TEST(RouterTest, ABrokenEscapeIs400) {
-  for (const char* path : {"/a%", "/a%2", "/a%zz", "/a%00b"}) {
+TEST(RouterTest, ABrokenEscapeOrAControlCharacterIs400) {
+  for (const char* path : {"/a%", "/a%2", "/a%zz", "/a%00b", "/a%0ab", "/a\tb"}) {
     const auto match = table().match("GET", path);
     ASSERT_FALSE(match) << path;
     EXPECT_EQ(match.error().status, 400) << path;
