@@ -238,7 +238,8 @@ int extents(void* handle, std::uint32_t count, std::uint64_t offset, std::uint32
   const auto tell = [&](std::uint64_t until, bool data) {
     if (until <= next || failed) return;
     const std::uint64_t from = next * kBlockBytes;
-    const std::uint64_t to = std::min(bytes, until * kBlockBytes);
+    // Never beyond what was asked: nbdkit 1.32 aborts on extents of 4 GiB and more.
+    const std::uint64_t to = std::min(offset + count, until * kBlockBytes);
     const std::uint32_t type = data ? 0U : NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO;
     failed = nbdkit_add_extent(out, from, to - from, type) == -1;
     next = until;

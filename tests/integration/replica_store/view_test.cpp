@@ -54,7 +54,7 @@ class Client {
         return 0;
       };
       nbd_extent_callback extent{.callback = callback, .user_data = &found, .free = nullptr};
-      const std::uint64_t part = std::min<std::uint64_t>(size() - at, 1U << 30U);
+      const std::uint64_t part = std::min<std::uint64_t>(size() - at, 0xffff'fe00U);
       if (nbd_block_status(nbd_, part, at, extent, 0) != 0 || found.length == 0) return ~0ULL;
       allocated += found.data;
       at += found.length;
