@@ -98,7 +98,8 @@ std::string Config::text(std::string_view key, std::string_view fallback) {
 
 std::string Config::required_text(std::string_view key) {
   if (impl_->find(key) == nullptr) {
-    impl_->mistakes.push_back(fmt::format("{}: '{}' is missing and has no default", impl_->name, key));
+    impl_->mistakes.push_back(
+        fmt::format("{}: '{}' is missing and has no default", impl_->name, key));
     return {};
   }
   return text(key, "");
@@ -166,9 +167,8 @@ Status Config::finish() {
     if (impl_->known.contains(path)) continue;
     std::string line = fmt::format("{}:{}: unknown key '{}'", impl_->name, position.line, path);
     const auto nearest = std::min_element(
-        impl_->known.begin(), impl_->known.end(), [&](const auto& a, const auto& b) {
-          return distance(a, path) < distance(b, path);
-        });
+        impl_->known.begin(), impl_->known.end(),
+        [&](const auto& a, const auto& b) { return distance(a, path) < distance(b, path); });
     if (nearest != impl_->known.end() && distance(*nearest, path) <= 3) {
       line += fmt::format(", did you mean '{}'?", *nearest);
     }

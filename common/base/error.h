@@ -9,26 +9,26 @@
 namespace farside {
 
 enum class ErrorCode : std::uint16_t {
-  kInternal = 1,        // A bug of ours that was caught in time.
-  kInvalidArgument,     // The request can never succeed as it stands.
+  kInternal = 1,     // A bug of ours that was caught in time.
+  kInvalidArgument,  // The request can never succeed as it stands.
   kNotFound,
   kAlreadyExists,
-  kConflict,            // Not in this state; the text names the state.
-  kUnauthorized,        // Who are you?
-  kForbidden,           // I know you, and you may not.
-  kStaleEpoch,          // The sender was deposed: somebody with a newer epoch is active.
-  kCorrupt,             // Bytes that fail their checksum or do not decode.
+  kConflict,      // Not in this state; the text names the state.
+  kUnauthorized,  // Who are you?
+  kForbidden,     // I know you, and you may not.
+  kStaleEpoch,    // The sender was deposed: somebody with a newer epoch is active.
+  kCorrupt,       // Bytes that fail their checksum or do not decode.
   kTooLarge,
-  kUnavailable,         // A peer, a host or a file is not reachable now; try again.
+  kUnavailable,  // A peer, a host or a file is not reachable now; try again.
   kTimeout,
   kNoSpace,
-  kTrackingLost,        // Changed blocks are unknown: compare hashes with the replica.
+  kTrackingLost,  // Changed blocks are unknown: compare hashes with the replica.
   kExpired,
   kRevoked,
   kCancelled,
   kUnsupported,
   kIo,
-  kPlatform,            // The hypervisor refused; the text carries its own words.
+  kPlatform,  // The hypervisor refused; the text carries its own words.
 };
 
 std::string_view to_text(ErrorCode code);

@@ -120,8 +120,7 @@ Status Engine::begin(const std::string& id, const std::string& workflow,
   }
   FARSIDE_ASSIGN(const auto running, active(effects.store()));
   if (running.size() >= limits_.flows_running_max) {
-    return fail(ErrorCode::kUnavailable,
-                fmt::format("{} jobs are running already", running.size()),
+    return fail(ErrorCode::kUnavailable, fmt::format("{} jobs are running already", running.size()),
                 "it starts by itself when some have ended");
   }
   Flow flow{.record = {}, .workflow = &found->second};
@@ -301,7 +300,8 @@ void Engine::fail_step(Flow& flow, const Error& error, reactor::Effects& effects
   const bool may_retry = error.is_retryable() || undoing || past_no_return;
   if (may_retry && step.tries < tries_max) {
     record.retry_at =
-        (effects.now() + std::min<Micros>(retry_delay(step.tries), std::chrono::seconds{10})).micros;
+        (effects.now() + std::min<Micros>(retry_delay(step.tries), std::chrono::seconds{10}))
+            .micros;
     save(flow, effects);
     return;
   }

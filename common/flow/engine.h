@@ -28,7 +28,7 @@ namespace farside::flow {
 
 struct EngineLimits {
   std::chrono::seconds resend_after{5};
-  std::uint32_t tries_max = 6;            // Per step, before it fails for good.
+  std::uint32_t tries_max = 6;  // Per step, before it fails for good.
   std::uint32_t undo_tries_max = 10;
   std::size_t flows_running_max = 10'000;  // Beyond: new ones are refused as kUnavailable.
 };
@@ -41,8 +41,8 @@ class Engine final {
 
   // Starts `workflow` under `id`; repeating a start is success and changes nothing.
   // Errors: kUnsupported (no such workflow), kUnavailable (too many), kIo.
-  Status begin(const std::string& id, const std::string& workflow,
-               const msg::WorkflowInput& input, reactor::Effects& effects);
+  Status begin(const std::string& id, const std::string& workflow, const msg::WorkflowInput& input,
+               reactor::Effects& effects);
 
   // Unwinds the flow, if it has not passed its point of no return.  Errors: kNotFound, kConflict.
   Status cancel(const std::string& id, reactor::Effects& effects);

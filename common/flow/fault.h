@@ -7,9 +7,8 @@
 namespace farside::flow {
 
 inline msg::Fault to_fault(const Error& error) {
-  return msg::Fault{.code = static_cast<std::uint16_t>(error.code),
-                    .what = error.what,
-                    .advice = error.advice};
+  return msg::Fault{
+      .code = static_cast<std::uint16_t>(error.code), .what = error.what, .advice = error.advice};
 }
 
 inline Error to_error(const msg::Fault& fault) {

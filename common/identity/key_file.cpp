@@ -92,8 +92,8 @@ Result<msg::RegistrationKey> load_key(const std::string& path, Time now) {
 std::string sha256_hex(std::string_view secret) {
   std::array<unsigned char, 32> digest{};
   unsigned int length = 0;
-  FARSIDE_ASSERT(EVP_Digest(secret.data(), secret.size(), digest.data(), &length, EVP_sha256(),
-                            nullptr) == 1);
+  FARSIDE_ASSERT(
+      EVP_Digest(secret.data(), secret.size(), digest.data(), &length, EVP_sha256(), nullptr) == 1);
   std::string out;
   for (const auto byte : digest) out += fmt::format("{:02x}", byte);
   return out;

@@ -23,10 +23,14 @@ msg::Peer registrant(const msg::IssuedKey& key) {
 // The principal that a key of this role and site, used under this name, stands for.
 std::string principal_for(const msg::IssuedKey& key, const std::string& name) {
   switch (key.role) {
-    case msg::Role::orchestrator: return "orchestrator";
-    case msg::Role::provider: return "provider/" + key.site;
-    case msg::Role::agent: return "agent/" + key.site + "/" + name;
-    default: return {};
+    case msg::Role::orchestrator:
+      return "orchestrator";
+    case msg::Role::provider:
+      return "provider/" + key.site;
+    case msg::Role::agent:
+      return "agent/" + key.site + "/" + name;
+    default:
+      return {};
   }
 }
 
@@ -139,10 +143,10 @@ Result<msg::Identity> Registrar::admit(const reactor::PeerId& peer, const msg::R
                 "use the key file as it was created");
   }
   if (key->used_at != 0 && key->used_by != wanted.public_key) {
-    return fail(ErrorCode::kUnauthorized,
-                "registration key '" + key_name + "' was used already, at " +
-                    to_iso(Time{key->used_at}),
-                "create a new key; each admits one process, once");
+    return fail(
+        ErrorCode::kUnauthorized,
+        "registration key '" + key_name + "' was used already, at " + to_iso(Time{key->used_at}),
+        "create a new key; each admits one process, once");
   }
   if (key->used_at == 0 && key->expires_at <= effects.now().micros) {
     return fail(ErrorCode::kExpired,
@@ -154,8 +158,7 @@ Result<msg::Identity> Registrar::admit(const reactor::PeerId& peer, const msg::R
   const auto principal = principal_for(*key, wanted.name);
   FARSIDE_ASSIGN(const auto present, identities_.get(effects.store(), principal));
   if (present && !present->peer.revoked && present->peer.public_key != wanted.public_key) {
-    return fail(ErrorCode::kAlreadyExists,
-                "'" + principal + "' is registered with another key",
+    return fail(ErrorCode::kAlreadyExists, "'" + principal + "' is registered with another key",
                 "revoke that identity first if it was lost");
   }
   msg::Identity identity{.peer = msg::Peer{.principal = principal,

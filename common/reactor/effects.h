@@ -102,7 +102,9 @@ class Effects final {
   void set_timer(std::string name, Micros delay) {
     effects.emplace_back(SetTimer{.name = std::move(name), .delay = delay});
   }
-  void cancel_timer(std::string name) { effects.emplace_back(CancelTimer{.name = std::move(name)}); }
+  void cancel_timer(std::string name) {
+    effects.emplace_back(CancelTimer{.name = std::move(name)});
+  }
   void set_peer(msg::Peer peer) { effects.emplace_back(SetPeer{.peer = std::move(peer)}); }
   void remove_peer(std::string principal) {
     effects.emplace_back(RemovePeer{.principal = std::move(principal)});

@@ -17,14 +17,15 @@ Status Reactor::start() {
 
 std::optional<Micros> Reactor::next_timer() const {
   if (timers_.empty()) return std::nullopt;
-  return std::min_element(timers_.begin(), timers_.end(), [](const auto& a, const auto& b) {
-           return a.second < b.second;
-         })->second;
+  return std::min_element(timers_.begin(), timers_.end(),
+                          [](const auto& a, const auto& b) { return a.second < b.second; })
+      ->second;
 }
 
 Status Reactor::turn(int wait_ms) {
   if (const auto next = next_timer()) {
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(*next - parts_.clock.monotonic());
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(*next - parts_.clock.monotonic());
     wait_ms = static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, wait_ms));
   }
 
@@ -42,8 +43,7 @@ Status Reactor::turn(int wait_ms) {
             auto envelope = msg::decode<msg::Envelope>(frame);
             if (!envelope) {
               ++stats_.refused_frames;
-              log::warn("frame refused",
-                        {{"peer", peer.principal}, {"cause", envelope.error()}});
+              log::warn("frame refused", {{"peer", peer.principal}, {"cause", envelope.error()}});
               return;
             }
             arrived.emplace_back(peer, std::move(*envelope));

@@ -22,8 +22,8 @@ namespace farside::reactor {
 
 struct ReactorLimits {
   int turn_messages_max = 256;
-  int wait_ms_max = 500;                        // An idle reactor still turns this often (health).
-  std::size_t frame_bytes_max = 8U << 20U;      // Larger frames are refused and counted.
+  int wait_ms_max = 500;                    // An idle reactor still turns this often (health).
+  std::size_t frame_bytes_max = 8U << 20U;  // Larger frames are refused and counted.
 };
 
 struct ReactorStats {

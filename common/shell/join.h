@@ -16,7 +16,7 @@ struct JoinRequest {
   msg::RegistrationKey key;
   std::string public_key;  // Our permanent one.
   std::string name;
-  std::string endpoint;    // Where we listen; empty: we only dial out.
+  std::string endpoint;  // Where we listen; empty: we only dial out.
   std::string version;
 };
 

@@ -109,9 +109,9 @@ Result<std::unique_ptr<Service>> Service::open(std::string program, CommonSettin
   FARSIDE_ASSIGN(service->store_, store::RocksStore::open(dir + "/state"));
   FARSIDE_ASSIGN(service->keys_, bus::load_or_create_keys(dir + "/identity.key"));
   FARSIDE_ASSIGN(service->exposer_,
-                 metrics::Exposer::start(
-                     service->settings_.metrics_address, service->settings_.metrics_port,
-                     service->registry_, [&live = service->liveness_] { return live.problem(); }));
+                 metrics::Exposer::start(service->settings_.metrics_address,
+                                         service->settings_.metrics_port, service->registry_,
+                                         [&live = service->liveness_] { return live.problem(); }));
   log::info("opened", {{"version", kVersion},
                        {"data", dir},
                        {"public_key", service->keys_.public_key},

@@ -28,11 +28,11 @@ namespace farside::shell {
 struct CommonSettings {
   std::string data_dir;
   std::string log_level;
-  std::string listen;            // Control plane; empty: dials out only.
-  std::string advertise;         // How others reach `listen`.
+  std::string listen;     // Control plane; empty: dials out only.
+  std::string advertise;  // How others reach `listen`.
   std::string metrics_address;
   std::uint16_t metrics_port = 0;
-  std::string key_file;          // Registration key or join token; needed once.
+  std::string key_file;  // Registration key or join token; needed once.
   std::int64_t join_seconds = 0;
   std::int64_t workers = 0;
 };

@@ -37,8 +37,7 @@ void AgentCore::start(reactor::Effects& effects) {
 }
 
 void AgentCore::on_peer(const reactor::PeerChange& change, reactor::Effects&) {
-  log::info(change.connected ? "peer connected" : "peer silent",
-            {{"peer", change.peer.principal}});
+  log::info(change.connected ? "peer connected" : "peer silent", {{"peer", change.peer.principal}});
 }
 
 void AgentCore::on_message(const reactor::PeerId& peer, const msg::Envelope& envelope,
@@ -98,8 +97,8 @@ void AgentCore::on_job(const std::string& id, const Result<msg::Message>& result
     on_order_done(after(id, kOrderPrefix), result, effects);
   } else if (id.starts_with(kMaintainPrefix)) {
     if (!result) {
-      log::warn("maintenance failed", {{"replica", after(id, kMaintainPrefix)},
-                                       {"cause", result.error()}});
+      log::warn("maintenance failed",
+                {{"replica", after(id, kMaintainPrefix)}, {"cause", result.error()}});
     } else if (const auto* done = std::get_if<msg::ReplicaMaintained>(&result->value)) {
       replica_status_[done->status.item] = done->status;
     }
@@ -116,9 +115,8 @@ void AgentCore::on_job(const std::string& id, const Result<msg::Message>& result
   } else if (id == kObserve) {
     effects.set_timer(std::string(kObserve), limits_.observe_every);
     if (result) {
-      effects.send(provider_, msg::Envelope{.from = effects.self(),
-                                            .to = provider_,
-                                            .body = *result});
+      effects.send(provider_,
+                   msg::Envelope{.from = effects.self(), .to = provider_, .body = *result});
     } else {
       log::warn("host not observed", {{"cause", result.error()}});
     }
@@ -135,10 +133,8 @@ void AgentCore::on_job(const std::string& id, const Result<msg::Message>& result
   }
 }
 
-void AgentCore::upwards(const std::string& to, msg::Message body,
-                        reactor::Effects& effects) const {
-  effects.send(provider_,
-               msg::Envelope{.from = effects.self(), .to = to, .body = std::move(body)});
+void AgentCore::upwards(const std::string& to, msg::Message body, reactor::Effects& effects) const {
+  effects.send(provider_, msg::Envelope{.from = effects.self(), .to = to, .body = std::move(body)});
 }
 
 void AgentCore::on_progress(const msg::Progress& progress, reactor::Effects& effects) {

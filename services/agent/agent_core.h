@@ -95,10 +95,10 @@ class AgentCore final : public reactor::Core {
 
   // Memory only: requests are repeated by whoever waits, cycles begin anew after a restart.
   bool reconciled_ = false;
-  std::map<std::string, msg::Envelope> orders_;       // Request id -> order at the workers.
-  std::map<std::string, Running> cycles_;             // By item.
-  std::map<std::string, msg::Envelope> initial_;      // Item -> AwaitInitial to answer.
-  std::map<std::string, msg::Envelope> final_;        // Item -> FinalSync to answer.
+  std::map<std::string, msg::Envelope> orders_;   // Request id -> order at the workers.
+  std::map<std::string, Running> cycles_;         // By item.
+  std::map<std::string, msg::Envelope> initial_;  // Item -> AwaitInitial to answer.
+  std::map<std::string, msg::Envelope> final_;    // Item -> FinalSync to answer.
   std::map<std::string, std::vector<msg::Envelope>> deferred_;  // Until the item's cycle ended.
   std::map<std::string, msg::ReplicaStatus> replica_status_;
 };

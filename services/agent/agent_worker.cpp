@@ -39,10 +39,11 @@ Result<msg::Message> AgentWorker::run(const std::string& id, const msg::Message&
               source_, job)) {
     return std::move(*result);
   }
-  if (auto result = try_each<TargetWork, msg::Reconcile, msg::PrepareReplica, msg::RemoveReplica,
-                             msg::VerifyPoint, msg::PromoteReplica, msg::DemoteReplica,
-                             msg::StartReplica, msg::StartTestVm, msg::RemoveTestVm,
-                             msg::ListPoints, msg::MaintainReplica>(target_, job)) {
+  if (auto result =
+          try_each<TargetWork, msg::Reconcile, msg::PrepareReplica, msg::RemoveReplica,
+                   msg::VerifyPoint, msg::PromoteReplica, msg::DemoteReplica, msg::StartReplica,
+                   msg::StartTestVm, msg::RemoveTestVm, msg::ListPoints, msg::MaintainReplica>(
+              target_, job)) {
     return std::move(*result);
   }
   if (const auto* order = std::get_if<msg::DetachReplica>(&job.value)) {

@@ -22,17 +22,16 @@ void AgentCore::on_cycle_timer(const std::string& item, reactor::Effects& effect
 
 void AgentCore::start_cycle(msg::SourceItem& item, bool final, reactor::Effects& effects) {
   item.attempts += 1;
-  item.status.phase = item.resync           ? ReplicationPhase::resync
-                      : item.token.empty()  ? ReplicationPhase::initial
-                                            : ReplicationPhase::delta;
+  item.status.phase = item.resync          ? ReplicationPhase::resync
+                      : item.token.empty() ? ReplicationPhase::initial
+                                           : ReplicationPhase::delta;
   item.status.retry_at = 0;
   sources_.put(effects.writes, item.item, item);
   cycles_[item.item] = Running{.final = final, .started = effects.now()};
-  effects.start("cycle/" + item.item,
-                reactor::message(msg::RunCycle{
-                    .source = item,
-                    .attempt = "farside-" + std::to_string(item.attempts),
-                    .final = final}));
+  effects.start(
+      "cycle/" + item.item,
+      reactor::message(msg::RunCycle{
+          .source = item, .attempt = "farside-" + std::to_string(item.attempts), .final = final}));
 }
 
 void AgentCore::on_cycle_done(const std::string& item, const Result<msg::Message>& result,
@@ -99,9 +98,9 @@ void AgentCore::fail_cycle(msg::SourceItem& item, const Error& error, reactor::E
   item.failures += 1;
   const auto wait = retry_after(static_cast<std::uint16_t>(error.code), item.failures);
   status.fault = flow::to_fault(error);
-  status.phase = item.stopped              ? ReplicationPhase::stopped
-                 : error.is_retryable()    ? ReplicationPhase::paused
-                                           : ReplicationPhase::failed;
+  status.phase = item.stopped           ? ReplicationPhase::stopped
+                 : error.is_retryable() ? ReplicationPhase::paused
+                                        : ReplicationPhase::failed;
   status.retry_at = (effects.now() + wait).micros;
   log::warn("cycle failed", {{"item", item.item},
                              {"failures", item.failures},
@@ -136,8 +135,8 @@ void AgentCore::answer_waiting(const msg::SourceItem& item, const std::optional<
       reply(waiting->second, fail(*error), effects);
     } else {
       reply(waiting->second,
-            reactor::message(msg::FinalSynced{
-                .item = item.item, .point = item.status.newest, .digest = digest}),
+            reactor::message(
+                msg::FinalSynced{.item = item.item, .point = item.status.newest, .digest = digest}),
             effects);
     }
     final_.erase(waiting);

@@ -18,8 +18,7 @@ msg::Health health_of(const msg::ReplicationStatus& status, const msg::Policy& p
     if (age > std::max(5 * interval, seconds{60})) return msg::Health::critical;
     if (age > std::max(2 * interval, seconds{15})) return msg::Health::warning;
   }
-  return status.phase == msg::ReplicationPhase::paused ? msg::Health::warning
-                                                       : msg::Health::normal;
+  return status.phase == msg::ReplicationPhase::paused ? msg::Health::warning : msg::Health::normal;
 }
 
 seconds retry_after(std::uint16_t error_code, std::uint32_t failures_in_a_row) {

@@ -61,14 +61,14 @@ Status run(int argc, char** argv) {
   FARSIDE_ASSIGN(const auto service, shell::Service::open(std::string(kProgram), settings));
   FARSIDE_TRY(service->open_bus());
   FARSIDE_ASSIGN(const auto self, service->ensure_member(own.name));
-  FARSIDE_ASSIGN(const auto platform,
-                 agent::libvirt::open_platform(own.libvirt, service->clock()));
+  FARSIDE_ASSIGN(const auto platform, agent::libvirt::open_platform(own.libvirt, service->clock()));
 
   // Progress goes to the core as if a job had returned it; jobs run in the pool, so whoever
   // reports does so while it lives.
   reactor::WorkerPool* pool = nullptr;
   const agent::Report report = [&pool](msg::Progress progress) {
-    if (pool != nullptr) std::ignore = pool->post("progress", reactor::message(std::move(progress)));
+    if (pool != nullptr)
+      std::ignore = pool->post("progress", reactor::message(std::move(progress)));
   };
   replica::Views views(own.run_dir, own.view_plugin);
   agent::TargetWork target({.endpoint = own.data_advertise,
@@ -79,10 +79,10 @@ Status run(int argc, char** argv) {
                  data::Receiver::start(
                      {.endpoint = own.data_listen,
                       .keys = service->keys(),
-                      .open_item = [&](const std::string& item,
-                                       const std::vector<msg::ReplicaDisk>& disks) {
-                        return target.open_item(item, disks);
-                      }},
+                      .open_item =
+                          [&](const std::string& item, const std::vector<msg::ReplicaDisk>& disks) {
+                            return target.open_item(item, disks);
+                          }},
                      service->clock()));
   target.attach(*receiver);
   const auto endpoint = own.data_advertise.empty() ? receiver->endpoint() : own.data_advertise;
@@ -93,20 +93,19 @@ Status run(int argc, char** argv) {
   agent::SourceWork source(*platform, shipper, service->keys(), service->clock(), report);
   agent::AgentWorker worker(*platform, source, target, endpoint, service->keys().public_key);
   agent::AgentCore core("provider/" + self.site, service->keys().public_key);
-  return service->run({.self = self.principal,
-                       .core = core,
-                       .job = [&](const std::string& id,
-                                  const msg::Message& job) { return worker.run(id, job); },
-                       .on_ready =
-                           [&](reactor::WorkerPool& made) -> Status {
-                             pool = &made;
-                             return {};
-                           },
-                       .on_stop =
-                           [&] {
-                             source.cancel_all();
-                             target.cancel_all();
-                           }});
+  return service->run(
+      {.self = self.principal,
+       .core = core,
+       .job = [&](const std::string& id, const msg::Message& job) { return worker.run(id, job); },
+       .on_ready = [&](reactor::WorkerPool& made) -> Status {
+         pool = &made;
+         return {};
+       },
+       .on_stop =
+           [&] {
+             source.cancel_all();
+             target.cancel_all();
+           }});
 }
 
 }  // namespace

@@ -17,7 +17,9 @@ std::string stored_reply(Time now, const msg::Envelope& envelope) {
 }
 constexpr std::size_t kTimeLength = 27;  // "2026-03-01T12:34:56.123456Z"
 
-std::string fence_key(const std::string& vm) { return vm; }
+std::string fence_key(const std::string& vm) {
+  return vm;
+}
 
 void name_vms(msg::RemoveTestVm& order, const msg::ReplicaItem& replica) {
   order.vm = replica.test_vm;
@@ -96,8 +98,8 @@ Result<std::optional<msg::Message>> AgentCore::decide(const msg::Envelope& envel
   };
   const auto later = [&](const std::string& item) -> Result<std::optional<msg::Message>> {
     auto& waiting = deferred_[item];
-    const bool known = std::ranges::any_of(
-        waiting, [&](const auto& other) { return other.id == envelope.id; });
+    const bool known =
+        std::ranges::any_of(waiting, [&](const auto& other) { return other.id == envelope.id; });
     if (!known) waiting.push_back(envelope);
     return std::nullopt;
   };
@@ -114,10 +116,10 @@ Result<std::optional<msg::Message>> AgentCore::decide(const msg::Envelope& envel
     auto source = present.value_or(msg::SourceItem{
         .item = order->item, .vm = order->vm, .next_seq = 1, .started_at = effects.now().micros});
     if (order->epoch < source.epoch) {
-      return fail(ErrorCode::kStaleEpoch,
-                  "item '" + order->item + "' is replicated under epoch " +
-                      std::to_string(source.epoch),
-                  "look at the item's state first");
+      return fail(
+          ErrorCode::kStaleEpoch,
+          "item '" + order->item + "' is replicated under epoch " + std::to_string(source.epoch),
+          "look at the item's state first");
     }
     source.epoch = order->epoch;
     source.policy = order->policy;
@@ -361,8 +363,8 @@ Status AgentCore::apply(const msg::Message& order_message, const msg::Message& o
 void AgentCore::prune_replies(reactor::Effects& effects) {
   const auto oldest = to_iso(effects.now() - limits_.reply_kept);
   std::vector<std::string> old;
-  const auto scanned = effects.store().scan(
-      kReplies, "", "", [&](std::string_view key, std::string_view value) {
+  const auto scanned =
+      effects.store().scan(kReplies, "", "", [&](std::string_view key, std::string_view value) {
         if (value.substr(0, kTimeLength) < oldest) old.emplace_back(key);
         return old.size() < limits_.replies_pruned_max;
       });

@@ -18,8 +18,7 @@ bool wants_app_consistency(const msg::SourceItem& source, Time now) {
 
 Result<msg::Message> SourceWork::run(const msg::CheckSource& order) {
   FARSIDE_ASSIGN(auto vm, platform_.describe_vm(order.vm));
-  return reactor::message(
-      msg::SourceChecked{.vm = std::move(vm), .public_key = keys_.public_key});
+  return reactor::message(msg::SourceChecked{.vm = std::move(vm), .public_key = keys_.public_key});
 }
 
 Result<msg::Message> SourceWork::run(const msg::RunCycle& job) {
@@ -146,8 +145,7 @@ Result<msg::Message> SourceWork::run(const msg::StopReplication& order) {
     const bool ended =
         ended_.wait_for(lock, kCycleEndsWithin, [&] { return !cycles_.contains(order.item); });
     if (!ended) {
-      return fail(ErrorCode::kTimeout,
-                  "the cycle of item '" + order.item + "' does not end",
+      return fail(ErrorCode::kTimeout, "the cycle of item '" + order.item + "' does not end",
                   "it is tried again by itself; if this stays, look at the host");
     }
   }

@@ -106,9 +106,8 @@ Result<msg::Message> TargetWork::run(const msg::PrepareReplica& order) {
   const std::lock_guard busy(entry->busy);
   FARSIDE_TRY(item_of(*entry));
   FARSIDE_TRY(receiver_->allow(order.item, order.source_key, order.epoch));
-  return reactor::message(msg::ReplicaPrepared{.item = order.item,
-                                               .endpoint = settings_.endpoint,
-                                               .public_key = settings_.public_key});
+  return reactor::message(msg::ReplicaPrepared{
+      .item = order.item, .endpoint = settings_.endpoint, .public_key = settings_.public_key});
 }
 
 Result<msg::Message> TargetWork::run(const msg::RemoveReplica& order) {
@@ -276,8 +275,7 @@ Result<msg::Message> TargetWork::run(const msg::StartReplica& order) {
                                                .seq = order.seq,
                                                .is_test = false,
                                                .nics = order.nics}));
-  return reactor::message(
-      msg::ReplicaStarted{.item = order.item, .vm = order.vm, .seq = seq});
+  return reactor::message(msg::ReplicaStarted{.item = order.item, .vm = order.vm, .seq = seq});
 }
 
 // Waits until the VM's disks no longer read from the view, telling how far it is.

@@ -88,7 +88,7 @@ class TargetWork final {
   data::Receiver* receiver_ = nullptr;
   std::stop_source stop_;
 
-  std::mutex mutex_;  // Of the two maps.
+  std::mutex mutex_;                                                      // Of the two maps.
   std::map<std::string, std::unique_ptr<replica::ReplicaStore>> stores_;  // By storage path.
   std::map<std::string, std::shared_ptr<Kept>> kept_;                     // By item.
 };

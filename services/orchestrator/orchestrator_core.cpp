@@ -43,8 +43,7 @@ void OrchestratorCore::on_timer(const std::string& name, reactor::Effects& effec
 }
 
 void OrchestratorCore::on_peer(const reactor::PeerChange& change, reactor::Effects&) {
-  log::info(change.connected ? "peer connected" : "peer silent",
-            {{"peer", change.peer.principal}});
+  log::info(change.connected ? "peer connected" : "peer silent", {{"peer", change.peer.principal}});
 }
 
 void OrchestratorCore::on_message(const reactor::PeerId& peer, const msg::Envelope& envelope,

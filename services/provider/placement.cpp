@@ -54,8 +54,8 @@ std::optional<Fit> fit(const msg::HostEntry& entry, const Need& need,
     promised_bytes += other.bytes;
   }
   if (promised_mib + need.memory_mib > entry.host.memory_mib) {
-    why = fmt::format("has {} MiB of memory, {} of them promised, {} needed",
-                      entry.host.memory_mib, promised_mib, need.memory_mib);
+    why = fmt::format("has {} MiB of memory, {} of them promised, {} needed", entry.host.memory_mib,
+                      promised_mib, need.memory_mib);
     return std::nullopt;
   }
   std::optional<Fit> best;
@@ -101,9 +101,10 @@ Result<msg::Placement> place(const msg::PlaceReplica& wanted, const msg::Invento
   if (!wanted.storage_class.empty()) {
     const auto* storage = named(inventory.storage, wanted.storage_class);
     if (storage == nullptr) {
-      return fail(ErrorCode::kNotFound,
-                  "site '" + inventory.site + "' has no storage class '" + wanted.storage_class + "'",
-                  "define it in the site file");
+      return fail(
+          ErrorCode::kNotFound,
+          "site '" + inventory.site + "' has no storage class '" + wanted.storage_class + "'",
+          "define it in the site file");
     }
     need.path = storage->path;
   }
@@ -127,11 +128,11 @@ Result<msg::Placement> place(const msg::PlaceReplica& wanted, const msg::Invento
     }
   }
   if (!best) {
-    return fail(ErrorCode::kNoSpace,
-                "no host of cloud '" + wanted.cloud + "' can take the replica of '" +
-                    wanted.vm.name + "': " +
-                    (reasons.empty() ? "none of its host groups has a known host" : reasons),
-                "free what is short there, or add a host to the cloud");
+    return fail(
+        ErrorCode::kNoSpace,
+        "no host of cloud '" + wanted.cloud + "' can take the replica of '" + wanted.vm.name +
+            "': " + (reasons.empty() ? "none of its host groups has a known host" : reasons),
+        "free what is short there, or add a host to the cloud");
   }
   return msg::Placement{.item = wanted.item,
                         .agent = agent,

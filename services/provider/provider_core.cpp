@@ -77,8 +77,7 @@ void ProviderCore::on_job(const std::string& id, const Result<msg::Message>& res
 }
 
 void ProviderCore::on_peer(const reactor::PeerChange& change, reactor::Effects& effects) {
-  log::info(change.connected ? "peer connected" : "peer silent",
-            {{"peer", change.peer.principal}});
+  log::info(change.connected ? "peer connected" : "peer silent", {{"peer", change.peer.principal}});
   if (change.peer.role != msg::Role::agent) return;
   auto& presence = presence_[change.peer.principal];
   presence.connected = change.connected;
@@ -98,8 +97,7 @@ Result<msg::Inventory> ProviderCore::inventory(const store::Reader& store) const
   for (auto& [principal, entry] : rows) {
     const auto presence = presence_.find(principal);
     entry.connected = presence != presence_.end() && presence->second.connected;
-    entry.silent_since =
-        presence == presence_.end() ? 0 : presence->second.silent_since.micros;
+    entry.silent_since = presence == presence_.end() ? 0 : presence->second.silent_since.micros;
     if (entry.connected) entry.silent_since = 0;
     out.hosts.push_back(std::move(entry));
   }
@@ -165,15 +163,14 @@ Result<msg::Message> ProviderCore::answer(const reactor::PeerId& peer,
                                           reactor::Effects& effects) {
   if (const auto* wanted = std::get_if<msg::Register>(&envelope.body.value)) {
     FARSIDE_ASSIGN(const auto identity, registrar_.admit(peer, *wanted, effects));
-    return reactor::message(msg::Registered{
-        .principal = identity.peer.principal,
-        .site = site_,
-        .peers = {msg::Peer{.principal = effects.self(),
-                            .role = msg::Role::provider,
-                            .public_key = issuer_.public_key,
-                            .endpoint = issuer_.endpoint,
-                            .revoked = false,
-                            .site = site_}}});
+    return reactor::message(msg::Registered{.principal = identity.peer.principal,
+                                            .site = site_,
+                                            .peers = {msg::Peer{.principal = effects.self(),
+                                                                .role = msg::Role::provider,
+                                                                .public_key = issuer_.public_key,
+                                                                .endpoint = issuer_.endpoint,
+                                                                .revoked = false,
+                                                                .site = site_}}});
   }
   if (!may_command(peer)) {
     return fail(ErrorCode::kForbidden,
@@ -224,9 +221,8 @@ Result<msg::Message> ProviderCore::place_replica(const msg::PlaceReplica& wanted
     for (const auto& [item, placement] : rows) others.push_back(placement);
     FARSIDE_ASSIGN(placed, place(wanted, site, others));
     placements_.put(effects.writes, wanted.item, *placed);
-    log::info("replica placed", {{"item", wanted.item},
-                                 {"agent", placed->agent},
-                                 {"path", placed->storage_path}});
+    log::info("replica placed",
+              {{"item", wanted.item}, {"agent", placed->agent}, {"path", placed->storage_path}});
   }
   return reactor::message(msg::ReplicaPlaced{
       .item = wanted.item, .agent = placed->agent, .storage_path = placed->storage_path});

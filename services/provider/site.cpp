@@ -50,8 +50,7 @@ template <class Row>
 void must_name(const std::vector<std::string>& names, const std::vector<Row>& rows,
                std::string_view what, Mistakes& mistakes) {
   for (const auto& name : names) {
-    const bool found =
-        std::ranges::any_of(rows, [&](const Row& row) { return row.name == name; });
+    const bool found = std::ranges::any_of(rows, [&](const Row& row) { return row.name == name; });
     if (!found) mistakes.add(fmt::format("{} names '{}', which is not defined", what, name));
   }
 }

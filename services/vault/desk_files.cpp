@@ -19,9 +19,8 @@ Status write_private(const std::string& path, const std::string& text) {
                 "check the folder's owner and free space");
   };
   if (fd < 0) return broken();
-  const bool written =
-      ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size()) &&
-      ::fsync(fd) == 0;
+  const bool written = ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size()) &&
+                       ::fsync(fd) == 0;
   ::close(fd);
   if (!written || ::rename(temporary.c_str(), path.c_str()) != 0) return broken();
   return {};
@@ -33,7 +32,7 @@ Result<std::string> load_or_create_token(const std::string& path, Random& random
     FARSIDE_TRY(write_private(path, token + "\n"));
     return token;
   }
-  struct stat facts {};
+  struct stat facts{};
   if (::stat(path.c_str(), &facts) != 0 || (facts.st_mode & 077U) != 0) {
     return fail(ErrorCode::kForbidden, "token file '" + path + "' can be read by others",
                 "chmod 600 it, or delete it to get a new token");

@@ -67,11 +67,11 @@ Result<std::string> JobDesk::start(msg::ProtectedItem item, Order order,
 
 void JobDesk::ask(reactor::Effects& effects) {
   std::vector<std::string> ids;
-  const auto scanned = effects.store().scan("job_unaccepted", "", "",
-                                            [&](std::string_view key, std::string_view) {
-                                              ids.emplace_back(key);
-                                              return true;
-                                            });
+  const auto scanned =
+      effects.store().scan("job_unaccepted", "", "", [&](std::string_view key, std::string_view) {
+        ids.emplace_back(key);
+        return true;
+      });
   if (!scanned) return;
   for (const auto& id : ids) {
     const auto job = catalog_.jobs.get(effects.store(), id);

@@ -99,36 +99,36 @@ Status run(int argc, char** argv) {
   vault::VaultCore core(own, service->issuer(std::string(kPrincipal)));
   std::unique_ptr<front_door::Server> server;
   const auto on_ready = [&](reactor::WorkerPool& pool) -> Status {
-    FARSIDE_ASSIGN(
-        server, front_door::Server::start(
-                    http, service->clock(),
-                    [&](front_door::HttpRequest request, front_door::Responder responder) {
-                      const auto id = waiting.add(std::move(responder));
-                      const auto posted = pool.post(
-                          id, reactor::message(msg::HttpRequest{
-                                  .method = std::move(request.method),
-                                  .path = std::move(request.path),
-                                  .query = std::move(request.query),
-                                  .authorization = std::move(request.authorization),
-                                  .client_request_id = std::move(request.client_request_id),
-                                  .body = std::move(request.body),
-                                  .host = std::move(request.host)}));
-                      if (!posted) waiting.answer(id, front_door::arm_error(posted.error()));
-                    }));
+    FARSIDE_ASSIGN(server,
+                   front_door::Server::start(
+                       http, service->clock(),
+                       [&](front_door::HttpRequest request, front_door::Responder responder) {
+                         const auto id = waiting.add(std::move(responder));
+                         const auto posted = pool.post(
+                             id, reactor::message(msg::HttpRequest{
+                                     .method = std::move(request.method),
+                                     .path = std::move(request.path),
+                                     .query = std::move(request.query),
+                                     .authorization = std::move(request.authorization),
+                                     .client_request_id = std::move(request.client_request_id),
+                                     .body = std::move(request.body),
+                                     .host = std::move(request.host)}));
+                         if (!posted) waiting.answer(id, front_door::arm_error(posted.error()));
+                       }));
     log::info("front door open", {{"port", server->port()}, {"ca", server->ca_file()}});
     return {};
   };
-  const auto status = service->run(
-      {.self = std::string(kPrincipal),
-       .core = core,
-       .on_answer =
-           [&](const std::string& id, msg::Message body) {
-             if (auto* response = std::get_if<msg::HttpResponse>(&body.value)) {
-               waiting.answer(id, to_http(std::move(*response)));
-             }
-           },
-       .on_ready = on_ready,
-       .on_end = [&] { server.reset(); }});
+  const auto status =
+      service->run({.self = std::string(kPrincipal),
+                    .core = core,
+                    .on_answer =
+                        [&](const std::string& id, msg::Message body) {
+                          if (auto* response = std::get_if<msg::HttpResponse>(&body.value)) {
+                            waiting.answer(id, to_http(std::move(*response)));
+                          }
+                        },
+                    .on_ready = on_ready,
+                    .on_end = [&] { server.reset(); }});
   return status;
 }
 

@@ -39,8 +39,7 @@ void VaultCore::on_timer(const std::string& name, reactor::Effects& effects) {
 }
 
 void VaultCore::on_peer(const reactor::PeerChange& change, reactor::Effects& effects) {
-  log::info(change.connected ? "peer connected" : "peer silent",
-            {{"peer", change.peer.principal}});
+  log::info(change.connected ? "peer connected" : "peer silent", {{"peer", change.peer.principal}});
   catalog_.live.connected[change.peer.principal] = change.connected;
   if (change.connected) introduce(effects);
 }
@@ -66,8 +65,7 @@ void VaultCore::on_message(const reactor::PeerId& peer, const msg::Envelope& env
   }
   // A provider speaks for itself and passes on what its own agents say.
   const bool speaks_for_itself = envelope.from == peer.principal;
-  const bool passes_on =
-      peer.role == msg::Role::provider && is_agent_of(envelope.from, peer);
+  const bool passes_on = peer.role == msg::Role::provider && is_agent_of(envelope.from, peer);
   if (!speaks_for_itself && !passes_on) {
     log::warn("message refused", {{"peer", peer.principal}, {"from", envelope.from}});
     return;
@@ -98,9 +96,9 @@ void VaultCore::on_report(const reactor::PeerId& peer, const msg::Envelope& enve
     } else if (const auto* recorded = std::get_if<msg::RecordItem>(&body)) {
       const auto status = desk_.record(recorded->change, effects);
       effects.reply(peer.principal, envelope,
-                    status ? reactor::message(msg::ItemRecorded{.item = recorded->change.item})
-                           : reactor::message(
-                                 msg::Refused{.fault = flow::to_fault(status.error())}));
+                    status
+                        ? reactor::message(msg::ItemRecorded{.item = recorded->change.item})
+                        : reactor::message(msg::Refused{.fault = flow::to_fault(status.error())}));
     }
   } else if (const auto* report = std::get_if<msg::InventoryReport>(&body)) {
     auto inventory = report->inventory;

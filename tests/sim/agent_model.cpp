@@ -31,8 +31,7 @@ SimWorkers::End AgentModel::begin_cycle(const msg::RunCycle& job) {
   if (!source) return [error = source.error()] { return fail(error); };
   auto& taken = **source;
   if (job.final) taken.is_running = false;
-  if (!job.source.token.empty() && !taken.tokens.contains(job.source.token) &&
-      !job.source.resync) {
+  if (!job.source.token.empty() && !taken.tokens.contains(job.source.token) && !job.source.resync) {
     return [] { return fail(ErrorCode::kTrackingLost, "no such token"); };
   }
   taken.tokens.insert(job.attempt);
@@ -49,14 +48,16 @@ SimWorkers::End AgentModel::begin_cycle(const msg::RunCycle& job) {
     target->epoch = job.source.epoch;
     const auto still = vm(job.source.vm);
     if (still) (*still)->tokens = {job.attempt};
-    return message(msg::CycleDone{
-        .item = job.source.item,
-        .point = {.seq = seq, .captured_at = captured_at, .bytes = writes, .epoch = job.source.epoch},
-        .token = job.attempt,
-        .guest_bytes = writes,
-        .wire_bytes = writes,
-        .resynced = job.source.resync,
-        .digest = "digest-" + std::to_string(writes)});
+    return message(msg::CycleDone{.item = job.source.item,
+                                  .point = {.seq = seq,
+                                            .captured_at = captured_at,
+                                            .bytes = writes,
+                                            .epoch = job.source.epoch},
+                                  .token = job.attempt,
+                                  .guest_bytes = writes,
+                                  .wire_bytes = writes,
+                                  .resynced = job.source.resync,
+                                  .digest = "digest-" + std::to_string(writes)});
   };
 }
 
@@ -216,7 +217,8 @@ Result<msg::Message> AgentModel::run(const msg::Message& job) {
   if (const auto* order = std::get_if<msg::ListPoints>(&body)) {
     return message(msg::Points{.item = order->item});
   }
-  return fail(ErrorCode::kUnsupported, "the model has no job '" + std::string(msg::name_of(job)) + "'");
+  return fail(ErrorCode::kUnsupported,
+              "the model has no job '" + std::string(msg::name_of(job)) + "'");
 }
 
 }  // namespace farside::sim

@@ -9,7 +9,9 @@ SimBus::SimBus(SimNet& net, std::string key) : net_(net), key_(std::move(key)) {
   net_.inboxes_[key_].clear();  // What was under way to a dead process is gone.
 }
 
-SimBus::~SimBus() { net_.buses_.erase(key_); }
+SimBus::~SimBus() {
+  net_.buses_.erase(key_);
+}
 
 Status SimBus::set_peer(const msg::Peer& peer) {
   if (peer.public_key.empty()) {
@@ -52,8 +54,8 @@ void SimBus::send(const std::string& principal, std::string frame) {
       continue;
     }
     if (net_.random_.chance(net_.faults.loss)) continue;
-    const auto delay = net_.random_.below(
-        static_cast<std::uint64_t>(net_.faults.delay_max.count()) + 1);
+    const auto delay =
+        net_.random_.below(static_cast<std::uint64_t>(net_.faults.delay_max.count()) + 1);
     inbox.push_back({.from_key = key_,
                      .bytes = frame,
                      .at = net_.clock_.monotonic() + Micros{static_cast<std::int64_t>(delay)}});
@@ -72,16 +74,15 @@ Status SimBus::poll(int, int frames_max, const Handlers& handlers) {
   std::vector<SimNet::Frame> due;
   std::vector<SimNet::Frame> later;
   for (auto& frame : inbox) {
-    const bool is_due = frame.at <= net_.clock_.monotonic() &&
-                        due.size() < static_cast<std::size_t>(frames_max);
+    const bool is_due =
+        frame.at <= net_.clock_.monotonic() && due.size() < static_cast<std::size_t>(frames_max);
     (is_due ? due : later).push_back(std::move(frame));
   }
   inbox = std::move(later);
   std::ranges::stable_sort(due, {}, &SimNet::Frame::at);
   for (const auto& frame : due) {
-    const auto known = std::ranges::find_if(peers_, [&](const auto& entry) {
-      return entry.second.public_key == frame.from_key;
-    });
+    const auto known = std::ranges::find_if(
+        peers_, [&](const auto& entry) { return entry.second.public_key == frame.from_key; });
     if (known == peers_.end()) {
       ++refused_keys;
     } else if (known->second.revoked) {

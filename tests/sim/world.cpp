@@ -22,7 +22,9 @@ constexpr std::string_view kVault =
 constexpr std::string_view kVersion = "api-version=2023-06-01";
 const std::string kVm = "11111111-1111-4111-8111-111111111111";
 
-std::string key_of(const std::string& principal) { return "key-of-" + principal; }
+std::string key_of(const std::string& principal) {
+  return "key-of-" + principal;
+}
 
 msg::Peer peer_of(const std::string& principal, Role role, const std::string& site) {
   return {.principal = principal,
@@ -85,8 +87,9 @@ World::World(std::uint64_t seed) : seed_(seed), random_(seed), net_(clock_, rand
   for (const std::string name : {"hostA", "hostB"}) {
     hosts_[name] = ModelHost{.name = name};
     models_[name] = std::make_unique<AgentModel>(
-        hosts_[name], clock_, random_,
-        [this](const std::string& host, const std::string& item) { return replica_at(host, item); });
+        hosts_[name], clock_, random_, [this](const std::string& host, const std::string& item) {
+          return replica_at(host, item);
+        });
   }
   hosts_["hostA"].vms[kVm] =
       ModelVm{.shape = {.id = kVm,
@@ -98,7 +101,8 @@ World::World(std::uint64_t seed) : seed_(seed), random_(seed), net_(clock_, rand
               .is_running = true};
 
   const auto no_jobs = [] { return SimWorkers::Begin{}; };
-  add("vault",
+  add(
+      "vault",
       [] {
         return std::make_unique<vault::VaultCore>(
             vault::VaultSettings{
@@ -109,19 +113,21 @@ World::World(std::uint64_t seed) : seed_(seed), random_(seed), net_(clock_, rand
       },
       no_jobs);
   add("orchestrator", [] { return std::make_unique<orchestrator::OrchestratorCore>(); }, no_jobs);
-  for (const auto& [site, host] : {std::pair<std::string, std::string>{"A", "hostA"}, {"B", "hostB"}}) {
-    add("provider/" + site,
+  for (const auto& [site, host] :
+       {std::pair<std::string, std::string>{"A", "hostA"}, {"B", "hostB"}}) {
+    add(
+        "provider/" + site,
         [site] {
           return std::make_unique<provider::ProviderCore>(site, issuer_of("provider/" + site));
         },
         [host] {
           return [host](const msg::Message&) -> SimWorkers::End {
-            return [host] {
-              return reactor::message(msg::SiteRead{.site = site_definition(host)});
-            };
+            return
+                [host] { return reactor::message(msg::SiteRead{.site = site_definition(host)}); };
           };
         });
-    add("agent/" + site + "/" + host,
+    add(
+        "agent/" + site + "/" + host,
         [site] { return std::make_unique<agent::AgentCore>("provider/" + site, "data-key"); },
         [this, host] {
           return [this, host](const msg::Message& job) { return models_[host]->begin(job); };
@@ -155,9 +161,8 @@ void World::introduce_all() {
   };
   const auto member = [&](Process& process, const std::string& site, std::vector<msg::Peer> peers) {
     store::Batch batch;
-    identity::Membership::save(batch, {.principal = process.principal,
-                                       .site = site,
-                                       .peers = std::move(peers)});
+    identity::Membership::save(
+        batch, {.principal = process.principal, .site = site, .peers = std::move(peers)});
     std::ignore = process.store.commit(batch);
   };
   for (auto& process : processes_) {
@@ -191,14 +196,14 @@ void World::boot(Process& process) {
       clock_, random_, process.jobs(), faults_.job_failure,
       crawls ? Micros{std::chrono::seconds{60}} : Micros{std::chrono::seconds{2}});
   process.core = process.make();
-  process.reactor = std::make_unique<reactor::Reactor>(reactor::Reactor::Parts{
-      .self = process.principal,
-      .core = *process.core,
-      .store = process.store,
-      .bus = *process.bus,
-      .workers = *process.workers,
-      .clock = clock_,
-      .random = random_});
+  process.reactor =
+      std::make_unique<reactor::Reactor>(reactor::Reactor::Parts{.self = process.principal,
+                                                                 .core = *process.core,
+                                                                 .store = process.store,
+                                                                 .bus = *process.bus,
+                                                                 .workers = *process.workers,
+                                                                 .clock = clock_,
+                                                                 .random = random_});
   if (!process.reactor->start()) crash(process);
 }
 
@@ -300,14 +305,14 @@ std::optional<msg::ProtectedItem> World::item() const {
 void World::call(const std::string& method, const std::string& path, const std::string& body) {
   auto& vault = *processes_.front();
   if (!vault.workers) return;
-  vault.workers->post("http/" + std::to_string(++requests_),
-                      reactor::message(msg::HttpRequest{
-                          .method = method,
-                          .path = std::string(kVault) + path,
-                          .query = std::string(kVersion),
-                          .authorization = "Bearer " + std::string(kToken),
-                          .body = body,
-                          .host = "vault"}));
+  vault.workers->post(
+      "http/" + std::to_string(++requests_),
+      reactor::message(msg::HttpRequest{.method = method,
+                                        .path = std::string(kVault) + path,
+                                        .query = std::string(kVersion),
+                                        .authorization = "Bearer " + std::string(kToken),
+                                        .body = body,
+                                        .host = "vault"}));
 }
 
 // Somebody who wants the VM failed over and committed, looks every second, and tries again.
@@ -373,8 +378,8 @@ void World::check() {
     if (vm.is_running && source.is_running) violation("P4: both sides run");
     // P3: a planned failover loses nothing.
     if (vm.booted_with != source.writes) {
-      violation(fmt::format("P3: the replica began with {} of {} writes", vm.booted_with,
-                            source.writes));
+      violation(
+          fmt::format("P3: the replica began with {} of {} writes", vm.booted_with, source.writes));
     }
   }
   for (const auto& [item_id, replica] : hosts_["hostB"].replicas) {

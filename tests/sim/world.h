@@ -19,15 +19,15 @@
 
 namespace farside::sim {
 
-struct Faults {  // Drawn from the seed; all zero once healed.
+struct Faults {                    // Drawn from the seed; all zero once healed.
   double crash_before_commit = 0;  // Per process and tick.
   double crash_after_commit = 0;
-  double cut = 0;                  // Per tick: one more link.
-  double mend = 0;                 // Per tick: all links.
+  double cut = 0;   // Per tick: one more link.
+  double mend = 0;  // Per tick: all links.
   double job_failure = 0;
-  double job_crawls = 0;           // Jobs of a process take up to a minute.
+  double job_crawls = 0;  // Jobs of a process take up to a minute.
   double clock_jump = 0;
-  double meddling = 0;             // Somebody starts the source VM by hand.
+  double meddling = 0;  // Somebody starts the source VM by hand.
   double cancel = 0;
 };
 

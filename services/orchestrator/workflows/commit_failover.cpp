@@ -10,11 +10,12 @@ namespace {
 
 using msg::CommitState;
 
-CommitState begin(const msg::WorkflowInput& input) { return CommitState{.spec = input.spec}; }
+CommitState begin(const msg::WorkflowInput& input) {
+  return CommitState{.spec = input.spec};
+}
 
 flow::Request stop_replication(const CommitState& s) {
-  return flow::ask(s.spec.source_agent,
-                   msg::StopReplication{.item = s.spec.item, .vm = s.spec.vm});
+  return flow::ask(s.spec.source_agent, msg::StopReplication{.item = s.spec.item, .vm = s.spec.vm});
 }
 
 flow::Request commit_replica(const CommitState& s) {

@@ -5,7 +5,9 @@
 
 namespace farside::orchestrator {
 
-inline std::string provider_of(const std::string& site) { return "provider/" + site; }
+inline std::string provider_of(const std::string& site) {
+  return "provider/" + site;
+}
 
 // Names of the target's VM networks for a VM's NICs, by the network mapping; "" = not mapped.
 inline std::string mapped_network(const msg::ItemSpec& spec, const std::string& source) {

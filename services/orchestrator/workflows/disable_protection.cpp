@@ -14,11 +14,12 @@ DisableState begin(const msg::WorkflowInput& input) {
   return DisableState{.spec = input.spec, .delete_replica = input.delete_replica};
 }
 
-bool was_never_placed(const DisableState& s) { return s.spec.target_agent.empty(); }
+bool was_never_placed(const DisableState& s) {
+  return s.spec.target_agent.empty();
+}
 
 flow::Request stop_replication(const DisableState& s) {
-  return flow::ask(s.spec.source_agent,
-                   msg::StopReplication{.item = s.spec.item, .vm = s.spec.vm});
+  return flow::ask(s.spec.source_agent, msg::StopReplication{.item = s.spec.item, .vm = s.spec.vm});
 }
 
 flow::Request remove_replica(const DisableState& s) {

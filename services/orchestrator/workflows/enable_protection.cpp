@@ -13,7 +13,9 @@ namespace {
 using flow::ask;
 using msg::EnableState;
 
-EnableState begin(const msg::WorkflowInput& input) { return EnableState{.spec = input.spec}; }
+EnableState begin(const msg::WorkflowInput& input) {
+  return EnableState{.spec = input.spec};
+}
 
 flow::Request check_source(const EnableState& s) {
   return ask(s.spec.source_agent, msg::CheckSource{.vm = s.spec.vm});
@@ -37,11 +39,12 @@ flow::Request place_replica(const EnableState& s) {
     auto target = mapped_network(s.spec, nic.network);
     if (!target.empty()) networks.push_back(std::move(target));
   }
-  return ask(provider_of(s.spec.target_site), msg::PlaceReplica{.item = s.spec.item,
-                                                                .vm = s.vm,
-                                                                .cloud = s.spec.target_cloud,
-                                                                .networks = std::move(networks),
-                                                                .storage_class = s.spec.storage_class});
+  return ask(provider_of(s.spec.target_site),
+             msg::PlaceReplica{.item = s.spec.item,
+                               .vm = s.vm,
+                               .cloud = s.spec.target_cloud,
+                               .networks = std::move(networks),
+                               .storage_class = s.spec.storage_class});
 }
 
 Status learn_placement(EnableState& s, const msg::Message& reply) {

@@ -37,7 +37,9 @@ Status learn_source(PlannedFailoverState& s, const msg::Message& reply) {
   return {};
 }
 
-bool has_no_network(const PlannedFailoverState& s) { return s.nics.empty(); }
+bool has_no_network(const PlannedFailoverState& s) {
+  return s.nics.empty();
+}
 
 flow::Request resolve_networks(const PlannedFailoverState& s) {
   std::vector<std::string> names;
@@ -57,9 +59,9 @@ Status learn_networks(PlannedFailoverState& s, const msg::Message& reply) {
 }
 
 flow::Request shut_down_source(const PlannedFailoverState& s) {
-  return ask(s.spec.source_agent, msg::ShutDownSource{.item = s.spec.item,
-                                                      .vm = s.spec.vm,
-                                                      .deadline_seconds = s.shutdown_seconds});
+  return ask(s.spec.source_agent,
+             msg::ShutDownSource{
+                 .item = s.spec.item, .vm = s.spec.vm, .deadline_seconds = s.shutdown_seconds});
 }
 
 Status learn_shutdown(PlannedFailoverState& s, const msg::Message& reply) {
@@ -88,9 +90,8 @@ Status learn_final(PlannedFailoverState& s, const msg::Message& reply) {
 }
 
 flow::Request verify_point(const PlannedFailoverState& s) {
-  return ask(s.spec.target_agent, msg::VerifyPoint{.item = s.spec.item,
-                                                   .seq = s.point.seq,
-                                                   .digest = s.digest});
+  return ask(s.spec.target_agent,
+             msg::VerifyPoint{.item = s.spec.item, .seq = s.point.seq, .digest = s.digest});
 }
 
 flow::Request fence_source(const PlannedFailoverState& s) {
@@ -104,8 +105,7 @@ flow::Request unfence_source(const PlannedFailoverState& s) {
 }
 
 flow::Request promote_replica(const PlannedFailoverState& s) {
-  return ask(s.spec.target_agent,
-             msg::PromoteReplica{.item = s.spec.item, .epoch = s.new_epoch});
+  return ask(s.spec.target_agent, msg::PromoteReplica{.item = s.spec.item, .epoch = s.new_epoch});
 }
 
 flow::Request demote_replica(const PlannedFailoverState& s) {

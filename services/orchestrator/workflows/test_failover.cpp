@@ -16,7 +16,9 @@ TestFailoverState begin(const msg::WorkflowInput& input) {
   return TestFailoverState{.spec = input.spec, .seq = input.seq, .network = input.network};
 }
 
-bool is_isolated(const TestFailoverState& s) { return s.network.empty(); }
+bool is_isolated(const TestFailoverState& s) {
+  return s.network.empty();
+}
 
 flow::Request resolve_network(const TestFailoverState& s) {
   return ask(provider_of(s.spec.target_site), msg::ResolveNetworks{.cloud = s.spec.target_cloud,

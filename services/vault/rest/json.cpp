@@ -17,7 +17,9 @@ HttpResponse ok(const Json& body, int status) {
   return HttpResponse{.status = status, .headers = {}, .body = body.dump()};
 }
 
-HttpResponse no_content() { return HttpResponse{.status = 204, .headers = {}, .body = {}}; }
+HttpResponse no_content() {
+  return HttpResponse{.status = 204, .headers = {}, .body = {}};
+}
 
 HttpResponse listing(Json values) {
   if (values.is_null()) values = Json::array();
@@ -55,8 +57,8 @@ std::string policy_path(const Call& call, const std::string& policy) {
   return call.vault_path + "/replicationPolicies/" + percent_encoded(policy);
 }
 std::string item_path(const Call& call, const msg::ProtectedItem& item) {
-  return container_path(call, item.source_site, item.source_cloud) +
-         "/replicationProtectedItems/" + percent_encoded(item.name);
+  return container_path(call, item.source_site, item.source_cloud) + "/replicationProtectedItems/" +
+         percent_encoded(item.name);
 }
 std::string job_path(const Call& call, const std::string& job) {
   return call.vault_path + "/replicationJobs/" + job;
@@ -64,10 +66,14 @@ std::string job_path(const Call& call, const std::string& job) {
 
 std::string_view health_text(msg::Health health) {
   switch (health) {
-    case msg::Health::normal: return "Normal";
-    case msg::Health::warning: return "Warning";
-    case msg::Health::critical: return "Critical";
-    case msg::Health::unknown: break;
+    case msg::Health::normal:
+      return "Normal";
+    case msg::Health::warning:
+      return "Warning";
+    case msg::Health::critical:
+      return "Critical";
+    case msg::Health::unknown:
+      break;
   }
   return "None";
 }

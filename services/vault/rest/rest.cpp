@@ -129,8 +129,7 @@ std::vector<front_door::Router<Rest::Handler>::Route> Rest::routes() {
 
       {"GET", VAULT "/farside/registrationKeys", "farside.keys.list", &Rest::list_keys},
       {"POST", VAULT "/farside/registrationKeys", "farside.keys.create", &Rest::create_key},
-      {"DELETE", VAULT "/farside/registrationKeys/{key}", "farside.keys.delete",
-       &Rest::delete_key},
+      {"DELETE", VAULT "/farside/registrationKeys/{key}", "farside.keys.delete", &Rest::delete_key},
       {"GET", VAULT "/farside/identities", "farside.identities.list", &Rest::list_identities},
       {"DELETE", VAULT "/farside/identities/{principal}", "farside.identities.revoke",
        &Rest::revoke_identity},
@@ -188,9 +187,8 @@ std::expected<HttpResponse, HttpResponse> Rest::refuse_or_route(const std::strin
   // Hashes are compared, in constant time, so that timing tells nothing about the token.
   constexpr std::string_view kBearer = "Bearer ";
   const bool has_token = http.authorization.starts_with(kBearer);
-  const auto hash =
-      identity::sha256_hex(has_token ? std::string_view(http.authorization).substr(kBearer.size())
-                                     : std::string_view{});
+  const auto hash = identity::sha256_hex(
+      has_token ? std::string_view(http.authorization).substr(kBearer.size()) : std::string_view{});
   if (!has_token || hash.size() != settings_.token_sha256.size() ||
       CRYPTO_memcmp(hash.data(), settings_.token_sha256.data(), hash.size()) != 0) {
     return refuse(Error{.code = ErrorCode::kUnauthorized,
@@ -220,10 +218,10 @@ std::expected<HttpResponse, HttpResponse> Rest::refuse_or_route(const std::strin
                           .advice = "correct the body"});
     }
   }
-  const auto vault_path =
-      "/Subscriptions/" + front_door::percent_encoded(match->values.at("s")) + "/resourceGroups/" +
-      front_door::percent_encoded(match->values.at("g")) +
-      "/providers/Microsoft.RecoveryServices/vaults/" + front_door::percent_encoded(settings_.name);
+  const auto vault_path = "/Subscriptions/" + front_door::percent_encoded(match->values.at("s")) +
+                          "/resourceGroups/" + front_door::percent_encoded(match->values.at("g")) +
+                          "/providers/Microsoft.RecoveryServices/vaults/" +
+                          front_door::percent_encoded(settings_.name);
   Call call{.http = http,
             .id = id,
             .values = std::move(match->values),
@@ -233,8 +231,8 @@ std::expected<HttpResponse, HttpResponse> Rest::refuse_or_route(const std::strin
             .effects = effects};
   auto reply = (this->*(match->route->handler))(call);
   if (!reply) {
-    log::info("request refused", {{"operation", match->route->operation},
-                                  {"cause", reply.error()}});
+    log::info("request refused",
+              {{"operation", match->route->operation}, {"cause", reply.error()}});
     return refuse(reply.error());
   }
   if (!*reply) {
@@ -256,8 +254,9 @@ Reply Rest::ask(Call& call, const std::string& peer, const std::string& to, msg:
                 "check that it runs and reaches the vault");
   }
   const auto request = "rest/" + call.effects.fresh_id();
-  pending_[request] =
-      Pending{.http_id = call.id, .finish = std::move(finish), .until = call.effects.monotonic() + kPendingFor};
+  pending_[request] = Pending{.http_id = call.id,
+                              .finish = std::move(finish),
+                              .until = call.effects.monotonic() + kPendingFor};
   call.effects.send(peer, msg::Envelope{.id = request,
                                         .from = call.effects.self(),
                                         .to = to,
@@ -277,10 +276,10 @@ void Rest::on_reply(const msg::Envelope& envelope, reactor::Effects& effects) {
     return;
   }
   auto reply = pending.finish(envelope.body);
-  effects.answer(pending.http_id, to_message(reply && *reply
-                                                 ? std::move(**reply)
-                                                 : front_door::arm_error(
-                                                       reply ? Error{} : reply.error())));
+  effects.answer(
+      pending.http_id,
+      to_message(reply && *reply ? std::move(**reply)
+                                 : front_door::arm_error(reply ? Error{} : reply.error())));
 }
 
 void Rest::tick(reactor::Effects& effects) {
@@ -299,8 +298,8 @@ void Rest::tick(reactor::Effects& effects) {
 }
 
 // 202 for a job on a protected item.
-Result<HttpResponse> Rest::started(Call& call, const std::string& resource,
-                                   msg::ProtectedItem item, JobDesk::Order order) {
+Result<HttpResponse> Rest::started(Call& call, const std::string& resource, msg::ProtectedItem item,
+                                   JobDesk::Order order) {
   FARSIDE_ASSIGN(const auto job, desk_.start(std::move(item), std::move(order), call.effects));
   return front_door::accepted({.host = call.http.host,
                                .vault_path = call.vault_path,

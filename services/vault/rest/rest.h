@@ -37,10 +37,10 @@ inline constexpr std::size_t kPendingMax = 256;  // Beyond: 503.
 // One request being answered.
 struct Call {
   const msg::HttpRequest& http;
-  const std::string& id;    // For a later answer.
+  const std::string& id;  // For a later answer.
   PathValues values;
-  Json body;                // null if there was none.
-  std::string vault_path;   // "/Subscriptions/…/vaults/farside"
+  Json body;               // null if there was none.
+  std::string vault_path;  // "/Subscriptions/…/vaults/farside"
   std::string api_version;
   reactor::Effects& effects;
 

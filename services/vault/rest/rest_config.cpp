@@ -75,20 +75,19 @@ Json pair_json(const Call& call, const msg::CloudPair& pair) {
 }
 
 Json mapping_json(const Call& call, const msg::NetworkMapping& mapping) {
-  return resource(network_path(call, mapping.source_site, mapping.source_network) +
-                      "/replicationNetworkMappings/" + front_door::percent_encoded(mapping.name),
-                  mapping.name, "replicationFabrics/replicationNetworks/replicationNetworkMappings",
-                  Json{{"state", "Paired"},
-                       {"primaryNetworkFriendlyName", mapping.source_network},
-                       {"primaryNetworkId",
-                        network_path(call, mapping.source_site, mapping.source_network)},
-                       {"primaryFabricFriendlyName", mapping.source_site},
-                       {"recoveryNetworkFriendlyName", mapping.target_network},
-                       {"recoveryNetworkId",
-                        network_path(call, mapping.target_site, mapping.target_network)},
-                       {"recoveryFabricArmId", fabric_path(call, mapping.target_site)},
-                       {"recoveryFabricFriendlyName", mapping.target_site},
-                       {"fabricSpecificSettings", {{"instanceType", "VmmToVmm"}}}});
+  return resource(
+      network_path(call, mapping.source_site, mapping.source_network) +
+          "/replicationNetworkMappings/" + front_door::percent_encoded(mapping.name),
+      mapping.name, "replicationFabrics/replicationNetworks/replicationNetworkMappings",
+      Json{{"state", "Paired"},
+           {"primaryNetworkFriendlyName", mapping.source_network},
+           {"primaryNetworkId", network_path(call, mapping.source_site, mapping.source_network)},
+           {"primaryFabricFriendlyName", mapping.source_site},
+           {"recoveryNetworkFriendlyName", mapping.target_network},
+           {"recoveryNetworkId", network_path(call, mapping.target_site, mapping.target_network)},
+           {"recoveryFabricArmId", fabric_path(call, mapping.target_site)},
+           {"recoveryFabricFriendlyName", mapping.target_site},
+           {"fabricSpecificSettings", {{"instanceType", "VmmToVmm"}}}});
 }
 
 bool has_network(const msg::Inventory& site, const std::string& name) {
@@ -203,8 +202,7 @@ Reply Rest::put_pair(Call& call) {
   const auto target_id = call.text({"properties", "targetProtectionContainerId"});
   const auto target_site = segment_after(target_id, "replicationFabrics");
   const auto target_cloud = segment_after(target_id, "replicationProtectionContainers");
-  const auto policy =
-      segment_after(call.text({"properties", "policyId"}), "replicationPolicies");
+  const auto policy = segment_after(call.text({"properties", "policyId"}), "replicationPolicies");
   if (!target_site || !target_cloud || !policy) {
     return fail(ErrorCode::kInvalidArgument,
                 "cloud pair '" + call["pair"] + "' needs a target cloud and a policy",
@@ -256,8 +254,8 @@ Reply Rest::list_mappings(Call& call) {
   const auto fabric = call.values.find("fabric");
   Json out = Json::array();
   for (const auto& mapping : all) {
-    if (fabric != call.values.end() && (mapping.source_site != fabric->second ||
-                                        mapping.source_network != call["network"])) {
+    if (fabric != call.values.end() &&
+        (mapping.source_site != fabric->second || mapping.source_network != call["network"])) {
       continue;
     }
     out.push_back(mapping_json(call, mapping));

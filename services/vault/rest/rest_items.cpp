@@ -17,18 +17,26 @@ struct StateWords {
 
 StateWords words(ItemState state) {
   switch (state) {
-    case ItemState::enabling: return {"EnablingProtection", "Enabling protection"};
+    case ItemState::enabling:
+      return {"EnablingProtection", "Enabling protection"};
     case ItemState::initialReplication:
       return {"InitialReplicationInProgress", "Initial replication in progress"};
-    case ItemState::protected_: return {"Protected", "Protected"};
-    case ItemState::enableFailed: return {"EnablingFailed", "Enabling protection failed"};
-    case ItemState::failingOver: return {"PlannedFailoverInProgress", "Planned failover in progress"};
+    case ItemState::protected_:
+      return {"Protected", "Protected"};
+    case ItemState::enableFailed:
+      return {"EnablingFailed", "Enabling protection failed"};
+    case ItemState::failingOver:
+      return {"PlannedFailoverInProgress", "Planned failover in progress"};
     case ItemState::commitRequired:
       return {"PlannedFailoverCommitRequired", "Planned failover finished"};
-    case ItemState::committed: return {"FailoverCommitted", "Failover committed"};
-    case ItemState::disabling: return {"DisablingProtection", "Disabling protection"};
-    case ItemState::failoverFailed: return {"PlannedFailoverFailed", "Planned failover failed"};
-    case ItemState::disabled: return {"Unprotected", "Unprotected"};
+    case ItemState::committed:
+      return {"FailoverCommitted", "Failover committed"};
+    case ItemState::disabling:
+      return {"DisablingProtection", "Disabling protection"};
+    case ItemState::failoverFailed:
+      return {"PlannedFailoverFailed", "Planned failover failed"};
+    case ItemState::disabled:
+      return {"Unprotected", "Unprotected"};
   }
   return {"Unknown", "Unknown"};
 }
@@ -80,13 +88,13 @@ Json health_errors(const std::optional<msg::ReplicationStatus>& status) {
 
 Json point_json(const std::string& path, const msg::RecoveryPoint& point) {
   const auto name = std::to_string(point.seq);
-  return resource(path + "/recoveryPoints/" + name, name,
-                  "replicationFabrics/replicationProtectionContainers/replicationProtectedItems/"
-                  "recoveryPoints",
-                  Json{{"recoveryPointTime", arm_time(point.captured_at)},
-                       {"recoveryPointType", point.app_consistent ? "AppConsistent"
-                                                                  : "CrashConsistent"},
-                       {"farside", {{"bytes", point.bytes}, {"epoch", point.epoch}}}});
+  return resource(
+      path + "/recoveryPoints/" + name, name,
+      "replicationFabrics/replicationProtectionContainers/replicationProtectedItems/"
+      "recoveryPoints",
+      Json{{"recoveryPointTime", arm_time(point.captured_at)},
+           {"recoveryPointType", point.app_consistent ? "AppConsistent" : "CrashConsistent"},
+           {"farside", {{"bytes", point.bytes}, {"epoch", point.epoch}}}});
 }
 
 // "" and "latest" are the newest point.
@@ -139,7 +147,8 @@ Json Rest::item_json(const Call& call, const msg::ProtectedItem& item) const {
     farside["bytesDone"] = status->bytes_done;
     farside["bytesTotal"] = status->bytes_total;
     farside["newestPointSeq"] = newest.seq;
-    farside["newestPointTime"] = newest.seq == 0 ? Json(nullptr) : Json(arm_time(newest.captured_at));
+    farside["newestPointTime"] =
+        newest.seq == 0 ? Json(nullptr) : Json(arm_time(newest.captured_at));
     farside["wireBytes"] = status->wire_bytes_total;
     farside["changedBytes"] = status->changed_bytes_total;
     farside["initialSeconds"] = status->initial_seconds;
@@ -147,9 +156,9 @@ Json Rest::item_json(const Call& call, const msg::ProtectedItem& item) const {
     farside["resyncs"] = status->resyncs;
     farside["fullCopies"] = status->full_copies;
     farside["retryAt"] = status->retry_at == 0 ? Json(nullptr) : Json(arm_time(status->retry_at));
-    farside["fault"] = status->fault ? Json{{"what", status->fault->what},
-                                            {"advice", status->fault->advice}}
-                                     : Json(nullptr);
+    farside["fault"] = status->fault
+                           ? Json{{"what", status->fault->what}, {"advice", status->fault->advice}}
+                           : Json(nullptr);
   }
   if (replica != catalog_.live.replicas.end()) {
     farside["points"] = replica->second.points;
@@ -158,9 +167,9 @@ Json Rest::item_json(const Call& call, const msg::ProtectedItem& item) const {
     farside["oldestPointTime"] = arm_time(replica->second.oldest.captured_at);
   }
 
-  const auto job = item.job.empty() ? std::nullopt
-                                    : catalog_.jobs.get(call.effects.store(), item.job)
-                                          .value_or(std::nullopt);
+  const auto job = item.job.empty()
+                       ? std::nullopt
+                       : catalog_.jobs.get(call.effects.store(), item.job).value_or(std::nullopt);
   Json scenario{{"scenarioName", "None"},
                 {"jobId", job_path(call, "None")},
                 {"startTime", "1753-01-01T01:01:01Z"}};
@@ -217,12 +226,12 @@ Json Rest::item_json(const Call& call, const msg::ProtectedItem& item) const {
 }
 
 Result<msg::ProtectedItem> Rest::item_of(Call& call) const {
-  FARSIDE_ASSIGN(auto item, catalog_.item_named(call.effects.store(), call["fabric"],
-                                                call["cloud"], call["item"]));
+  FARSIDE_ASSIGN(auto item, catalog_.item_named(call.effects.store(), call["fabric"], call["cloud"],
+                                                call["item"]));
   if (item) return std::move(*item);
   return fail(ErrorCode::kNotFound,
-              "no protected item '" + call["item"] + "' in cloud '" + call["cloud"] + "' of site '" +
-                  call["fabric"] + "'",
+              "no protected item '" + call["item"] + "' in cloud '" + call["cloud"] +
+                  "' of site '" + call["fabric"] + "'",
               "list them with `farside watch`");
 }
 
@@ -261,9 +270,10 @@ Reply Rest::put_item(Call& call) {
   const auto vms = Catalog::vms_of_cloud(site, call["cloud"]);
   const auto vm = std::ranges::find_if(vms, [&](const auto& v) { return v.vm.id == *vm_id; });
   if (vm == vms.end()) {
-    return fail(ErrorCode::kNotFound,
-                "no VM '" + *vm_id + "' in cloud '" + call["cloud"] + "' of site '" + site.site + "'",
-                "list them with `farside vm list`");
+    return fail(
+        ErrorCode::kNotFound,
+        "no VM '" + *vm_id + "' in cloud '" + call["cloud"] + "' of site '" + site.site + "'",
+        "list them with `farside vm list`");
   }
   FARSIDE_ASSIGN(const auto pairs, Catalog::rows(catalog_.pairs, store));
   const auto pair = std::ranges::find_if(pairs, [&](const auto& candidate) {
@@ -276,7 +286,8 @@ Reply Rest::put_item(Call& call) {
                 "create one with `farside pair create`");
   }
   FARSIDE_ASSIGN(const auto present, catalog_.item_of_vm(store, site.site, *vm_id));
-  FARSIDE_ASSIGN(const auto named, catalog_.item_named(store, site.site, call["cloud"], call["item"]));
+  FARSIDE_ASSIGN(const auto named,
+                 catalog_.item_named(store, site.site, call["cloud"], call["item"]));
   if (named && named->vm != *vm_id) {
     return fail(ErrorCode::kAlreadyExists,
                 "item '" + call["item"] + "' protects VM '" + named->vm_name + "'",
@@ -358,8 +369,9 @@ Reply Rest::planned_failover(Call& call) {
                 "fail over in direction PrimaryToRecovery");
   }
   const auto path = item_path(call, item);
-  return started(call, path, std::move(item),
-                 {.workflow = "planned_failover", .meanwhile = ItemState::failingOver, .input = {}});
+  return started(
+      call, path, std::move(item),
+      {.workflow = "planned_failover", .meanwhile = ItemState::failingOver, .input = {}});
 }
 
 Reply Rest::commit_failover(Call& call) {

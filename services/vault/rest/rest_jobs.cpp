@@ -19,12 +19,18 @@ struct JobWords {
 
 JobWords words(const msg::JobRecord& job) {
   switch (job.flow.phase) {
-    case FlowPhase::succeeded: return {"Succeeded", "Completed", "Succeeded"};
-    case FlowPhase::failed: return {"Failed", "Failed", "Failed"};
-    case FlowPhase::cancelled: return {"Cancelled", "Cancelled", "Canceled"};
-    case FlowPhase::unwinding: return {"InProgress", "Undoing", "InProgress"};
-    case FlowPhase::needsOperator: return {"Suspended", "Waits for an operator", "Suspended"};
-    case FlowPhase::running: break;
+    case FlowPhase::succeeded:
+      return {"Succeeded", "Completed", "Succeeded"};
+    case FlowPhase::failed:
+      return {"Failed", "Failed", "Failed"};
+    case FlowPhase::cancelled:
+      return {"Cancelled", "Cancelled", "Canceled"};
+    case FlowPhase::unwinding:
+      return {"InProgress", "Undoing", "InProgress"};
+    case FlowPhase::needsOperator:
+      return {"Suspended", "Waits for an operator", "Suspended"};
+    case FlowPhase::running:
+      break;
   }
   if (!job.accepted) return {"NotStarted", "Waits for the orchestrator", "NotStarted"};
   return {"InProgress", "InProgress", "InProgress"};
@@ -37,13 +43,20 @@ struct TaskWords {
 
 TaskWords words(StepState state) {
   switch (state) {
-    case StepState::notStarted: return {"NotStarted", "NotStarted"};
-    case StepState::inProgress: return {"InProgress", "InProgress"};
-    case StepState::succeeded: return {"Succeeded", "Completed"};
-    case StepState::failed: return {"Failed", "Failed"};
-    case StepState::skipped: return {"Other", "Skipped"};
-    case StepState::undone: return {"Other", "Undone"};
-    case StepState::undoFailed: return {"Failed", "Could not be undone"};
+    case StepState::notStarted:
+      return {"NotStarted", "NotStarted"};
+    case StepState::inProgress:
+      return {"InProgress", "InProgress"};
+    case StepState::succeeded:
+      return {"Succeeded", "Completed"};
+    case StepState::failed:
+      return {"Failed", "Failed"};
+    case StepState::skipped:
+      return {"Other", "Skipped"};
+    case StepState::undone:
+      return {"Other", "Undone"};
+    case StepState::undoFailed:
+      return {"Failed", "Could not be undone"};
   }
   return {"Other", "Unknown"};
 }
@@ -116,12 +129,12 @@ Json Rest::job_json(const Call& call, const msg::JobRecord& job) const {
   out["startTime"] = arm_time(job.flow.started_at);
   out["endTime"] = arm_time(job.flow.ended_at);
   if (job.flow.fault) {
-    out["error"] = Json{{"code", to_text(static_cast<ErrorCode>(job.flow.fault->code))},
-                        {"message", job.flow.fault->what +
-                                        (job.flow.fault->advice.empty()
-                                             ? ""
-                                             : ". Next: " + job.flow.fault->advice)},
-                        {"details", nullptr}};
+    out["error"] =
+        Json{{"code", to_text(static_cast<ErrorCode>(job.flow.fault->code))},
+             {"message",
+              job.flow.fault->what +
+                  (job.flow.fault->advice.empty() ? "" : ". Next: " + job.flow.fault->advice)},
+             {"details", nullptr}};
   }
   return out;
 }
@@ -135,9 +148,8 @@ Result<msg::JobRecord> Rest::job_of(Call& call) const {
 
 Reply Rest::list_jobs(Call& call) {
   FARSIDE_ASSIGN(auto all, Catalog::rows(catalog_.jobs, call.effects.store()));
-  std::ranges::sort(all, [](const auto& a, const auto& b) {
-    return a.flow.started_at > b.flow.started_at;
-  });
+  std::ranges::sort(
+      all, [](const auto& a, const auto& b) { return a.flow.started_at > b.flow.started_at; });
   // "JobStatus eq 'Failed'" is the filter clients send most; the others do not narrow the list.
   const auto query = front_door::Query::parse(call.http.query);
   const auto filter = query ? query->text("$filter") : "";

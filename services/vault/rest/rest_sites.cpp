@@ -30,16 +30,17 @@ Json provider_json(const Call& call, const msg::Identity& identity, const Live& 
   const auto heard = live.heard_at.find(site);
   const auto connected = live.connected.find(identity.peer.principal);
   const bool up = connected != live.connected.end() && connected->second;
-  return resource(fabric_path(call, site) + "/replicationRecoveryServicesProviders/" +
-                      front_door::percent_encoded(identity.name),
-                  identity.name, "replicationFabrics/replicationRecoveryServicesProviders",
-                  Json{{"fabricType", kFabricType},
-                       {"friendlyName", identity.name},
-                       {"fabricFriendlyName", site},
-                       {"providerVersion", identity.version},
-                       {"connectionStatus", up ? "Connected" : "Disconnected"},
-                       {"lastHeartBeat", arm_time(heard == live.heard_at.end() ? 0 : heard->second)},
-                       {"healthErrorDetails", Json::array()}});
+  return resource(
+      fabric_path(call, site) + "/replicationRecoveryServicesProviders/" +
+          front_door::percent_encoded(identity.name),
+      identity.name, "replicationFabrics/replicationRecoveryServicesProviders",
+      Json{{"fabricType", kFabricType},
+           {"friendlyName", identity.name},
+           {"fabricFriendlyName", site},
+           {"providerVersion", identity.version},
+           {"connectionStatus", up ? "Connected" : "Disconnected"},
+           {"lastHeartBeat", arm_time(heard == live.heard_at.end() ? 0 : heard->second)},
+           {"healthErrorDetails", Json::array()}});
 }
 
 Json container_json(const Call& call, const msg::Inventory& site, const msg::Cloud& cloud,
@@ -90,26 +91,26 @@ Json vm_json(const Call& call, const msg::Inventory& site, const std::string& cl
   Json problems = Json::array();
   if (!vm.problem.empty()) problems.push_back(vm.problem);
   const bool is_protected = item && item->state != msg::ItemState::enableFailed;
-  return resource(
-      container_path(call, site.site, cloud) + "/replicationProtectableItems/" + vm.id, vm.id,
-      "replicationFabrics/replicationProtectionContainers/replicationProtectableItems",
-      Json{{"friendlyName", vm.name},
-           {"protectionStatus", is_protected ? "Protected" : "Unprotected"},
-           {"replicationProtectedItemId", is_protected ? item_path(call, *item) : ""},
-           {"protectionReadinessErrors", std::move(problems)},
-           {"supportedReplicationProviders", Json::array({"HyperVReplica2012R2"})},
-           {"customDetails",
-            {{"instanceType", "VmmVirtualMachine"},
-             {"sourceItemId", vm.id},
-             {"generation", std::to_string(vm.generation)},
-             {"osDetails", {{"osType", vm.os_type}}},
-             {"diskDetails", std::move(disks)},
-             {"hyperVHostId", found.host}}},
-           {"farside",
-            {{"host", found.host},
-             {"state", msg::to_text(vm.state)},
-             {"memoryMib", vm.memory_mib},
-             {"processors", vm.processors}}}});
+  return resource(container_path(call, site.site, cloud) + "/replicationProtectableItems/" + vm.id,
+                  vm.id,
+                  "replicationFabrics/replicationProtectionContainers/replicationProtectableItems",
+                  Json{{"friendlyName", vm.name},
+                       {"protectionStatus", is_protected ? "Protected" : "Unprotected"},
+                       {"replicationProtectedItemId", is_protected ? item_path(call, *item) : ""},
+                       {"protectionReadinessErrors", std::move(problems)},
+                       {"supportedReplicationProviders", Json::array({"HyperVReplica2012R2"})},
+                       {"customDetails",
+                        {{"instanceType", "VmmVirtualMachine"},
+                         {"sourceItemId", vm.id},
+                         {"generation", std::to_string(vm.generation)},
+                         {"osDetails", {{"osType", vm.os_type}}},
+                         {"diskDetails", std::move(disks)},
+                         {"hyperVHostId", found.host}}},
+                       {"farside",
+                        {{"host", found.host},
+                         {"state", msg::to_text(vm.state)},
+                         {"memoryMib", vm.memory_mib},
+                         {"processors", vm.processors}}}});
 }
 
 }  // namespace
@@ -265,8 +266,7 @@ Reply Rest::get_protectable(Call& call) {
   FARSIDE_ASSIGN(const auto all, list_protectable(call));
   const auto values = Json::parse(all->body).at("value");
   if (values.empty()) {
-    return fail(ErrorCode::kNotFound,
-                "no VM '" + call["vm"] + "' in cloud '" + call["cloud"] + "'",
+    return fail(ErrorCode::kNotFound, "no VM '" + call["vm"] + "' in cloud '" + call["cloud"] + "'",
                 "list them with `farside vm list`");
   }
   return ok(values.front());

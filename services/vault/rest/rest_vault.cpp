@@ -1,8 +1,8 @@
 // The vault itself, its registration keys and the identities it admitted.
-#include "services/vault/rest/json.h"
 #include "common/flow/step.h"
 #include "common/identity/key_file.h"
 #include "services/vault/front_door/arm_errors.h"
+#include "services/vault/rest/json.h"
 
 namespace farside::vault {
 namespace {
@@ -26,9 +26,13 @@ Json key_json(const msg::RegistrationKey& key) {
 
 }  // namespace
 
-Reply Rest::get_vault(Call& call) { return ok(vault_json(call, settings_.name)); }
+Reply Rest::get_vault(Call& call) {
+  return ok(vault_json(call, settings_.name));
+}
 
-Reply Rest::put_vault(Call& call) { return ok(vault_json(call, settings_.name)); }
+Reply Rest::put_vault(Call& call) {
+  return ok(vault_json(call, settings_.name));
+}
 
 Reply Rest::list_vaults(Call& call) {
   return listing(Json::array({vault_json(call, settings_.name)}));
@@ -63,21 +67,20 @@ Reply Rest::create_key(Call& call) {
                   "send name");
     }
     return ask(call, "provider/" + site, "provider/" + site,
-               reactor::message(msg::IssueToken{
-                   .name = name,
-                   .valid_hours = static_cast<std::uint32_t>(std::clamp<std::int64_t>(hours, 0, 1'000))}),
+               reactor::message(msg::IssueToken{.name = name,
+                                                .valid_hours = static_cast<std::uint32_t>(
+                                                    std::clamp<std::int64_t>(hours, 0, 1'000))}),
                [](const msg::Message& reply) -> Reply {
                  FARSIDE_ASSIGN(const auto issued, flow::expect<msg::TokenIssued>(reply));
                  return ok(key_json(issued.key), 201);
                });
   }
   if (name.empty()) name = std::string(msg::to_text(*role)) + (site.empty() ? "" : "-" + site);
-  FARSIDE_ASSIGN(const auto key,
-                 registrar_.issue({.name = name,
-                                   .role = *role,
-                                   .site = site,
-                                   .valid = std::chrono::hours{hours}},
-                                  call.effects));
+  FARSIDE_ASSIGN(
+      const auto key,
+      registrar_.issue(
+          {.name = name, .role = *role, .site = site, .valid = std::chrono::hours{hours}},
+          call.effects));
   return ok(key_json(key), 201);
 }
 
@@ -106,7 +109,8 @@ Reply Rest::revoke_identity(Call& call) {
   const auto principal = call["principal"];
   if (principal.starts_with("agent/")) {
     const auto end = principal.find('/', 6);
-    const auto provider = "provider/" + principal.substr(6, end == std::string::npos ? end : end - 6);
+    const auto provider =
+        "provider/" + principal.substr(6, end == std::string::npos ? end : end - 6);
     return ask(call, provider, provider, reactor::message(msg::RevokeAgent{.principal = principal}),
                [](const msg::Message& reply) -> Reply {
                  FARSIDE_TRY(flow::expect<msg::AgentRevoked>(reply));
@@ -125,9 +129,8 @@ Reply Rest::list_hosts(Call& call) {
       const auto& host = entry.host;
       Json storage = Json::array();
       for (const auto& path : host.storage) {
-        storage.push_back(Json{{"path", path.path},
-                               {"totalBytes", path.total_bytes},
-                               {"freeBytes", path.free_bytes}});
+        storage.push_back(Json{
+            {"path", path.path}, {"totalBytes", path.total_bytes}, {"freeBytes", path.free_bytes}});
       }
       out.push_back(Json{{"name", host.name},
                          {"site", site.site},

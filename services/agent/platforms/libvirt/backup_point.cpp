@@ -14,6 +14,7 @@
 #include "common/base/log.h"
 #include "services/agent/platforms/libvirt/deadline.h"
 #include "services/agent/platforms/libvirt/nbd_disk.h"
+#include "services/agent/platforms/libvirt/power.h"
 
 namespace farside::agent::libvirt {
 namespace {
@@ -186,11 +187,7 @@ Status end_pause(virDomainPtr domain, const BackupPlace& place) {
   if (!place.paused.has(id)) return {};
   int state = 0;
   if (virDomainGetState(domain, &state, nullptr, 0) == 0 && state == VIR_DOMAIN_PAUSED) {
-    // Gracefully, so that QEMU still writes the bitmaps into the images.
-    if (virDomainDestroyFlags(domain, VIR_DOMAIN_DESTROY_GRACEFUL) != 0 &&
-        virDomainIsActive(domain) == 1) {
-      return libvirt_error(fmt::format("turn VM '{}' off again", name_of(domain)));
-    }
+    FARSIDE_TRY(turn_off(domain));
   }
   return place.paused.remove(id);
 }

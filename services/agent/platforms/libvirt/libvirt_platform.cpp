@@ -23,6 +23,7 @@
 #include "services/agent/platforms/libvirt/kvm_probe.h"
 #include "services/agent/platforms/libvirt/marks.h"
 #include "services/agent/platforms/libvirt/networks.h"
+#include "services/agent/platforms/libvirt/power.h"
 #include "services/agent/platforms/libvirt/program.h"
 
 namespace farside::agent::libvirt {
@@ -99,7 +100,6 @@ class LibvirtPlatform final : public Platform {
   Result<msg::PowerState> state_of(virDomainPtr domain);
   Result<std::vector<DomainHandle>> domains();
 
-  Status turn_off(virDomainPtr domain);
   // Makes QEMU run without running the guest, if the domain is off.
   Status start_paused(virDomainPtr domain, const std::string& vm_id);
   Status create_overlay(const NewDisk& disk);
@@ -225,13 +225,6 @@ Result<msg::Vm> LibvirtPlatform::describe_vm(const std::string& vm_id) {
   return describe(domain.get());
 }
 
-Status LibvirtPlatform::turn_off(virDomainPtr domain) {
-  // Gracefully first: then QEMU still writes the bitmaps into the images.
-  if (virDomainDestroyFlags(domain, VIR_DOMAIN_DESTROY_GRACEFUL) == 0) return {};
-  if (virDomainDestroy(domain) == 0 || virDomainIsActive(domain) == 0) return {};
-  return libvirt_error("turn the VM off");
-}
-
 Result<PowerResult> LibvirtPlatform::shut_down(const std::string& vm_id, int deadline_s) {
   FARSIDE_ASSIGN(const auto domain, find(vm_id));
   FARSIDE_ASSIGN(const auto state, state_of(domain.get()));
@@ -256,7 +249,6 @@ Result<PowerResult> LibvirtPlatform::shut_down(const std::string& vm_id, int dea
 
 Status LibvirtPlatform::power_off(const std::string& vm_id) {
   FARSIDE_ASSIGN(const auto domain, find(vm_id));
-  if (virDomainIsActive(domain.get()) == 0) return {};
   return turn_off(domain.get());
 }
 
@@ -275,8 +267,9 @@ Status LibvirtPlatform::start(const std::string& vm_id) {
     if (virDomainResume(domain.get()) != 0) return libvirt_error("resume VM " + vm_id);
     return {};
   }
-  if (virDomainCreate(domain.get()) != 0 && virDomainIsActive(domain.get()) != 1) {
-    return libvirt_error(fmt::format("start VM '{}'", virDomainGetName(domain.get())));
+  const auto started = turn_on(domain.get(), 0);
+  if (!started) {
+    return fail(started.error().in(fmt::format("VM '{}'", virDomainGetName(domain.get()))));
   }
   return {};
 }
@@ -285,11 +278,11 @@ Status LibvirtPlatform::start_paused(virDomainPtr domain, const std::string& vm_
   if (virDomainIsActive(domain) == 1) return {};
   // The mark first: after a crash in between, reconcile() finds a VM that is off, and is content.
   FARSIDE_TRY(place_.paused.add(vm_id));
-  if (virDomainCreateWithFlags(domain, VIR_DOMAIN_START_PAUSED) == 0) return {};
-  auto error = libvirt_error(
-      fmt::format("start VM '{}' paused, to read its disks", virDomainGetName(domain)));
+  const auto started = turn_on(domain, VIR_DOMAIN_START_PAUSED);
+  if (started) return {};
   (void)place_.paused.remove(vm_id);
-  return error;
+  return fail(started.error().in(
+      fmt::format("read the disks of VM '{}', which is off", virDomainGetName(domain))));
 }
 
 Result<std::unique_ptr<Point>> LibvirtPlatform::create_point(const PointRequest& request) {

@@ -1,0 +1,253 @@
+// What every workflow must survive: a failure at each step, a repeated act and undo, a crash after
+// each record of its log.  A new workflow is covered by being listed in workflows/all.h.
+#include <gtest/gtest.h>
+
+#include "common/flow/engine.h"
+#include "common/store/mem_store.h"
+#include "services/orchestrator/workflows/all.h"
+
+namespace farside::flow {
+namespace {
+
+// The answer that a healthy receiver gives.
+msg::Message answer_to(const msg::Message& request) {
+  const auto& body = request.value;
+  if (std::get_if<msg::CheckSource>(&body) != nullptr) {
+    return msg::SourceChecked{.vm = {.id = "vm", .name = "web", .nics = {{.network = "lan"}}}};
+  }
+  if (std::get_if<msg::PlaceReplica>(&body) != nullptr) {
+    return msg::ReplicaPlaced{.agent = "agent/B/host", .storage_path = "/replicas"};
+  }
+  if (const auto* asked = std::get_if<msg::ResolveNetworks>(&body)) {
+    return msg::NetworksResolved{.host_networks = asked->networks};
+  }
+  if (std::get_if<msg::ReleasePlacement>(&body) != nullptr) return msg::PlacementReleased{};
+  if (std::get_if<msg::PrepareReplica>(&body) != nullptr) return msg::ReplicaPrepared{};
+  if (std::get_if<msg::RemoveReplica>(&body) != nullptr) return msg::ReplicaRemoved{};
+  if (std::get_if<msg::RecordItem>(&body) != nullptr) return msg::ItemRecorded{};
+  if (std::get_if<msg::StartReplication>(&body) != nullptr) return msg::ReplicationStarted{};
+  if (std::get_if<msg::StopReplication>(&body) != nullptr) return msg::ReplicationStopped{};
+  if (std::get_if<msg::AwaitInitial>(&body) != nullptr) return msg::InitialDone{};
+  if (std::get_if<msg::ShutDownSource>(&body) != nullptr) return msg::SourceShutDown{};
+  if (std::get_if<msg::RestartSource>(&body) != nullptr) return msg::SourceRestarted{};
+  if (std::get_if<msg::FinalSync>(&body) != nullptr) return msg::FinalSynced{};
+  if (std::get_if<msg::FenceSource>(&body) != nullptr) return msg::SourceFenced{};
+  if (std::get_if<msg::UnfenceSource>(&body) != nullptr) return msg::SourceUnfenced{};
+  if (std::get_if<msg::VerifyPoint>(&body) != nullptr) return msg::PointVerified{};
+  if (std::get_if<msg::PromoteReplica>(&body) != nullptr) return msg::ReplicaPromoted{};
+  if (std::get_if<msg::DemoteReplica>(&body) != nullptr) return msg::ReplicaDemoted{};
+  if (std::get_if<msg::StartReplica>(&body) != nullptr) return msg::ReplicaStarted{.vm = "replica"};
+  if (std::get_if<msg::DetachReplica>(&body) != nullptr) return msg::ReplicaDetached{};
+  if (std::get_if<msg::CommitReplica>(&body) != nullptr) return msg::ReplicaCommitted{};
+  if (std::get_if<msg::StartTestVm>(&body) != nullptr) return msg::TestVmStarted{.vm = "test"};
+  if (std::get_if<msg::RemoveTestVm>(&body) != nullptr) return msg::TestVmRemoved{};
+  ADD_FAILURE() << "no answer known to " << msg::name_of(request);
+  return {};
+}
+
+msg::Message refusal(ErrorCode code) {
+  return msg::Refused{.fault = to_fault(Error{.code = code, .what = "planted", .advice = ""})};
+}
+
+class WorkflowTest : public testing::TestWithParam<std::string> {
+ protected:
+  using Sent = msg::Envelope;
+
+  const Workflow workflow() const {
+    for (auto& one : orchestrator::all_workflows()) {
+      if (one.name == GetParam()) return one;
+    }
+    ADD_FAILURE() << "no workflow " << GetParam();
+    return {};
+  }
+
+  std::unique_ptr<Engine> make_engine() const {
+    return std::make_unique<Engine>(orchestrator::all_workflows(), EngineLimits{},
+                                    [](const std::string& to) { return to; });
+  }
+
+  // One turn: `act`, commit, and what left the process.
+  std::vector<Sent> turn(const std::function<void(reactor::Effects&)>& act) {
+    reactor::Effects effects("orchestrator", store_, now_, Micros{now_.micros}, random_);
+    act(effects);
+    EXPECT_TRUE(store_.commit(effects.writes));
+    std::vector<Sent> out;
+    for (auto& effect : effects.effects) {
+      if (auto* sent = std::get_if<reactor::SendMessage>(&effect)) {
+        out.push_back(std::move(sent->envelope));
+      }
+    }
+    return out;
+  }
+
+  std::vector<Sent> begin() {
+    msg::WorkflowInput input;
+    input.spec = {.item = "item",
+                  .vm = "vm",
+                  .vm_name = "web",
+                  .source_site = "A",
+                  .source_agent = "agent/A/host",
+                  .target_site = "B",
+                  .target_cloud = "cloud",
+                  .target_agent = "agent/B/host",
+                  .epoch = 1,
+                  .networks = {{.source = "lan", .target = "lan"}}};
+    input.network = "lan";
+    return turn(
+        [&](auto& effects) { ASSERT_TRUE(engine_->begin("job", GetParam(), input, effects)); });
+  }
+
+  std::vector<Sent> reply(const Sent& request, const msg::Message& body) {
+    return turn([&](auto& effects) { engine_->on_reply(request.id, request.to, body, effects); });
+  }
+
+  std::vector<Sent> wait(std::chrono::seconds time) {
+    now_ = now_ + time;
+    return turn([&](auto& effects) { engine_->tick(effects); });
+  }
+
+  msg::FlowRecord record() {
+    const auto found = engine_->find(store_, "job");
+    EXPECT_TRUE(found && *found);
+    return **found;
+  }
+
+  // Answers everything with success until nothing is asked any more.
+  void finish(std::vector<Sent> requests) {
+    for (int i = 0; i < 100 && !requests.empty(); ++i) {
+      requests = reply(requests.back(), answer_to(requests.back().body));
+    }
+  }
+
+  store::MemStore store_;
+  SeededRandom random_{1};
+  Time now_{1'800'000'000'000'000};
+  std::unique_ptr<Engine> engine_ = make_engine();
+};
+
+TEST_P(WorkflowTest, SucceedsWhenEverybodyDoes) {
+  finish(begin());
+
+  const auto flow = record();
+
+  EXPECT_EQ(flow.phase, msg::FlowPhase::succeeded) << msg::to_text(flow);
+  EXPECT_NE(flow.ended_at, 0);
+}
+
+TEST_P(WorkflowTest, AFailureAtEachStepUnwindsWhatRanOrWaitsForAnOperator) {
+  const auto table = workflow();
+  for (std::size_t bad = 0; bad < table.steps.size(); ++bad) {
+    SCOPED_TRACE(table.steps[bad].name);
+    store_ = {};
+    engine_ = make_engine();
+    auto requests = begin();
+    std::vector<std::string> asked;
+    bool failed = false;
+    for (int i = 0; i < 400; ++i) {
+      const auto flow = record();
+      if (flow.ended_at != 0 || flow.phase == msg::FlowPhase::needsOperator) break;
+      if (requests.empty()) {
+        requests = wait(std::chrono::seconds{11});
+        continue;
+      }
+      const bool here = flow.phase == msg::FlowPhase::running && flow.step == bad;
+      failed = failed || here;
+      const auto request = requests.back();
+      requests =
+          reply(request, here ? refusal(ErrorCode::kInvalidArgument) : answer_to(request.body));
+    }
+
+    const auto flow = record();
+
+    if (!failed) continue;  // The step is skipped for this input.
+    if (bad >= table.no_return_from) {
+      EXPECT_EQ(flow.phase, msg::FlowPhase::needsOperator);
+      continue;
+    }
+    EXPECT_EQ(flow.phase, msg::FlowPhase::failed);
+    ASSERT_TRUE(flow.fault);
+    EXPECT_EQ(flow.fault->what, "planted");
+    for (std::size_t i = 0; i <= bad; ++i) {
+      if (flow.steps[i].tries == 0 || !table.steps[i].has_undo) continue;
+      EXPECT_EQ(flow.steps[i].state, msg::StepState::undone) << flow.steps[i].name;
+    }
+  }
+}
+
+TEST_P(WorkflowTest, ACrashAfterEachRecordChangesNothing) {
+  auto requests = begin();
+  for (int i = 0; i < 100 && record().ended_at == 0; ++i) {
+    engine_ = make_engine();  // Everything but the store is gone, the request as well.
+    requests.clear();
+    for (int second = 0; second < 12 && requests.empty(); ++second) {
+      requests = wait(std::chrono::seconds{1});
+    }
+    ASSERT_FALSE(requests.empty()) << msg::to_text(record());
+    reply(requests.back(), answer_to(requests.back().body));
+  }
+
+  EXPECT_EQ(record().phase, msg::FlowPhase::succeeded);
+}
+
+TEST_P(WorkflowTest, RepeatedAndForgedRepliesAreHarmless) {
+  auto requests = begin();
+  for (int i = 0; i < 100 && !requests.empty(); ++i) {
+    const auto request = requests.back();
+    auto forged = request;
+    forged.to = "agent/A/somebody-else";
+    EXPECT_TRUE(reply(forged, answer_to(request.body)).empty());
+    auto next = reply(request, answer_to(request.body));
+    const auto before = record();
+    reply(request, answer_to(request.body));  // Once more.
+    EXPECT_EQ(record(), before);
+    requests = std::move(next);
+  }
+
+  EXPECT_EQ(record().phase, msg::FlowPhase::succeeded);
+}
+
+TEST_P(WorkflowTest, SilenceIsRetriedAndThenEnds) {
+  begin();
+  for (int i = 0;
+       i < 4000 && record().ended_at == 0 && record().phase != msg::FlowPhase::needsOperator; ++i) {
+    wait(std::chrono::minutes{15});
+  }
+
+  const auto flow = record();
+
+  EXPECT_NE(flow.phase, msg::FlowPhase::succeeded);
+  EXPECT_NE(flow.phase, msg::FlowPhase::running) << "nothing may hang without a state";
+  EXPECT_GT(flow.steps.front().tries, 1U);
+}
+
+TEST_P(WorkflowTest, CancellingBeforeThePointOfNoReturnUndoesEverything) {
+  const auto table = workflow();
+  auto requests = begin();
+
+  Status cancelled;
+  requests = turn([&](auto& effects) { cancelled = engine_->cancel("job", effects); });
+  for (int i = 0; i < 50 && record().ended_at == 0; ++i) {
+    if (requests.empty()) requests = wait(std::chrono::seconds{11});
+    if (requests.empty()) continue;
+    requests = reply(requests.back(), answer_to(requests.back().body));
+  }
+
+  if (table.no_return_from == 0) {
+    EXPECT_FALSE(cancelled);
+  } else {
+    EXPECT_TRUE(cancelled);
+    EXPECT_EQ(record().phase, msg::FlowPhase::cancelled);
+  }
+}
+
+std::vector<std::string> names() {
+  std::vector<std::string> out;
+  for (const auto& one : orchestrator::all_workflows()) out.push_back(one.name);
+  return out;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, WorkflowTest, testing::ValuesIn(names()),
+                         [](const auto& info) { return info.param; });
+
+}  // namespace
+}  // namespace farside::flow
