@@ -209,7 +209,8 @@ TEST_F(FailoverTest, ABitmapLeftInconsistentByAKilledHypervisorIsLostTracking) {
   ASSERT_TRUE((*first)->close());
   // The bitmap is written into the image at a clean end, and marked in use at the next start.
   ASSERT_TRUE(platform().power_off(host().witness()));
-  ASSERT_TRUE(platform().start(host().witness()));
+  const auto started = platform().start(host().witness());
+  ASSERT_TRUE(started) << to_text(started.error());
   host().lose_tracking();
 
   const PointRequest since_first{

@@ -3,8 +3,8 @@
 #
 #   build.sh OUT_DIR WITNESS_BINARY
 #
-# The kernel is Debian's cloud kernel and the guest agent Debian's, unpacked, not installed.  They are
-# kept under $FARSIDE_GUEST_CACHE (default: ~/.cache/farside/guest), so that only the first build
+# The kernel is Debian's cloud kernel and the guest agent Debian's, unpacked, not installed.  They
+# are kept under $FARSIDE_GUEST_CACHE (default: ~/.cache/farside/guest): only the first build
 # needs the network.  Needs: apt-get, dpkg, busybox-static, cpio, gzip; the agent's libraries come
 # from this system (QEMU needs them, too).
 set -eu
@@ -37,8 +37,8 @@ download() {
   dpkg -x "$scratch/$1"_*.deb "$scratch/$1"
 }
 
-# keep NAME: moves $scratch/NAME into the cache.  Another build may have been faster: then its result
-# is as good as ours.
+# keep NAME: moves $scratch/NAME into the cache.  Another build may have been faster: then its
+# result is as good as ours.
 keep() {
   mv -T "$scratch/$1" "$cache/$1" 2>/dev/null || [ -d "$cache/$1" ]
 }

@@ -14,14 +14,16 @@ done
 for card in $(ls /sys/class/net); do
   ip link set "$card" up
   [ "$card" = eth0 ] && [ -n "$address" ] && ip address add "$address" dev eth0
-  [ "$card" = lo ] ||
-    echo "witness: nic $card mac=$(cat /sys/class/net/$card/address) carrier=$(cat /sys/class/net/$card/carrier)"
+  [ "$card" = lo ] && continue
+  cd "/sys/class/net/$card"
+  echo "witness: nic $card mac=$(cat address) carrier=$(cat carrier)"
 done
+cd /
 
 # The guest agent, if the machine has a channel for it.
 for port in /sys/class/virtio-ports/*; do
-  [ -e /sbin/qemu-ga ] && [ "$(cat "$port/name" 2>/dev/null)" = org.qemu.guest_agent.0 ] || continue
-  qemu-ga --path="/dev/${port##*/}" --method=virtio-serial --fsfreeze-hook=/quiesce --statedir=/run \
-    >/dev/null 2>&1 &
+  [ "$(cat "$port/name" 2>/dev/null)" = org.qemu.guest_agent.0 ] || continue
+  qemu-ga --path="/dev/${port##*/}" --method=virtio-serial --fsfreeze-hook=/quiesce \
+    --statedir=/run >/dev/null 2>&1 &
 done
 exec /witness
