@@ -36,10 +36,11 @@ struct Incoming {
 struct Worker {
   std::string route;
   std::string source_key;
-  std::mutex mutex;  // Guards the next four.
+  std::mutex mutex;  // Guards the next five.
   std::condition_variable wake;
   std::deque<Incoming> queue;
   std::uint64_t queued_bytes = 0;
+  std::chrono::steady_clock::time_point heard{};  // Pings count: a source may read for minutes.
   bool stop = false;
   std::atomic<bool> ended = false;
   std::thread thread;
@@ -153,11 +154,15 @@ void Receiver::Impl::receive() {
 
 void Receiver::Impl::dispatch(const std::string& route, const std::string& key,
                               msg::DataFrame frame, zmq::message_t payload) {
+  auto found = workers.find(route);
   if (std::holds_alternative<msg::DataPing>(frame.value)) {
+    if (found != workers.end()) {
+      const std::lock_guard lock(found->second->mutex);
+      found->second->heard = std::chrono::steady_clock::now();
+    }
     post(route, data::frame(msg::DataPong{}), {});
     return;
   }
-  auto found = workers.find(route);
   if (found != workers.end() && found->second->ended) {
     found->second->thread.join();
     workers.erase(found);
@@ -182,6 +187,7 @@ void Receiver::Impl::dispatch(const std::string& route, const std::string& key,
     auto worker = std::make_unique<Worker>();
     worker->route = route;
     worker->source_key = key;
+    worker->heard = std::chrono::steady_clock::now();
     Worker& reference = *worker;
     found = workers.emplace(route, std::move(worker)).first;
     ++sessions;
@@ -211,6 +217,7 @@ void Receiver::Impl::dispatch(const std::string& route, const std::string& key,
     } else {
       worker.queue.push_back({.frame = std::move(frame), .payload = std::move(payload)});
       worker.queued_bytes += cost;
+      worker.heard = std::chrono::steady_clock::now();
     }
   }
   worker.wake.notify_one();
@@ -270,9 +277,12 @@ void Receiver::Impl::work(Worker& worker, std::uint64_t number) {
     Incoming incoming;
     {
       std::unique_lock lock(worker.mutex);
-      const bool woken = worker.wake.wait_for(lock, std::chrono::seconds(options.idle_s),
-                                              [&] { return worker.stop || !worker.queue.empty(); });
-      if (!woken || worker.stop) break;
+      const auto idle = std::chrono::seconds(options.idle_s);
+      while (!worker.stop && worker.queue.empty() &&
+             std::chrono::steady_clock::now() < worker.heard + idle) {
+        worker.wake.wait_until(lock, worker.heard + idle);
+      }
+      if (worker.stop || worker.queue.empty()) break;
       incoming = std::move(worker.queue.front());
       worker.queue.pop_front();
     }

@@ -579,6 +579,7 @@ Result<ScrubResult> Item::scrub(const std::string& cursor, std::uint64_t blocks_
   FARSIDE_TRY(ready());
   FARSIDE_TRY(flush_locked());
   ScrubResult result;
+  store::Batch marks;
   std::array<char, kBlockBytes> plain;  // NOLINT: filled by the read.
   Status broken;
   FARSIDE_TRY(index_->scan(kBlocks, {}, cursor, [&](std::string_view key, std::string_view value) {
@@ -604,6 +605,10 @@ Result<ScrubResult> Item::scrub(const std::string& cursor, std::uint64_t blocks_
         return version && *version && (*version)->key == *at;
       });
       if (!seen) return true;
+      // No block has this hash: a resynchronisation finds it different and sends it again.
+      BlockEntry damaged = *entry;
+      damaged.hash = 0;
+      marks.put(kBlocks, key, to_value(damaged));
       result.mismatches.push_back(read.error().what);
       return true;
     }
@@ -611,6 +616,7 @@ Result<ScrubResult> Item::scrub(const std::string& cursor, std::uint64_t blocks_
     return false;
   }));
   FARSIDE_TRY(std::move(broken));
+  if (!marks.empty()) FARSIDE_TRY(commit(marks));
   return result;
 }
 

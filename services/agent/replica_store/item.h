@@ -148,7 +148,8 @@ class Item final {
   // gives space back.  Returns whether there is more to do.  May be interrupted anywhere.
   Result<bool> consolidate(std::uint64_t blocks_max);
 
-  // Verifies up to `blocks_max` stored blocks, from `cursor` on ("" = from the start).
+  // Verifies up to `blocks_max` stored blocks, from `cursor` on ("" = from the start).  What turns
+  // out damaged is marked: the next resynchronisation replaces it from the newest point on.
   Result<ScrubResult> scrub(const std::string& cursor, std::uint64_t blocks_max);
 
   // The point stays, and so does every file that reads of it need, until unpin().  Also freezes the

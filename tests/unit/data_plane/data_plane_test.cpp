@@ -1,5 +1,6 @@
 // A source and a target in one process, over real sockets on loopback with CURVE.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <thread>
 
@@ -37,6 +38,7 @@ class DataPlaneTest : public testing::Test {
         {.endpoint = endpoint,
          .keys = target_keys_,
          .window_bytes = window_,
+         .idle_s = idle_s_,
          .open_item =
              [this](const std::string& item, const std::vector<msg::ReplicaDisk>& disks) {
                return store_->create(item, disks);
@@ -105,6 +107,7 @@ class DataPlaneTest : public testing::Test {
   bus::CurveKeys target_keys_ = bus::generate_keys().value();
   replica::Limits limits_;
   std::uint64_t window_ = std::uint64_t{4} << 20U;
+  int idle_s_ = 60;
   std::unique_ptr<replica::ReplicaStore> store_;
   std::unique_ptr<Receiver> receiver_;
   test::MemoryVm vm_;
@@ -460,6 +463,35 @@ TEST_F(DataPlaneTest, ANewerSessionEndsTheOlderOneOfTheSameItem) {
   ASSERT_FALSE(answer);
   EXPECT_EQ(answer.error().code, ErrorCode::kConflict);
   EXPECT_TRUE(new_one.finish(0)) << "nothing of the older session was staged";
+}
+
+TEST_F(DataPlaneTest, ASessionLivesAsLongAsItsSourcePingsAndEndsWithIt) {
+  idle_s_ = 1;
+  start_target();
+  ASSERT_TRUE(receiver_->allow("web", source_keys_.public_key, 1));
+  initial();
+  const ShipRequest asked = request("x", token_, ShipMode::kChanged);
+  auto point = vm_.point("x", token_);
+  zmq::context_t context;
+  auto channel = Channel::open(context, {.endpoint = asked.endpoint,
+                                         .target_key = asked.target_key,
+                                         .keys = asked.keys,
+                                         .silent_s = 5});
+  ASSERT_TRUE(channel);
+  PackPool pool(1);
+  const std::function<void(const Progress&)> nobody;
+  Shipment shipment(*point, asked, *channel, pool, nobody);
+  ASSERT_TRUE(shipment.open("cycle", false));
+
+  // Reading for longer than a session may idle, with nothing to send but pings.
+  const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(2500);
+  while (std::chrono::steady_clock::now() < until) {
+    ASSERT_TRUE(channel->send(frame(msg::DataPing{})));
+    ASSERT_TRUE(channel->receive(100));
+  }
+  EXPECT_TRUE(shipment.finish(0));
+
+  while (receiver_->figures().sessions > 0) usleep(10'000);  // Bounded by the test's deadline.
 }
 
 TEST_F(DataPlaneTest, ASilentTargetIsAnErrorAndCancellingIsQuick) {
