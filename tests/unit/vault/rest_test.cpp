@@ -1,0 +1,259 @@
+// The REST API through the vault's core, without a network.
+#include <gtest/gtest.h>
+
+#include "common/identity/key_file.h"
+#include "common/store/mem_store.h"
+#include "services/vault/vault_core.h"
+
+namespace farside::vault {
+namespace {
+
+const std::string kBase =
+    "/subscriptions/s/resourceGroups/g/providers/Microsoft.RecoveryServices/vaults/farside";
+
+class RestTest : public testing::Test {
+ protected:
+  void turn(const std::function<void(reactor::Effects&)>& act) {
+    reactor::Effects effects("vault", store_, now_, Micros{now_.micros}, random_);
+    act(effects);
+    ASSERT_TRUE(store_.commit(effects.writes));
+    answer_.reset();
+    requests_.clear();
+    for (auto& effect : effects.effects) {
+      if (auto* answer = std::get_if<reactor::Answer>(&effect)) {
+        answer_ = std::get<msg::HttpResponse>(answer->body.value);
+      }
+      if (auto* sent = std::get_if<reactor::SendMessage>(&effect)) {
+        if (!sent->envelope.reply) requests_.push_back(sent->envelope);
+      }
+    }
+  }
+
+  const msg::HttpResponse& call(const std::string& method, const std::string& path,
+                                const Json& body = nullptr,
+                                const std::string& query = "api-version=2023-06-01",
+                                const std::string& token = "Bearer secret") {
+    turn([&](auto& effects) {
+      core_.on_job("http/1",
+                   reactor::message(msg::HttpRequest{.method = method,
+                                                     .path = kBase + path,
+                                                     .query = query,
+                                                     .authorization = token,
+                                                     .body = body.is_null() ? "" : body.dump(),
+                                                     .host = "vault:8443"}),
+                   effects);
+    });
+    EXPECT_TRUE(answer_.has_value()) << method << " " << path << " was not answered";
+    if (!answer_) answer_.emplace();
+    return *answer_;
+  }
+  Json body() const { return Json::parse(answer_->body); }
+  std::string code() const { return body().at("error").at("code"); }
+
+  // A site as its provider reports it, with one VM.
+  void report(const std::string& site) {
+    const msg::Inventory inventory{
+        .site = site,
+        .clouds = {{.name = "cloud", .host_groups = {"all"}, .networks = {"lan"}}},
+        .host_groups = {{.name = "all", .hosts = {"host"}}},
+        .networks = {{.name = "lan", .host_network = "br0"}},
+        .hosts = {{.host = {.name = "host"},
+                   .principal = "agent/" + site + "/host",
+                   .connected = true,
+                   .vms = {{.id = "vm-" + site, .name = "web"}}}}};
+    turn([&](auto& effects) {
+      core_.on_message({.principal = "provider/" + site, .role = msg::Role::provider},
+                       {.from = "provider/" + site,
+                        .to = "vault",
+                        .body = reactor::message(msg::InventoryReport{.inventory = inventory})},
+                       effects);
+    });
+  }
+
+  void configure() {
+    report("A");
+    report("B");
+    EXPECT_EQ(call("PUT", "/replicationPolicies/gold", policy(30)).status, 200U);
+    EXPECT_EQ(call("PUT", kCloudA + "/replicationProtectionContainerMappings/pair",
+                   {{"properties",
+                     {{"targetProtectionContainerId", kBase + kCloudB},
+                      {"policyId", kBase + "/replicationPolicies/gold"}}}})
+                  .status,
+              200U);
+  }
+  static Json policy(int seconds) {
+    return {{"properties",
+             {{"providerSpecificInput",
+               {{"instanceType", "HyperVReplica2012R2"},
+                {"replicationFrequencyInSeconds", seconds}}}}}};
+  }
+  Json protection() const {
+    return {{"properties",
+             {{"policyId", kBase + "/replicationPolicies/gold"},
+              {"protectableItemId", kBase + kCloudA + "/replicationProtectableItems/vm-A"}}}};
+  }
+
+  const std::string kCloudA = "/replicationFabrics/A/replicationProtectionContainers/cloud";
+  const std::string kCloudB = "/replicationFabrics/B/replicationProtectionContainers/cloud";
+  const std::string kItem = kCloudA + "/replicationProtectedItems/web";
+  store::MemStore store_;
+  SeededRandom random_{1};
+  Time now_{1'800'000'000'000'000};
+  VaultCore core_{VaultSettings{.token_sha256 = identity::sha256_hex("secret")},
+                  {.principal = "vault",
+                   .endpoint = "tcp://vault:8081",
+                   .public_key = std::string(40, 'v'),
+                   .key_pair_from = [](const std::string& hex) {
+                     return identity::KeyPair{.public_key = hex.substr(0, 40),
+                                              .secret_key = hex.substr(0, 40)};
+                   }}};
+  std::optional<msg::HttpResponse> answer_;
+  std::vector<msg::Envelope> requests_;
+};
+
+TEST_F(RestTest, RefusesWhoeverHasNoOrAWrongToken) {
+  EXPECT_EQ(call("GET", "", nullptr, "api-version=2023-06-01", "").status, 401U);
+  EXPECT_EQ(call("GET", "", nullptr, "api-version=2023-06-01", "Bearer wrong").status, 401U);
+  EXPECT_EQ(call("GET", "").status, 200U);
+}
+
+TEST_F(RestTest, RefusesAMissingVersionAnUnknownPathAndBrokenJson) {
+  EXPECT_EQ(call("GET", "", nullptr, "").status, 400U);
+  EXPECT_EQ(code(), "MissingApiVersionParameter");
+  EXPECT_EQ(call("GET", "/replicationNonsense").status, 404U);
+  EXPECT_EQ(call("DELETE", "/replicationFabrics").status, 405U);
+}
+
+TEST_F(RestTest, APolicyOutOfRangeIsRefusedWithEveryMistake) {
+  auto bad = policy(1000);
+  bad["properties"]["providerSpecificInput"]["applicationConsistentSnapshotFrequencyInHours"] = 13;
+
+  EXPECT_EQ(call("PUT", "/replicationPolicies/p", bad).status, 400U);
+
+  const std::string message = body().at("error").at("message");
+  EXPECT_NE(message.find("replicationFrequencyInSeconds is 1000"), std::string::npos);
+  EXPECT_NE(message.find("FrequencyInHours is 13"), std::string::npos);
+  EXPECT_EQ(call("GET", "/replicationPolicies/p").status, 404U);
+}
+
+TEST_F(RestTest, PathsAreCaseInsensitiveAndListsEndWithANullLink) {
+  report("A");
+
+  turn([&](auto& effects) {
+    core_.on_job(
+        "http/1",
+        reactor::message(msg::HttpRequest{
+            .method = "GET",
+            .path = "/Subscriptions/s/ResourceGroups/g/providers/microsoft.recoveryservices/"
+                    "Vaults/Farside/REPLICATIONFABRICS",
+            .query = "api-version=2016-08-10",
+            .authorization = "Bearer secret"}),
+        effects);
+  });
+
+  ASSERT_TRUE(answer_);
+  EXPECT_EQ(answer_->status, 200U);
+  EXPECT_TRUE(body().at("nextLink").is_null());
+  EXPECT_EQ(body().at("value").at(0).at("name"), "A");
+}
+
+TEST_F(RestTest, ProtectingStartsAJobThatIsAskedForUntilAccepted) {
+  configure();
+
+  EXPECT_EQ(call("PUT", kItem, protection()).status, 202U);
+
+  ASSERT_EQ(requests_.size(), 1U);
+  const auto started = std::get<msg::StartWorkflow>(requests_[0].body.value);
+  EXPECT_EQ(started.workflow, "enable_protection");
+  EXPECT_EQ(started.input.spec.source_agent, "agent/A/host");
+  EXPECT_EQ(started.input.spec.target_site, "B");
+  turn([&](auto& effects) { core_.on_timer("tick", effects); });
+  EXPECT_EQ(requests_.size(), 1U) << "not accepted yet: asked again";
+  EXPECT_EQ(call("GET", "/replicationOperationStatus/" + started.job).status, 200U);
+  EXPECT_EQ(body().at("status"), "NotStarted");
+}
+
+TEST_F(RestTest, ABusyItemRefusesASecondOperationAndNamesTheJob) {
+  configure();
+  call("PUT", kItem, protection());
+
+  EXPECT_EQ(call("POST", kItem + "/testFailover").status, 409U);
+
+  EXPECT_NE(std::string(body().at("error").at("message")).find("busy with job"), std::string::npos);
+}
+
+TEST_F(RestTest, AFailedJobShowsItsCauseAndFreesTheItem) {
+  configure();
+  call("PUT", kItem, protection());
+  const auto job = std::get<msg::StartWorkflow>(requests_.at(0).body.value);
+  msg::FlowRecord flow{.id = job.job,
+                       .workflow = job.workflow,
+                       .phase = msg::FlowPhase::failed,
+                       .fault = msg::Fault{.code = 11, .what = "no room", .advice = "make some"},
+                       .started_at = 1,
+                       .ended_at = 2,
+                       .revision = 9,
+                       .item = job.input.spec.item};
+
+  turn([&](auto& effects) {
+    core_.on_message({.principal = "orchestrator", .role = msg::Role::orchestrator},
+                     {.from = "orchestrator",
+                      .to = "vault",
+                      .body = reactor::message(msg::JobChanged{.flow = flow})},
+                     effects);
+  });
+
+  call("GET", "/replicationJobs/" + job.job);
+  EXPECT_EQ(body().at("properties").at("state"), "Failed");
+  EXPECT_NE(std::string(body().at("error").at("message")).find("make some"), std::string::npos);
+  call("GET", kItem);
+  EXPECT_EQ(body().at("properties").at("protectionState"), "EnablingFailed");
+  EXPECT_EQ(call("PUT", kItem, protection()).status, 202U) << "may be tried again";
+}
+
+TEST_F(RestTest, OnlyTheOrchestratorMayChangeJobsAndItems) {
+  configure();
+  call("PUT", kItem, protection());
+  const auto job = std::get<msg::StartWorkflow>(requests_.at(0).body.value);
+
+  turn([&](auto& effects) {
+    core_.on_message(
+        {.principal = "provider/A", .role = msg::Role::provider},
+        {.from = "provider/A",
+         .to = "vault",
+         .body = reactor::message(msg::JobChanged{
+             .flow = {.id = job.job, .phase = msg::FlowPhase::succeeded, .revision = 99}})},
+        effects);
+  });
+
+  call("GET", "/replicationJobs/" + job.job);
+  EXPECT_EQ(body().at("properties").at("state"), "NotStarted");
+}
+
+TEST_F(RestTest, WhatIsInUseIsNotDeleted) {
+  configure();
+
+  EXPECT_EQ(call("DELETE", "/replicationPolicies/gold").status, 409U);
+
+  EXPECT_EQ(call("DELETE", kCloudA + "/replicationProtectionContainerMappings/pair").status, 204U);
+  EXPECT_EQ(call("DELETE", "/replicationPolicies/gold").status, 204U);
+}
+
+TEST_F(RestTest, ARegistrationKeyIsShownOnceAndListedWithoutItsSecret) {
+  call("POST", "/farside/registrationKeys",
+       {{"role", "provider"}, {"site", "A"}, {"validHours", 24}});
+  EXPECT_EQ(answer_->status, 201U);
+  const std::string key = body().at("key");
+  EXPECT_NE(key.find("secret_key"), std::string::npos);
+
+  call("GET", "/farside/registrationKeys");
+
+  EXPECT_EQ(answer_->body.find("secret"), std::string::npos);
+  EXPECT_EQ(call("POST", "/farside/registrationKeys",
+                 {{"role", "provider"}, {"site", "B"}, {"validHours", 121}})
+                .status,
+            400U);
+}
+
+}  // namespace
+}  // namespace farside::vault
