@@ -38,7 +38,15 @@ struct WorkflowInput {
   deleteReplica @5 :Bool;
 }
 
-enum StepState { notStarted @0; inProgress @1; succeeded @2; failed @3; skipped @4; undone @5; undoFailed @6; }
+enum StepState {
+  notStarted @0;
+  inProgress @1;
+  succeeded @2;
+  failed @3;
+  skipped @4;
+  undone @5;
+  undoFailed @6;
+}
 
 struct StepRecord {
   name @0 :Text;
@@ -53,7 +61,14 @@ struct StepRecord {
   note @9 :Text;
 }
 
-enum FlowPhase { running @0; unwinding @1; succeeded @2; failed @3; cancelled @4; needsOperator @5; }
+enum FlowPhase {
+  running @0;
+  unwinding @1;
+  succeeded @2;
+  failed @3;
+  cancelled @4;
+  needsOperator @5;
+}
 
 struct FlowRecord {
   id @0 :Text;                # = job id.
@@ -77,7 +92,16 @@ struct FlowRecord {
   restarts @18 :UInt32;       # Times an operator sent a stuck flow on; makes request ids fresh.
 }
 
-enum FlowEvent { started @0; succeeded @1; failed @2; undoStarted @3; undoSucceeded @4; undoFailed @5; cancelled @6; ended @7; }
+enum FlowEvent {
+  started @0;
+  succeeded @1;
+  failed @2;
+  undoStarted @3;
+  undoSucceeded @4;
+  undoFailed @5;
+  cancelled @6;
+  ended @7;
+}
 
 struct FlowLogEntry {
   at @0 :Int64;

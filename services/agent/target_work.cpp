@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <condition_variable>
 #include <filesystem>
-#include <thread>
 
 #include "common/base/log.h"
 
@@ -290,7 +290,10 @@ Status TargetWork::detach(const std::string& vm, const std::string& job) {
     if (!job.empty()) {
       report_({.request = job, .done = progress.done, .total = progress.total});
     }
-    std::this_thread::sleep_for(kDetachPoll);
+    std::mutex alone;  // Guards nothing: it is there to be woken at once by a stop.
+    std::unique_lock lock(alone);
+    std::condition_variable_any().wait_for(lock, stop_.get_token(), kDetachPoll,
+                                           [] { return false; });
   }
 }
 
