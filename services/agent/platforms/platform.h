@@ -90,7 +90,7 @@ struct PowerResult {
 };
 
 struct NewDisk {
-  std::string name;          // "vda"
+  std::string name;  // "vda"
   std::uint64_t bytes = 0;
   std::string overlay_path;  // qcow2 overlay to create (kept if it exists) on ...
   std::string nbd_socket;    // ... the NBD view at this Unix socket ...

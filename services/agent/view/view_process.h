@@ -20,7 +20,7 @@ struct ViewFiles {
   std::string folder;  // Of the replica.
   std::string view;    // Name of its pin; <folder>/views/<view>/ has the frozen index.
   std::uint64_t seq = 0;
-  std::string socket;  // Path of the Unix socket; at most 107 bytes.
+  std::string socket;    // Path of the Unix socket; at most 107 bytes.
   std::string plugin{};  // Path of farside_view.so.
 };
 
