@@ -58,7 +58,7 @@ class DataPlaneTest : public testing::Test {
             .attempt = attempt,
             .since = since,
             .mode = mode,
-            .silent_s = 5};
+            .silent_s = 60};
   }
 
   // One attempt, as an agent makes it.
@@ -391,7 +391,7 @@ TEST_F(DataPlaneTest, ADamagedBlockIsRefusedBeforeItCounts) {
   auto channel = Channel::open(context, {.endpoint = asked.endpoint,
                                          .target_key = asked.target_key,
                                          .keys = asked.keys,
-                                         .silent_s = 5});
+                                         .silent_s = 60});
   ASSERT_TRUE(channel);
   PackPool pool(1);
   const std::function<void(const Progress&)> nobody;
@@ -416,7 +416,7 @@ TEST_F(DataPlaneTest, ASourceThatIgnoresItsCreditIsCutOff) {
   auto channel = Channel::open(context, {.endpoint = asked.endpoint,
                                          .target_key = asked.target_key,
                                          .keys = asked.keys,
-                                         .silent_s = 5});
+                                         .silent_s = 60});
   ASSERT_TRUE(channel);
   PackPool pool(1);
   const std::function<void(const Progress&)> nobody;
@@ -446,7 +446,7 @@ TEST_F(DataPlaneTest, ANewerSessionEndsTheOlderOneOfTheSameItem) {
   const ChannelOptions options{.endpoint = asked.endpoint,
                                .target_key = asked.target_key,
                                .keys = asked.keys,
-                               .silent_s = 5};
+                               .silent_s = 60};
   auto old_channel = Channel::open(context, options);
   auto new_channel = Channel::open(context, options);
   PackPool pool(1);
@@ -476,7 +476,7 @@ TEST_F(DataPlaneTest, ASessionLivesAsLongAsItsSourcePingsAndEndsWithIt) {
   auto channel = Channel::open(context, {.endpoint = asked.endpoint,
                                          .target_key = asked.target_key,
                                          .keys = asked.keys,
-                                         .silent_s = 5});
+                                         .silent_s = 60});
   ASSERT_TRUE(channel);
   PackPool pool(1);
   const std::function<void(const Progress&)> nobody;
