@@ -102,6 +102,7 @@ host_network = "lan$site"
 name = "standard"
 path = "$WORK/site$site/replicas"
 EOF
+    free_port
     cat >"$WORK/etc/agent$site.toml" <<EOF
 name = "host$site"
 data_dir = "$WORK/site$site/agent"
@@ -110,7 +111,8 @@ storage = ["$WORK/site$site/replicas"]
 [metrics]
 port = 0
 [data]
-listen = "tcp://127.0.0.1:*"
+listen = "tcp://127.0.0.1:$PORT"
+advertise = "tcp://127.0.0.1:$PORT"
 [libvirt]
 root = "$WORK/site$site/host"
 domain_type = "${DOMAIN_TYPE:-qemu}"
@@ -138,6 +140,7 @@ start() {
   local name=$1
   "$BIN/$(program_of "$name")" --config "$WORK/etc/$name.toml" >>"$WORK/log/$name.log" 2>&1 &
   echo $! >"$WORK/$name.pid"
+  disown  # The shell need not tell us that a process we kill was killed.
 }
 
 is_running() {
@@ -154,7 +157,6 @@ stop() {
     [ "$SECONDS" -lt "$until" ] || kill -KILL "$pid" 2>/dev/null || true
     sleep 0.1
   done
-  wait "$pid" 2>/dev/null || true
   rm -f "$WORK/$1.pid"
 }
 
@@ -199,6 +201,7 @@ define_guest() {
   "$BIN/farside-guest-define" --root "$WORK/siteA/host" --guest "$GUEST" --name "$VM_NAME" \
     --id "$VM_ID" --disk "$WORK/siteA/disks/vda.qcow2:${DISK_MIB:-512}" \
     --disk "$WORK/siteA/disks/vdb.qcow2:${DISK_MIB:-512}" \
+    --card "<interface type='user'><mac address='52:54:00:fa:51:de'/><model type='virtio'/></interface>" \
     --serial "$WORK/siteA/serial.log" --option "pace_ms=${PACE_MS:-20}" \
     --option "fill_mib=${SEED_MIB:-64}" --start
 }

@@ -12,7 +12,8 @@ FARSIDE_BUILD_PACKAGES="g++ cmake ninja-build ccache pkg-config git ca-certifica
 
 # To run virtual machines on this host, in the demo and in the tests.
 FARSIDE_HOST_PACKAGES="libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients nbdkit libnbd-bin
-  qemu-system-x86 qemu-utils busybox-static cpio gzip iproute2 openssl curl"
+  qemu-system-x86 qemu-utils busybox-static cpio gzip iproute2 openssl curl jq procps
+  bsdextrautils"
 
 # To check the sources.
 FARSIDE_CHECK_PACKAGES="clang-19 clang-tidy-19 clang-format-19 libclang-rt-19-dev python3 shellcheck"
