@@ -196,14 +196,38 @@ vm_known() { farside --json vm list | jq -e --arg vm "$1" '.. | objects | select
 
 # ---- The guest ----
 
-# Defines the witness VM at site A and starts it; before agent A runs, which owns the root then.
+# define_guest [NAME ID]: defines a witness VM with two disks at site A and starts it; before agent A
+# runs, which owns the root then.
 define_guest() {
-  "$BIN/farside-guest-define" --root "$WORK/siteA/host" --guest "$GUEST" --name "$VM_NAME" \
-    --id "$VM_ID" --disk "$WORK/siteA/disks/vda.qcow2:${DISK_MIB:-512}" \
-    --disk "$WORK/siteA/disks/vdb.qcow2:${DISK_MIB:-512}" \
-    --card "<interface type='user'><mac address='52:54:00:fa:51:de'/><model type='virtio'/></interface>" \
-    --serial "$WORK/siteA/serial.log" --option "pace_ms=${PACE_MS:-20}" \
+  local name=${1:-$VM_NAME} id=${2:-$VM_ID} disks serial
+  disks=$WORK/siteA/disks serial=$WORK/siteA/serial.log
+  if [ -n "${1:-}" ]; then disks=$WORK/siteA/disks/$name serial=$WORK/siteA/$name.log; fi
+  mkdir -p "$disks"
+  "$BIN/farside-guest-define" --root "$WORK/siteA/host" --guest "$GUEST" --name "$name" \
+    --id "$id" --disk "$disks/vda.qcow2:${DISK_MIB:-512}" \
+    --disk "$disks/vdb.qcow2:${DISK_MIB:-512}" \
+    --card "<interface type='user'><mac address='52:54:00:${id:0:2}:51:de'/><model type='virtio'/></interface>" \
+    --serial "$serial" --option "pace_ms=${PACE_MS:-20}" \
     --option "fill_mib=${SEED_MIB:-64}" --start
+}
+
+# Starts everything and joins both sites and hosts; guests are defined already.
+two_sites_start() {
+  local site
+  start vault
+  wait_for 60 "the vault's front door" api ""
+  start orchestrator
+  for site in A B; do
+    farside key create --role provider --site "$site" --out "$WORK/etc/provider$site.key" >/dev/null
+    start "provider$site"
+  done
+  for site in A B; do
+    wait_for 60 "registration of site $site" site_connected "$site"
+    farside key create --role agent --site "$site" --name "host$site" \
+      --out "$WORK/etc/agent$site.key" >/dev/null
+    start "agent$site"
+  done
+  for site in A B; do wait_for 60 "host$site" host_connected "host$site"; done
 }
 
 # reported FILE WHAT: the last number the witness reported, e.g. reported serial.log acknowledged
