@@ -296,7 +296,7 @@ void ZmqBus::Impl::take(Remote& remote, zmq::message_t frame, std::vector<Arrive
   if (!std::exchange(remote.connected, true)) {
     changes.push_back({.peer = remote.id, .connected = true});
   }
-  if (frame.size() == 0) return;
+  if (frame.empty()) return;
   ++stats.frames_in;
   arrived.push_back({.key = remote.entry.public_key, .frame = std::move(frame)});
 }
