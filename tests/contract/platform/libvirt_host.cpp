@@ -12,8 +12,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <iterator>
 
-#include "common/base/assert.h"
 #include "common/base/random.h"
 #include "services/agent/platforms/libvirt/deadline.h"
 #include "services/agent/platforms/libvirt/program.h"
@@ -26,18 +26,33 @@ using std::chrono::seconds;
 
 constexpr std::uint64_t kDiskBytes = 16U << 20U;
 
-// A host that cannot be set up ends the program with its reason: no test could say anything.
-template <class T>
-void require(const Result<T>& result, const char* doing) {
-  if (result) return;
-  fmt::print(stderr, "{}: {}\n", doing, to_text(result.error()));
-  std::_Exit(1);
+// Ends whatever runs under a root, also where libvirt cannot be asked any more.
+void kill_guests(const std::filesystem::path& folder) {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(folder / "root/run/qemu", error)) {
+    if (entry.path().extension() != ".pid" || entry.path().stem() == "driver") continue;
+    pid_t pid = 0;
+    std::ifstream(entry.path()) >> pid;
+    std::ifstream words("/proc/" + std::to_string(pid) + "/cmdline", std::ios::binary);
+    const std::string line((std::istreambuf_iterator<char>(words)), {});
+    // The number may belong to somebody else by now.
+    if (pid > 0 && line.contains(folder.string())) ::kill(pid, SIGKILL);
+  }
 }
 
+std::filesystem::path current_folder;  // Of the one host of this process.
+
+// A host that does not work ends the program with its reason: no test could say anything.
 void require(bool condition, const std::string& what) {
   if (condition) return;
   fmt::print(stderr, "{}\n", what);
+  kill_guests(current_folder);
   std::_Exit(1);
+}
+
+template <class T>
+void require(const Result<T>& result, const char* doing) {
+  require(result.has_value(), result ? "" : fmt::format("{}: {}", doing, to_text(result.error())));
 }
 
 std::filesystem::path new_folder() {
@@ -56,6 +71,7 @@ LibvirtHost& LibvirtHost::shared() {
 LibvirtHost::LibvirtHost() : LibvirtHost(new_folder()) {}
 
 LibvirtHost::LibvirtHost(std::filesystem::path folder) : folder_(std::move(folder)) {
+  current_folder = folder_;
   const bool is_new = std::filesystem::is_empty(folder_);
   options_ = libvirt::Options{.uri = "",
                               .root = path("root"),
@@ -80,14 +96,8 @@ LibvirtHost::LibvirtHost(std::filesystem::path folder) : folder_(std::move(folde
 
 LibvirtHost::~LibvirtHost() {
   platform_.reset();
-  virDomainPtr* list = nullptr;
-  const int count = virConnectListAllDomains(connection_.get(), &list, 0);
-  for (int i = 0; i < count; ++i) {
-    const libvirt::DomainHandle domain(list[i]);
-    if (virDomainIsActive(domain.get()) == 1) virDomainDestroy(domain.get());
-  }
-  std::free(list);
   connection_.reset();
+  kill_guests(folder_);
   while (!servers_.empty()) stop_serving(servers_.begin()->first);
   std::error_code error;
   if (std::getenv("FARSIDE_KEEP") == nullptr) std::filesystem::remove_all(folder_, error);
