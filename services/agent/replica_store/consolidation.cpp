@@ -12,8 +12,10 @@
 #include <array>
 #include <filesystem>
 #include <map>
+#include <utility>
 
 #include "common/base/assert.h"
+#include "common/base/log.h"
 #include "services/agent/replica_store/item.h"
 #include "services/agent/replica_store/retention.h"
 
@@ -261,10 +263,45 @@ Status Item::finish_rewind() {
   return reclaim();
 }
 
+std::uint32_t Item::pinned_segments() const {
+  std::uint32_t last = 0;
+  for (const auto& [view, pin] : pins_) last = std::max(last, pin.last_segment);
+  return last;
+}
+
+// Thinning kills records here and there, so that few segments ever die as a whole: the pages that
+// lie in a dead payload go back at once.  Only space is at stake: what a crash leaves undone, or a
+// view forbids, comes back with the segment.
+void Item::punch_dead() {
+  constexpr std::uint64_t kPage = 4096;
+  const std::uint32_t kept_through = pinned_segments();
+  std::map<std::uint32_t, File> files;
+  for (const BlockEntry& entry : std::exchange(dead_, {})) {
+    const auto segment = segments_.find(entry.segment);
+    if (segment == segments_.end() || segment->second.live_records == 0 ||
+        entry.segment <= kept_through) {
+      continue;
+    }
+    const std::uint64_t first = (entry.offset + kPage - 1) / kPage * kPage;
+    const std::uint64_t end = (entry.offset + entry.stored) / kPage * kPage;
+    if (first >= end) continue;
+    File& file = files[entry.segment];
+    if (!file.is_open()) {
+      auto opened = File::open_to_write(segment_path(folder_, entry.segment));
+      if (!opened) return;
+      file = std::move(*opened);
+    }
+    const Status punched = file.punch(first, end - first);
+    if (!punched) {
+      log::warn("segment_not_punched", {{"path", file.path()}, {"error", punched.error()}});
+      return;
+    }
+  }
+}
+
 // The record goes first: a file without one is removed at the next start.
 Status Item::reclaim() {
-  std::uint32_t kept_through = 0;
-  for (const auto& [view, pin] : pins_) kept_through = std::max(kept_through, pin.last_segment);
+  const std::uint32_t kept_through = pinned_segments();
   store::Batch batch;
   std::vector<std::uint32_t> going;
   for (const auto& [number, segment] : segments_) {

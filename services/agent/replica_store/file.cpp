@@ -125,6 +125,12 @@ std::uint64_t free_bytes(const std::string& path) {
   return std::uint64_t{facts.f_bavail} * facts.f_frsize;
 }
 
+std::uint64_t used_bytes(const std::string& path) {
+  struct stat facts{};
+  if (stat(path.c_str(), &facts) != 0) return 0;
+  return static_cast<std::uint64_t>(facts.st_blocks) * 512;
+}
+
 Status replace_file(const std::string& path, std::string_view bytes) {
   const std::string fresh = path + ".new";
   {

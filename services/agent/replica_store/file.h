@@ -44,6 +44,7 @@ class File final {
 Status sync_folder(const std::string& path);  // Makes names that were added or removed durable.
 Status make_folders(const std::string& path);
 std::uint64_t free_bytes(const std::string& path);  // 0 if unknown: then nothing is written.
+std::uint64_t used_bytes(const std::string& path);  // On the volume, without holes; 0 if unknown.
 Error from_errno(int number, const std::string& doing);
 
 // Written next to it, synced and renamed: afterwards the file is whole, old or new.

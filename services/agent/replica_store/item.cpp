@@ -65,6 +65,7 @@ void Item::close() {
   writer_ = {};
   unflushed_.clear();
   unflushed_bytes_ = 0;
+  dead_.clear();
   delta_open_ = false;
 }
 
@@ -149,6 +150,7 @@ Status Item::commit(store::Batch& batch) {
   }
   changed_segments_.clear();
   batch.clear();
+  punch_dead();
   return {};
 }
 
@@ -398,6 +400,7 @@ void Item::erase_version(store::Batch& batch, const Version& version) {
   batch.erase(kBlocks, to_key(version.key));
   batch.erase(kDeltas, to_member_key(version.key));
   account(version.entry, -1);
+  dead_.push_back(version.entry);
 }
 
 Status Item::erase_staged(std::uint16_t disk, const BlockSet* only) {
@@ -680,7 +683,7 @@ Usage Item::usage() {
   const std::lock_guard lock(mutex_);
   Usage usage;
   for (const auto& [number, segment] : segments_) {
-    usage.journal_bytes += segment.bytes;
+    usage.journal_bytes += used_bytes(segment_path(folder_, number));
     usage.live_bytes += segment.live_bytes;
   }
   usage.points = points_.size();

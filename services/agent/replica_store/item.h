@@ -79,7 +79,7 @@ struct PointFacts {
 };
 
 struct Usage {
-  std::uint64_t journal_bytes = 0;  // Segment files.
+  std::uint64_t journal_bytes = 0;  // That segment files take on the volume.
   std::uint64_t live_bytes = 0;     // Of them still needed.
   std::uint64_t points = 0;
   std::uint64_t oldest_at = 0;  // Micros; 0 = no point.
@@ -179,6 +179,8 @@ class Item final {
   void put_replica(store::Batch& batch) const;
   void account(const BlockEntry& entry, int sign);
   void erase_version(store::Batch& batch, const Version& version);
+  void punch_dead();
+  std::uint32_t pinned_segments() const;  // Those up to this number must stay as they are.
   Result<bool> fold(std::uint64_t through, std::uint64_t blocks_max);
   Result<bool> thin(std::uint64_t after, std::uint64_t through, std::uint64_t blocks_max);
   Status forget_dropped(std::uint64_t after, std::uint64_t through);
@@ -197,6 +199,7 @@ class Item final {
   std::set<std::uint64_t> dropped_;
   std::map<std::uint32_t, msg::StoredSegment> segments_;
   std::set<std::uint32_t> changed_segments_;  // Whose record the next batch must carry.
+  std::vector<BlockEntry> dead_;  // Erased by the next batch; their space goes back after it.
   SegmentWriter writer_;
   std::uint32_t next_segment_ = 1;
 

@@ -54,6 +54,7 @@ class SegmentWriter final {
 
 struct SegmentCheck {
   std::uint64_t records = 0;
+  std::uint64_t reclaimed = 0;   // Of them, whose payload was given back: its whole pages are zero.
   std::uint64_t bytes = 0;       // Up to the end of the last good record.
   std::uint64_t file_bytes = 0;  // More than `bytes`: a torn or damaged tail.
   std::string problem;  // What is wrong with the record at `bytes`; empty at the file's end.

@@ -287,6 +287,48 @@ TEST_F(ItemTest, ThinnedPointsGiveTheirSpaceBack) {
   EXPECT_EQ(item_->usage().points, 2U);
 }
 
+TEST_F(ItemTest, ThinningGivesBackSpaceInsideASegmentThatLivesOn) {
+  SeededRandom random(1);
+  const auto noise = [&] {
+    std::string bytes(kBlockBytes, '\0');
+    for (char& c : bytes) c = static_cast<char>(random.next());
+    return bytes;
+  };
+  for (int i = 0; i < 5; ++i) {  // All in one segment; block 0 is superseded, the others live.
+    ASSERT_TRUE(begin("cycle"));
+    ASSERT_TRUE(put(0, noise()));
+    ASSERT_TRUE(put(static_cast<std::uint32_t>(1 + i), noise()));
+    ASSERT_TRUE(commit(2));
+  }
+  const std::string at5 = item_->digest_at(5).value();
+  const std::uint64_t before = item_->usage().journal_bytes;
+
+  ASSERT_TRUE(item_->drop_points({2, 3, 4}));
+  consolidate();
+
+  EXPECT_EQ(segment_files(), 1U);
+  EXPECT_LE(item_->usage().journal_bytes, before - 3 * (kBlockBytes - 2 * 4096));
+  EXPECT_EQ(item_->digest_at(5).value(), at5);
+  EXPECT_TRUE(item_->scrub("", 1000).value().mismatches.empty());
+  const auto check = check_segment(segment_path(folder_ / "item", 1)).value();
+  EXPECT_EQ(check.problem, "");
+  EXPECT_EQ(check.records, 10U);
+  EXPECT_EQ(check.reclaimed, 3U);
+}
+
+TEST_F(ItemTest, AViewKeepsTheSpaceItMayRead) {
+  delta(0, 'a');
+  delta(0, 'b');
+  delta(0, 'c');
+  ASSERT_TRUE(item_->pin("view", 2));
+  const std::uint64_t before = item_->usage().journal_bytes;
+
+  ASSERT_TRUE(item_->drop_points({1}));
+  consolidate();
+
+  EXPECT_EQ(item_->usage().journal_bytes, before);
+}
+
 TEST_F(ItemTest, TheNewestAndPinnedPointsCannotBeDropped) {
   delta(0, 'a');
   delta(0, 'b');
