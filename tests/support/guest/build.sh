@@ -31,9 +31,10 @@ trap 'rm -rf "$scratch"' EXIT
 
 # download PACKAGE: unpacks it into $scratch/PACKAGE.
 download() {
-  (cd "$scratch" && apt-get -qq download "$1" 2>&1 | grep -v unsandboxed >&2 || true)
-  ls "$scratch/$1"_*.deb >/dev/null 2>&1 ||
+  if ! (cd "$scratch" && apt-get -qq download "$1" >log 2>&1); then
+    cat "$scratch/log" >&2
     fail "cannot download $1; run apt-get update, or check the network"
+  fi
   dpkg -x "$scratch/$1"_*.deb "$scratch/$1"
 }
 
