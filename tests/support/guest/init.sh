@@ -1,4 +1,5 @@
 #!/bin/busybox sh
+# shellcheck shell=dash
 # First process of the witness guest: loads the drivers, brings the network cards up, and becomes
 # the witness.  `witness.address=ADDRESS/BITS` on the kernel command line gives eth0 an address.
 /bin/busybox --install -s /bin
@@ -6,19 +7,19 @@ export PATH=/bin:/sbin
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev 2>/dev/null
-for module in $(cat /lib/modules.order); do insmod "/lib/$module"; done
+while read -r module; do insmod "/lib/$module"; done </lib/modules.order
 
-for word in $(cat /proc/cmdline); do
+read -r words </proc/cmdline
+for word in $words; do
   case "$word" in witness.address=*) address="${word#witness.address=}" ;; esac
 done
-for card in $(ls /sys/class/net); do
+for folder in /sys/class/net/*; do
+  card=${folder##*/}
   ip link set "$card" up
   [ "$card" = eth0 ] && [ -n "$address" ] && ip address add "$address" dev eth0
   [ "$card" = lo ] && continue
-  cd "/sys/class/net/$card"
-  echo "witness: nic $card mac=$(cat address) carrier=$(cat carrier)"
+  echo "witness: nic $card mac=$(cat "$folder/address") carrier=$(cat "$folder/carrier")"
 done
-cd /
 
 # The guest agent, if the machine has a channel for it.
 for port in /sys/class/virtio-ports/*; do
