@@ -143,18 +143,18 @@ std::vector<std::string> Config::texts(std::string_view key) {
 }
 
 std::vector<Config> Config::tables(std::string_view key) {
-  const auto* node = impl_->find(key);
-  if (node == nullptr) return {};
-  const auto* array = node->as_array();
+  if (impl_->find(key) == nullptr) return {};
+  auto node = impl_->table.at_path(key);
+  auto* array = node.as_array();
   if (array == nullptr || !array->is_array_of_tables()) {
-    impl_->mistake(*node, key, fmt::format("must be written as tables: [[{}]]", key));
+    impl_->mistake(*node.node(), key, fmt::format("must be written as tables: [[{}]]", key));
     return {};
   }
   std::vector<Config> out;
-  for (const auto& element : *array) {
+  for (auto& element : *array) {
     auto impl = std::make_unique<Impl>();
     impl->name = impl_->name;
-    impl->table = *element.as_table();
+    impl->table = std::move(*element.as_table());  // A copy would lose the line numbers.
     out.push_back(Config(std::move(impl)));
   }
   return out;

@@ -34,7 +34,8 @@ class Config final {
   bool boolean(std::string_view key, bool fallback);
   std::vector<std::string> texts(std::string_view key);
 
-  // Sub-tables of an array of tables ([[cloud]]), each to be read and finished like this one.
+  // Sub-tables of an array of tables ([[cloud]]), each to be read and finished like this one; they
+  // are moved out, so ask once.
   std::vector<Config> tables(std::string_view key);
 
   // Errors: kInvalidArgument with every mistake found, one per line: file, line, key, what is

@@ -48,6 +48,13 @@ Result<Engine::Flow> Engine::load(const std::string& id, const reactor::Effects&
                 "job '" + id + "' runs workflow '" + record->workflow + "', unknown here",
                 "start the release that began it");
   }
+  if (record->version != workflow->second.version ||
+      record->steps.size() != workflow->second.steps.size()) {
+    return fail(ErrorCode::kUnsupported,
+                fmt::format("job '{}' runs version {} of workflow '{}', this release has {}", id,
+                            record->version, record->workflow, workflow->second.version),
+                "start the release that began it");
+  }
   return Flow{.record = std::move(*record), .workflow = &workflow->second};
 }
 
@@ -163,10 +170,12 @@ Status Engine::restart(const std::string& id, reactor::Effects& effects) {
     return fail(ErrorCode::kConflict, "job '" + id + "' does not wait for an operator",
                 "only jobs that do can be restarted; begin the operation anew");
   }
-  record.phase = FlowPhase::running;
+  auto& step = record.steps[record.step];
+  const bool was_undoing = step.state == StepState::undoFailed;
+  record.phase = was_undoing ? FlowPhase::unwinding : FlowPhase::running;
   record.restarts += 1;
-  record.fault.reset();
-  record.steps[record.step].tries = 0;
+  if (!was_undoing) record.fault.reset();
+  step.tries = 0;
   ask(flow, effects);
   return {};
 }
@@ -306,9 +315,13 @@ void Engine::fail_step(Flow& flow, const Error& error, reactor::Effects& effects
     return;
   }
   if (undoing) {
+    // What could not be undone is still so: somebody has to look before anything is called ended.
     step.state = StepState::undoFailed;
     step.ended_at = effects.now().micros;
-    unwind(flow, effects);
+    record.phase = FlowPhase::needsOperator;
+    log::error("job needs an operator",
+               {{"job", record.id}, {"undo", step.name}, {"cause", error}});
+    save(flow, effects);
     return;
   }
   step.ended_at = effects.now().micros;
@@ -344,7 +357,7 @@ void Engine::unwind(Flow& flow, reactor::Effects& effects) const {
     auto& step = record.steps[record.step];
     const bool ran = step.tries > 0 || step.state == StepState::succeeded;
     if (!ran || !flow.workflow->steps[record.step].has_undo) continue;
-    if (step.state == StepState::undone || step.state == StepState::undoFailed) continue;
+    if (step.state == StepState::undone) continue;
     step.tries = 0;
     ask(flow, effects);
     return;

@@ -16,8 +16,7 @@ namespace {
 
 constexpr std::size_t kKeyFileBytesMax = 16'384;
 constexpr std::size_t kZ85KeyLength = 40;
-constexpr std::string_view kAdvice =
-    "use the file exactly as `farside key create` or `farside-provider --issue-token` wrote it";
+constexpr std::string_view kAdvice = "use the file exactly as `farside key create` wrote it";
 
 }  // namespace
 

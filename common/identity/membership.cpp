@@ -10,9 +10,10 @@ namespace {
 const store::Table<msg::Registered> kTable{"membership"};
 constexpr std::string_view kSelf = "self";
 
-// The vault speaks for everybody, a provider for its own agents.
-bool may_introduce(const reactor::PeerId& peer) {
-  return peer.role == msg::Role::vault || peer.role == msg::Role::provider;
+// The vault speaks for everybody, a provider to its own agents only.
+bool may_introduce(const reactor::PeerId& peer, const msg::Registered& us) {
+  return peer.role == msg::Role::vault ||
+         (us.principal.starts_with("agent/") && peer.principal == "provider/" + us.site);
 }
 
 }  // namespace
@@ -40,7 +41,7 @@ bool Membership::on_message(const reactor::PeerId& peer, const msg::Envelope& en
   const auto* changed = std::get_if<msg::PeersChanged>(&envelope.body.value);
   if (changed == nullptr) return false;
   auto stored = load(effects.store());
-  if (!may_introduce(peer) || !stored || !*stored) return true;
+  if (!stored || !*stored || !may_introduce(peer, **stored)) return true;
   auto& registered = **stored;
   if (registered.peers == changed->peers) return true;
 

@@ -36,6 +36,13 @@ std::string principal_for(const msg::IssuedKey& key, const std::string& name) {
 
 }  // namespace
 
+std::string neighbour_of(const std::string& principal) {
+  constexpr std::string_view kAgent = "agent/";
+  if (!principal.starts_with(kAgent)) return principal;
+  const auto rest = principal.substr(kAgent.size());
+  return "provider/" + rest.substr(0, rest.find('/'));
+}
+
 Status check_name(std::string_view what, std::string_view name) {
   const bool fine = !name.empty() && name.size() <= 63 &&
                     std::all_of(name.begin(), name.end(), [](unsigned char c) {

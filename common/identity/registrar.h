@@ -65,6 +65,10 @@ class Registrar final {
   store::Table<msg::Identity> identities_{"identity"};
 };
 
+// The neighbour behind which a principal lives: "agent/<site>/<host>" is reached through
+// "provider/<site>", everybody else directly.
+std::string neighbour_of(const std::string& principal);
+
 // Names that become part of a principal: letters, digits, '.', '_', '-', at most 63.
 Status check_name(std::string_view what, std::string_view name);
 

@@ -17,6 +17,16 @@ std::string stored_reply(Time now, const msg::Envelope& envelope) {
 }
 constexpr std::size_t kTimeLength = 27;  // "2026-03-01T12:34:56.123456Z"
 
+// The item an order is about; empty for those about a VM or host.
+std::string item_of(const msg::Message& order) {
+  return std::visit(
+      [](const auto& arm) -> std::string {
+        if constexpr (requires { std::string(arm.item); }) return arm.item;
+        return {};
+      },
+      order.value);
+}
+
 std::string fence_key(const std::string& vm) {
   return vm;
 }
@@ -61,6 +71,15 @@ void AgentCore::on_order(const msg::Envelope& envelope, reactor::Effects& effect
     }
   }
   if (orders_.contains(envelope.id) || orders_.size() >= kOrdersMax) return;
+  // Orders for one item are carried out one after the other, so that an undo never overtakes its
+  // act; who comes too early asks again.
+  if (!std::holds_alternative<msg::ListPoints>(envelope.body.value)) {
+    const auto item = item_of(envelope.body);
+    for (const auto& [id, order] : orders_) {
+      const bool is_reading = std::holds_alternative<msg::ListPoints>(order.body.value);
+      if (!item.empty() && !is_reading && item_of(order.body) == item) return;
+    }
+  }
   auto decided = decide(envelope, effects);
   if (!decided) {
     reply(envelope, fail(decided.error()), effects);
@@ -167,6 +186,11 @@ Result<std::optional<msg::Message>> AgentCore::decide(const msg::Envelope& envel
   }
   if (const auto* order = std::get_if<msg::RestartSource>(&body)) {
     FARSIDE_TRY(source_of(order->item));
+    // What this undoes must not come after it.
+    deferred_.erase(order->item);
+    final_.erase(order->item);
+    const auto cycle = cycles_.find(order->item);
+    if (cycle != cycles_.end() && cycle->second.final) return std::nullopt;  // It is asked again.
     return to_workers(envelope.body);
   }
   if (const auto* order = std::get_if<msg::UnfenceSource>(&body)) {

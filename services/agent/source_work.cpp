@@ -104,6 +104,8 @@ Result<msg::Message> SourceWork::cycle(const msg::RunCycle& job, std::stop_token
                     on_progress);
   if (!shipped) {
     auto error = shipped.error();
+    // A target that has just started admits us once it has reconciled: asked again, not given up.
+    if (error.code == ErrorCode::kForbidden) error.code = ErrorCode::kUnavailable;
     if (point->is_lost()) {
       error = Error{.code = ErrorCode::kNoSpace,
                     .what = "the frozen point of VM '" + source.vm + "' was lost: " + error.what,

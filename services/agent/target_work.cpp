@@ -57,11 +57,7 @@ Status TargetWork::keep(const msg::ReplicaItem& replica) {
 
 Result<replica::Item*> TargetWork::item_of(const Kept& kept) {
   FARSIDE_ASSIGN(auto* store, store_at(kept.replica.storage_path));
-  std::vector<msg::ReplicaDisk> disks;
-  for (const auto& disk : kept.replica.vm.disks) {
-    disks.push_back({.name = disk.name, .bytes = disk.bytes});
-  }
-  return store->create(kept.replica.item, disks);
+  return store->find(kept.replica.item);
 }
 
 // Called by the receiver when a source opens its session.
@@ -84,7 +80,11 @@ Result<msg::Message> TargetWork::run(const msg::Reconcile& job) {
       continue;
     }
     // A view whose VM was never recorded belongs to nobody.
-    if (replica.test_vm.empty()) FARSIDE_TRY(views_.close(**item, std::string(kTestView)));
+    if (replica.test_vm.empty()) {
+      if (const auto closed = views_.close(**item, std::string(kTestView)); !closed) {
+        log::error("view cannot be closed", {{"item", replica.item}, {"cause", closed.error()}});
+      }
+    }
     if (const auto revived = views_.revive(**item); !revived) {
       log::error("view cannot be served", {{"item", replica.item}, {"cause", revived.error()}});
     }
@@ -104,7 +104,13 @@ Result<msg::Message> TargetWork::run(const msg::PrepareReplica& order) {
                                     .policy = order.policy}));
   FARSIDE_ASSIGN(const auto entry, kept(order.item));
   const std::lock_guard busy(entry->busy);
-  FARSIDE_TRY(item_of(*entry));
+  // Only here and where a source opens its session do disks come to be or grow.
+  FARSIDE_ASSIGN(auto* store, store_at(order.storage_path));
+  std::vector<msg::ReplicaDisk> disks;
+  for (const auto& disk : order.vm.disks) {
+    disks.push_back({.name = disk.name, .bytes = disk.bytes});
+  }
+  FARSIDE_TRY(store->create(order.item, disks));
   FARSIDE_TRY(receiver_->allow(order.item, order.source_key, order.epoch));
   return reactor::message(msg::ReplicaPrepared{
       .item = order.item, .endpoint = settings_.endpoint, .public_key = settings_.public_key});
@@ -126,7 +132,8 @@ Result<msg::Message> TargetWork::run(const msg::RemoveReplica& order) {
     std::error_code ec;
     std::filesystem::remove_all(vm_folder(replica, order.vm), ec);
   } else if (!order.vm.empty()) {
-    FARSIDE_TRY(detach(order.vm, ""));  // It lives on without its recovery point.
+    const auto item = item_of(**entry);
+    FARSIDE_TRY(detach(item ? *item : nullptr, order.vm, ""));  // It lives on by itself.
   }
   FARSIDE_ASSIGN(auto* store, store_at(replica.storage_path));
   if (const auto item = store->find(order.item)) {
@@ -174,6 +181,7 @@ Result<msg::Message> TargetWork::run(const msg::VerifyPoint& order) {
 
 Result<msg::Message> TargetWork::run(const msg::ListPoints& order) {
   FARSIDE_ASSIGN(const auto entry, kept(order.item));
+  const std::lock_guard busy(entry->busy);
   FARSIDE_ASSIGN(auto* item, item_of(*entry));
   return reactor::message(msg::Points{.item = order.item, .points = item->points()});
 }
@@ -279,16 +287,20 @@ Result<msg::Message> TargetWork::run(const msg::StartReplica& order) {
 }
 
 // Waits until the VM's disks no longer read from the view, telling how far it is.
-Status TargetWork::detach(const std::string& vm, const std::string& job) {
+Status TargetWork::detach(replica::Item* item, const std::string& vm, const std::string& job) {
   while (true) {
-    FARSIDE_ASSIGN(const auto progress, platform_.detach_view(vm));
-    if (progress.finished) return {};
+    // A view that died would stop the guest; maintenance does not come by while we are at it.
+    if (item != nullptr) FARSIDE_TRY(views_.revive(*item));
+    const auto progress = platform_.detach_view(vm);
+    if (!progress && progress.error().code == ErrorCode::kNotFound) return {};  // Deleted by hand.
+    if (!progress) return fail(progress.error());
+    if (progress->finished) return {};
     if (stop_.stop_requested()) {
       return fail(ErrorCode::kCancelled, "the agent is stopping",
                   "it goes on when the agent runs again");
     }
     if (!job.empty()) {
-      report_({.request = job, .done = progress.done, .total = progress.total});
+      report_({.request = job, .done = progress->done, .total = progress->total});
     }
     std::mutex alone;  // Guards nothing: it is there to be woken at once by a stop.
     std::unique_lock lock(alone);
@@ -300,8 +312,8 @@ Status TargetWork::detach(const std::string& vm, const std::string& job) {
 Result<msg::Message> TargetWork::run(const msg::DetachReplica& order, const std::string& job) {
   FARSIDE_ASSIGN(const auto entry, kept(order.item));
   const std::lock_guard busy(entry->busy);
-  FARSIDE_TRY(detach(order.vm, job));
   FARSIDE_ASSIGN(auto* item, item_of(*entry));
+  FARSIDE_TRY(detach(item, order.vm, job));
   FARSIDE_TRY(views_.close(*item, std::string(kFailoverView)));
   return reactor::message(msg::ReplicaDetached{.item = order.item});
 }
@@ -309,9 +321,10 @@ Result<msg::Message> TargetWork::run(const msg::DetachReplica& order, const std:
 Result<msg::Message> TargetWork::run(const msg::CommitReplica& order, const std::string& job) {
   FARSIDE_ASSIGN(const auto entry, kept(order.item));
   const std::lock_guard busy(entry->busy);
-  if (!order.vm.empty()) FARSIDE_TRY(detach(order.vm, job));
   FARSIDE_ASSIGN(auto* store, store_at(entry->replica.storage_path));
-  if (const auto item = store->find(order.item)) {
+  const auto found = store->find(order.item);
+  if (!order.vm.empty()) FARSIDE_TRY(detach(found ? *found : nullptr, order.vm, job));
+  if (const auto& item = found) {
     FARSIDE_TRY(views_.close(**item, std::string(kFailoverView)));
     FARSIDE_TRY(views_.close(**item, std::string(kTestView)));
   }
@@ -323,16 +336,18 @@ Result<msg::Message> TargetWork::run(const msg::CommitReplica& order, const std:
 
 Result<msg::Message> TargetWork::run(const msg::MaintainReplica& job) {
   FARSIDE_ASSIGN(const auto entry, kept(job.replica.item));
-  // An order is under way: maintenance comes round again.
   const std::unique_lock busy(entry->busy, std::try_to_lock);
+  if (!busy) {
+    return fail(ErrorCode::kUnavailable,
+                "an order for item '" + job.replica.item + "' is under way",
+                "maintenance comes round again");
+  }
   FARSIDE_ASSIGN(auto* item, item_of(*entry));
-  if (busy) {
-    FARSIDE_TRY(views_.revive(*item));
-    FARSIDE_TRY(item->retain(job.replica.policy, clock_.now()));
-    for (int slice = 0; slice < kFoldSlicesMax && !stop_.stop_requested(); ++slice) {
-      FARSIDE_ASSIGN(const bool more, item->consolidate(kFoldBlocksPerSlice));
-      if (!more) break;
-    }
+  FARSIDE_TRY(views_.revive(*item));
+  FARSIDE_TRY(item->retain(job.replica.policy, clock_.now()));
+  for (int slice = 0; slice < kFoldSlicesMax && !stop_.stop_requested(); ++slice) {
+    FARSIDE_ASSIGN(const bool more, item->consolidate(kFoldBlocksPerSlice));
+    if (!more) break;
   }
   const auto usage = item->usage();
   const auto points = item->points();

@@ -78,7 +78,7 @@ class TargetWork final {
   Result<replica::ReplicaStore*> store_at(const std::string& storage_path);
   Result<replica::Item*> item_of(const Kept& kept);
   Result<std::uint64_t> boot(Kept& kept, const Boot& wanted);
-  Status detach(const std::string& vm, const std::string& job);
+  Status detach(replica::Item* item, const std::string& vm, const std::string& job);
 
   Settings settings_;
   Platform& platform_;

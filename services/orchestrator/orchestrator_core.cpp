@@ -18,15 +18,8 @@ msg::Message outcome(const Status& status, msg::Message accepted) {
 
 }  // namespace
 
-std::string route(const std::string& principal) {
-  // "agent/<site>/<host>" lives behind "provider/<site>".
-  if (!principal.starts_with("agent/")) return principal;
-  const auto end = principal.find('/', 6);
-  return "provider/" + principal.substr(6, end == std::string::npos ? end : end - 6);
-}
-
 OrchestratorCore::OrchestratorCore(flow::EngineLimits limits)
-    : engine_(all_workflows(), limits, route) {}
+    : engine_(all_workflows(), limits, identity::neighbour_of) {}
 
 void OrchestratorCore::start(reactor::Effects& effects) {
   membership_.start(effects);
@@ -56,7 +49,8 @@ void OrchestratorCore::on_message(const reactor::PeerId& peer, const msg::Envelo
     if (peer.role == msg::Role::vault) engine_.noted(noted->job, noted->revision, effects);
     return;
   } else if (envelope.reply) {
-    if (flow::Engine::owns(envelope.id) && route(envelope.from) == peer.principal) {
+    if (flow::Engine::owns(envelope.id) &&
+        identity::neighbour_of(envelope.from) == peer.principal) {
       engine_.on_reply(envelope.id, envelope.from, envelope.body, effects);
     }
   } else {

@@ -2,8 +2,8 @@
 //
 // Owns: the flow engine's columns; through Membership, "membership" (whom the vault told it of).
 // Thread: the reactor's.
-// Messages in: Register's answer, PeersChanged, Start/Cancel/RestartWorkflow, JobNoted from the
-// vault; replies and Progress from providers and agents.  Out: Register, JobChanged to the vault;
+// Messages in: PeersChanged, Start/Cancel/RestartWorkflow, JobNoted from the
+// vault; replies and Progress from providers and agents.  Out: JobChanged to the vault;
 // the steps' requests to vault, providers and (through them) agents.
 // Invariant: only the vault starts, cancels or restarts a flow.
 #pragma once
@@ -13,6 +13,7 @@
 
 #include "common/flow/engine.h"
 #include "common/identity/membership.h"
+#include "common/identity/registrar.h"
 #include "common/reactor/effects.h"
 #include "common/store/table.h"
 
@@ -41,8 +42,5 @@ class OrchestratorCore final : public reactor::Core {
   std::map<std::string, std::uint64_t> told_;  // Job -> revision sent to the vault lately.
   std::uint64_t ticks_ = 0;
 };
-
-// The neighbour behind which a principal lives: an agent is reached through its provider.
-std::string route(const std::string& principal);
 
 }  // namespace farside::orchestrator

@@ -109,9 +109,10 @@ void JobDesk::refused(const std::string& id, const Error& error, reactor::Effect
 
 void JobDesk::changed(const msg::JobChanged& changed, reactor::Effects& effects) {
   const auto& flow = changed.flow;
-  effects.report("orchestrator", msg::JobNoted{.job = flow.id, .revision = flow.revision});
   auto job = catalog_.jobs.get(effects.store(), flow.id);
-  if (!job || !*job || flow.revision <= (*job)->flow.revision) return;
+  if (!job) return;  // Unreadable: not noted, so it is told again.
+  effects.report("orchestrator", msg::JobNoted{.job = flow.id, .revision = flow.revision});
+  if (!*job || flow.revision <= (*job)->flow.revision) return;
   const bool had_ended = has_ended((*job)->flow.phase);
   (*job)->flow = flow;
   (*job)->accepted = true;

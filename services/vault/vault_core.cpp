@@ -102,7 +102,7 @@ void VaultCore::on_report(const reactor::PeerId& peer, const msg::Envelope& enve
     }
   } else if (const auto* report = std::get_if<msg::InventoryReport>(&body)) {
     auto inventory = report->inventory;
-    if ("provider/" + inventory.site != peer.principal) return;
+    if ("provider/" + inventory.site != envelope.from) return;  // Only from a provider itself.
     catalog_.live.heard_at[inventory.site] = effects.now().micros;
     for (const auto& host : inventory.hosts) {
       catalog_.live.connected[host.principal] = host.connected;
@@ -113,9 +113,19 @@ void VaultCore::on_report(const reactor::PeerId& peer, const msg::Envelope& enve
     if (stored && *stored && **stored == inventory) return;
     catalog_.inventories.put(effects.writes, inventory.site, inventory);
   } else if (const auto* status = std::get_if<msg::StatusReport>(&body)) {
-    for (const auto& item : status->statuses) catalog_.live.sources[item.item] = item;
+    for (const auto& one : status->statuses) {
+      const auto item = catalog_.items.get(effects.store(), one.item);
+      if (item && *item && (*item)->source_agent == envelope.from) {
+        catalog_.live.sources[one.item] = one;
+      }
+    }
   } else if (const auto* replicas = std::get_if<msg::ReplicaReport>(&body)) {
-    for (const auto& item : replicas->replicas) catalog_.live.replicas[item.item] = item;
+    for (const auto& one : replicas->replicas) {
+      const auto item = catalog_.items.get(effects.store(), one.item);
+      if (item && *item && (*item)->target_agent == envelope.from) {
+        catalog_.live.replicas[one.item] = one;
+      }
+    }
   }
 }
 

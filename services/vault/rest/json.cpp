@@ -14,7 +14,9 @@ std::string arm_time(std::int64_t micros) {
 }
 
 HttpResponse ok(const Json& body, int status) {
-  return HttpResponse{.status = status, .headers = {}, .body = body.dump()};
+  return HttpResponse{.status = status,
+                      .headers = {},
+                      .body = body.dump(-1, ' ', false, Json::error_handler_t::replace)};
 }
 
 HttpResponse no_content() {

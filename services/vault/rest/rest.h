@@ -2,7 +2,7 @@
 //
 // A request is answered in the turn that brought it, or, where a provider or agent has to be
 // asked first, when its reply comes (or kPendingFor has passed).
-// Thread: the reactor's.  Source: ../docs of the shapes are in docs/data.md, "REST".
+// Thread: the reactor's.  The shapes are described in docs/data.md, "REST".
 #pragma once
 
 #include <expected>
@@ -108,6 +108,8 @@ class Rest final {
   Reply put_policy(Call& call);
   Reply put_farside_policy(Call& call);
   Reply delete_policy(Call& call);
+  Reply save_policy(Call& call, const std::optional<msg::Policy>& present,
+                    const msg::Policy& policy);
   Reply list_pairs(Call& call);
   Reply get_pair(Call& call);
   Reply put_pair(Call& call);

@@ -133,22 +133,37 @@ Reply Rest::put_policy(Call& call) {
   if (!field("replicaDeletion").empty()) {
     policy.delete_replica = field("replicaDeletion") == "Required";
   }
+  return save_policy(call, present, policy);
+}
+
+// The agents work by the policy of the time their item was protected; a change that would not
+// reach them is refused rather than shown.
+Reply Rest::save_policy(Call& call, const std::optional<msg::Policy>& present,
+                        const msg::Policy& policy) {
   FARSIDE_TRY(check(policy));
+  if (present && *present != policy) {
+    FARSIDE_ASSIGN(const auto items, Catalog::rows(catalog_.items, call.effects.store()));
+    for (const auto& item : items) {
+      if (item.policy != policy.name) continue;
+      return fail(ErrorCode::kConflict,
+                  "policy '" + policy.name + "' protects VM '" + item.vm_name + "'",
+                  "create another policy, or disable and enable protection");
+    }
+  }
   catalog_.policies.put(call.effects.writes, policy.name, policy);
   return ok(policy_json(call, policy));
 }
 
 // What the original's policy has no fields for.
 Reply Rest::put_farside_policy(Call& call) {
-  FARSIDE_ASSIGN(auto policy, catalog_.policy(call.effects.store(), call["policy"]));
+  FARSIDE_ASSIGN(const auto present, catalog_.policy(call.effects.store(), call["policy"]));
+  auto policy = present;
   take(call, {"properties", "replicationFrequencyInSeconds"}, policy.frequency_seconds);
   take(call, {"properties", "everyPointHours"}, policy.every_point_hours);
   take(call, {"properties", "recoveryPoints"}, policy.retention_hours);
   take(call, {"properties", "bandwidthKbps"}, policy.bandwidth_kbps);
   take(call, {"properties", "journalGibMax"}, policy.journal_gib_max);
-  FARSIDE_TRY(check(policy));
-  catalog_.policies.put(call.effects.writes, policy.name, policy);
-  return ok(policy_json(call, policy));
+  return save_policy(call, present, policy);
 }
 
 Reply Rest::delete_policy(Call& call) {
@@ -236,6 +251,7 @@ Reply Rest::put_pair(Call& call) {
 }
 
 Reply Rest::delete_pair(Call& call) {
+  FARSIDE_TRY(get_pair(call));  // Not a namesake elsewhere.
   FARSIDE_ASSIGN(const auto items, Catalog::rows(catalog_.items, call.effects.store()));
   for (const auto& item : items) {
     if (item.pair != call["pair"]) continue;
@@ -297,6 +313,14 @@ Reply Rest::put_mapping(Call& call) {
   // One target per source network and pair of sites, as in the original.
   FARSIDE_ASSIGN(const auto all, Catalog::rows(catalog_.mappings, store));
   for (const auto& other : all) {
+    const bool is_this =
+        other.source_site == source.site && other.source_network == call["network"];
+    if (other.name == call["mapping"] && !is_this) {
+      return fail(ErrorCode::kAlreadyExists,
+                  "mapping '" + other.name + "' maps network '" + other.source_network +
+                      "' of site '" + other.source_site + "'",
+                  "choose another name");
+    }
     if (other.name != call["mapping"] && other.source_site == source.site &&
         other.source_network == call["network"] && other.target_site == target.site) {
       return fail(ErrorCode::kAlreadyExists,
@@ -314,6 +338,7 @@ Reply Rest::put_mapping(Call& call) {
 }
 
 Reply Rest::delete_mapping(Call& call) {
+  FARSIDE_TRY(get_mapping(call));  // Not a namesake elsewhere.
   catalog_.mappings.erase(call.effects.writes, call["mapping"]);
   return no_content();
 }

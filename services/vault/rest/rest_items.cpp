@@ -107,11 +107,6 @@ Result<std::uint64_t> point_from(const std::string& text) {
               "list them with `farside points`");
 }
 
-std::string provider_of_agent(const std::string& agent) {
-  const auto end = agent.find('/', 6);
-  return "provider/" + agent.substr(6, end == std::string::npos ? end : end - 6);
-}
-
 }  // namespace
 
 Json Rest::item_json(const Call& call, const msg::ProtectedItem& item) const {
@@ -119,8 +114,13 @@ Json Rest::item_json(const Call& call, const msg::ProtectedItem& item) const {
   const auto replica = catalog_.live.replicas.find(item.id);
   std::optional<msg::ReplicationStatus> status;
   if (source != catalog_.live.sources.end()) status = source->second;
-  const bool silent = !catalog_.live.connected.contains(item.source_agent) ||
-                      !catalog_.live.connected.at(item.source_agent);
+  const auto is_up = [&](const std::string& principal) {
+    const auto found = catalog_.live.connected.find(principal);
+    return found != catalog_.live.connected.end() && found->second;
+  };
+  // An agent is heard through its provider: with that gone, nothing is known of it.
+  const bool silent =
+      !is_up(item.source_agent) || !is_up(identity::neighbour_of(item.source_agent));
   const auto newest = status ? status->newest : msg::RecoveryPoint{};
   const std::string_view health = silent && item.state == ItemState::protected_
                                       ? "Critical"
@@ -386,7 +386,7 @@ Reply Rest::commit_failover(Call& call) {
 Reply Rest::list_points(Call& call) {
   FARSIDE_ASSIGN(const auto item, item_of(call));
   if (item.target_agent.empty() || item.state == ItemState::committed) return listing({});
-  return ask(call, provider_of_agent(item.target_agent), item.target_agent,
+  return ask(call, identity::neighbour_of(item.target_agent), item.target_agent,
              reactor::message(msg::ListPoints{.item = item.id}),
              [path = item_path(call, item)](const msg::Message& reply) -> Reply {
                FARSIDE_ASSIGN(const auto points, flow::expect<msg::Points>(reply));
@@ -399,7 +399,11 @@ Reply Rest::list_points(Call& call) {
 Reply Rest::get_point(Call& call) {
   FARSIDE_ASSIGN(const auto item, item_of(call));
   FARSIDE_ASSIGN(const auto seq, point_from(call["point"]));
-  return ask(call, provider_of_agent(item.target_agent), item.target_agent,
+  if (item.target_agent.empty() || item.state == ItemState::committed) {
+    return fail(ErrorCode::kNotFound, "VM '" + item.vm_name + "' has no recovery points",
+                "they exist from initial replication until a failover is committed");
+  }
+  return ask(call, identity::neighbour_of(item.target_agent), item.target_agent,
              reactor::message(msg::ListPoints{.item = item.id}),
              [path = item_path(call, item), seq](const msg::Message& reply) -> Reply {
                FARSIDE_ASSIGN(const auto points, flow::expect<msg::Points>(reply));

@@ -108,9 +108,7 @@ Reply Rest::list_identities(Call& call) {
 Reply Rest::revoke_identity(Call& call) {
   const auto principal = call["principal"];
   if (principal.starts_with("agent/")) {
-    const auto end = principal.find('/', 6);
-    const auto provider =
-        "provider/" + principal.substr(6, end == std::string::npos ? end : end - 6);
+    const auto provider = identity::neighbour_of(principal);
     return ask(call, provider, provider, reactor::message(msg::RevokeAgent{.principal = principal}),
                [](const msg::Message& reply) -> Reply {
                  FARSIDE_TRY(flow::expect<msg::AgentRevoked>(reply));

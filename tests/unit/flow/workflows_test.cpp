@@ -5,45 +5,10 @@
 #include "common/flow/engine.h"
 #include "common/store/mem_store.h"
 #include "services/orchestrator/workflows/all.h"
+#include "tests/support/flow_answers.h"
 
 namespace farside::flow {
 namespace {
-
-// The answer that a healthy receiver gives.
-msg::Message answer_to(const msg::Message& request) {
-  const auto& body = request.value;
-  if (std::get_if<msg::CheckSource>(&body) != nullptr) {
-    return msg::SourceChecked{.vm = {.id = "vm", .name = "web", .nics = {{.network = "lan"}}}};
-  }
-  if (std::get_if<msg::PlaceReplica>(&body) != nullptr) {
-    return msg::ReplicaPlaced{.agent = "agent/B/host", .storage_path = "/replicas"};
-  }
-  if (const auto* asked = std::get_if<msg::ResolveNetworks>(&body)) {
-    return msg::NetworksResolved{.host_networks = asked->networks};
-  }
-  if (std::get_if<msg::ReleasePlacement>(&body) != nullptr) return msg::PlacementReleased{};
-  if (std::get_if<msg::PrepareReplica>(&body) != nullptr) return msg::ReplicaPrepared{};
-  if (std::get_if<msg::RemoveReplica>(&body) != nullptr) return msg::ReplicaRemoved{};
-  if (std::get_if<msg::RecordItem>(&body) != nullptr) return msg::ItemRecorded{};
-  if (std::get_if<msg::StartReplication>(&body) != nullptr) return msg::ReplicationStarted{};
-  if (std::get_if<msg::StopReplication>(&body) != nullptr) return msg::ReplicationStopped{};
-  if (std::get_if<msg::AwaitInitial>(&body) != nullptr) return msg::InitialDone{};
-  if (std::get_if<msg::ShutDownSource>(&body) != nullptr) return msg::SourceShutDown{};
-  if (std::get_if<msg::RestartSource>(&body) != nullptr) return msg::SourceRestarted{};
-  if (std::get_if<msg::FinalSync>(&body) != nullptr) return msg::FinalSynced{};
-  if (std::get_if<msg::FenceSource>(&body) != nullptr) return msg::SourceFenced{};
-  if (std::get_if<msg::UnfenceSource>(&body) != nullptr) return msg::SourceUnfenced{};
-  if (std::get_if<msg::VerifyPoint>(&body) != nullptr) return msg::PointVerified{};
-  if (std::get_if<msg::PromoteReplica>(&body) != nullptr) return msg::ReplicaPromoted{};
-  if (std::get_if<msg::DemoteReplica>(&body) != nullptr) return msg::ReplicaDemoted{};
-  if (std::get_if<msg::StartReplica>(&body) != nullptr) return msg::ReplicaStarted{.vm = "replica"};
-  if (std::get_if<msg::DetachReplica>(&body) != nullptr) return msg::ReplicaDetached{};
-  if (std::get_if<msg::CommitReplica>(&body) != nullptr) return msg::ReplicaCommitted{};
-  if (std::get_if<msg::StartTestVm>(&body) != nullptr) return msg::TestVmStarted{.vm = "test"};
-  if (std::get_if<msg::RemoveTestVm>(&body) != nullptr) return msg::TestVmRemoved{};
-  ADD_FAILURE() << "no answer known to " << msg::name_of(request);
-  return {};
-}
 
 msg::Message refusal(ErrorCode code) {
   return msg::Refused{.fault = to_fault(Error{.code = code, .what = "planted", .advice = ""})};
@@ -115,7 +80,7 @@ class WorkflowTest : public testing::TestWithParam<std::string> {
   // Answers everything with success until nothing is asked any more.
   void finish(std::vector<Sent> requests) {
     for (int i = 0; i < 100 && !requests.empty(); ++i) {
-      requests = reply(requests.back(), answer_to(requests.back().body));
+      requests = reply(requests.back(), testing_support::answer_to(requests.back().body));
     }
   }
 
@@ -153,8 +118,8 @@ TEST_P(WorkflowTest, AFailureAtEachStepUnwindsWhatRanOrWaitsForAnOperator) {
       const bool here = flow.phase == msg::FlowPhase::running && flow.step == bad;
       failed = failed || here;
       const auto request = requests.back();
-      requests =
-          reply(request, here ? refusal(ErrorCode::kInvalidArgument) : answer_to(request.body));
+      requests = reply(request, here ? refusal(ErrorCode::kInvalidArgument)
+                                     : testing_support::answer_to(request.body));
     }
 
     const auto flow = record();
@@ -183,7 +148,7 @@ TEST_P(WorkflowTest, ACrashAfterEachRecordChangesNothing) {
       requests = wait(std::chrono::seconds{1});
     }
     ASSERT_FALSE(requests.empty()) << msg::to_text(record());
-    reply(requests.back(), answer_to(requests.back().body));
+    reply(requests.back(), testing_support::answer_to(requests.back().body));
   }
 
   EXPECT_EQ(record().phase, msg::FlowPhase::succeeded);
@@ -195,10 +160,10 @@ TEST_P(WorkflowTest, RepeatedAndForgedRepliesAreHarmless) {
     const auto request = requests.back();
     auto forged = request;
     forged.to = "agent/A/somebody-else";
-    EXPECT_TRUE(reply(forged, answer_to(request.body)).empty());
-    auto next = reply(request, answer_to(request.body));
+    EXPECT_TRUE(reply(forged, testing_support::answer_to(request.body)).empty());
+    auto next = reply(request, testing_support::answer_to(request.body));
     const auto before = record();
-    reply(request, answer_to(request.body));  // Once more.
+    reply(request, testing_support::answer_to(request.body));  // Once more.
     EXPECT_EQ(record(), before);
     requests = std::move(next);
   }
@@ -229,7 +194,7 @@ TEST_P(WorkflowTest, CancellingBeforeThePointOfNoReturnUndoesEverything) {
   for (int i = 0; i < 50 && record().ended_at == 0; ++i) {
     if (requests.empty()) requests = wait(std::chrono::seconds{11});
     if (requests.empty()) continue;
-    requests = reply(requests.back(), answer_to(requests.back().body));
+    requests = reply(requests.back(), testing_support::answer_to(requests.back().body));
   }
 
   if (table.no_return_from == 0) {
@@ -247,7 +212,7 @@ std::vector<std::string> names() {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, WorkflowTest, testing::ValuesIn(names()),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& row) { return row.param; });
 
 }  // namespace
 }  // namespace farside::flow

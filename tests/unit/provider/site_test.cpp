@@ -40,7 +40,7 @@ TEST(SiteFile, RefusesATypoWithASuggestion) {
 
   ASSERT_FALSE(site);
   EXPECT_NE(site.error().what.find("did you mean 'host_groups'"), std::string::npos);
-  EXPECT_NE(site.error().what.find("s.toml:3"), std::string::npos);
+  EXPECT_NE(site.error().what.find("s.toml:3"), std::string::npos) << site.error().what;
 }
 
 TEST(SiteFile, RefusesNamesThatAreNotDefinedAndTwins) {
