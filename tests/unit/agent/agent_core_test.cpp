@@ -191,6 +191,7 @@ TEST_F(AgentCoreTest, TheLastDeltaFollowsTheShutdownAndCarriesTheDigest) {
   order("r8", msg::FinalSync{.item = kItem});
   EXPECT_NE(replied<msg::Refused>("r8"), nullptr) << "the VM still runs";
   order("r9", msg::ShutDownSource{.item = kItem, .vm = "vm"});
+  job_done("order/r9", reactor::message(msg::SourceShutDown{.item = kItem}));
 
   order("r10", msg::FinalSync{.item = kItem});
   ASSERT_TRUE(jobs_.contains(kCycle));
@@ -214,8 +215,34 @@ TEST_F(AgentCoreTest, AReplicaStartsOnlyPromotedAndIsRecordedBeforeItExists) {
   ASSERT_TRUE(jobs_.contains("order/p4"));
   const store::Table<msg::ReplicaItem> replicas{"replica"};
   EXPECT_FALSE((**replicas.get(store_, kItem)).replica_vm.empty());
+  job_done("order/p4", reactor::message(msg::ReplicaStarted{.item = kItem}));
   order("p5", msg::DemoteReplica{.item = kItem, .epoch = 3});
   EXPECT_NE(replied<msg::Refused>("p5"), nullptr) << "it may have written";
+}
+
+TEST_F(AgentCoreTest, AnUndoNeverOvertakesItsAct) {
+  start_replication();
+  job_done(kCycle, reactor::message(done(1)));
+  order("u1", msg::ShutDownSource{.item = kItem, .vm = "vm"});
+
+  order("u2", msg::RestartSource{.item = kItem, .vm = "vm", .start = true});
+  EXPECT_FALSE(jobs_.contains("order/u2")) << "the shutdown is still under way";
+  job_done("order/u1", reactor::message(msg::SourceShutDown{.item = kItem}));
+  order("u2", msg::RestartSource{.item = kItem, .vm = "vm", .start = true});
+
+  EXPECT_TRUE(jobs_.contains("order/u2"));
+}
+
+TEST_F(AgentCoreTest, AnUndoDropsActsThatStillWaitForACycle) {
+  start_replication();
+  order("v1", msg::ShutDownSource{.item = kItem, .vm = "vm"});
+
+  order("v2", msg::RestartSource{.item = kItem, .vm = "vm", .start = true});
+  job_done("order/v2", reactor::message(msg::SourceRestarted{.item = kItem}));
+  job_done(kCycle, reactor::message(done(1)));
+
+  EXPECT_FALSE(jobs_.contains("order/v1"));
+  EXPECT_FALSE(source().stopped);
 }
 
 TEST_F(AgentCoreTest, IgnoresWhoeverIsNotEntitled) {
