@@ -304,6 +304,8 @@ void Receiver::Impl::work(Worker& worker, std::uint64_t number) {
       post(worker.route, data::frame(msg::DeltaRefused{.fault = to_fault(handled.error())}), {});
       break;
     }
+    // One session, one delta: kept until it idles out it would take the place of others.
+    if (std::holds_alternative<msg::FinishDelta>(incoming.frame.value)) break;
   }
   --sessions;
   worker.ended = true;

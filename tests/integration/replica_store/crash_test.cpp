@@ -79,7 +79,8 @@ TEST(ReplicaCrash, AcknowledgedPointsSurviveKillMinusNineWhole) {
   const test::TempFolder folder;
   SeededRandom random(static_cast<std::uint64_t>(getpid()));
   std::uint64_t acked = 0;
-  for (int round = 0; round < 15; ++round) {
+  // On a busy machine a round may end before its first delta does: those do not count.
+  for (int round = 0; round < 15 || acked <= 10; ++round) {
     std::array<int, 2> acks{};
     ASSERT_EQ(pipe(acks.data()), 0);
     const pid_t agent = fork();
@@ -119,7 +120,6 @@ TEST(ReplicaCrash, AcknowledgedPointsSurviveKillMinusNineWhole) {
       });
     }
   }
-  EXPECT_GT(acked, 10U) << "the agent hardly ran at all";
 }
 
 }  // namespace
