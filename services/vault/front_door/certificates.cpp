@@ -23,7 +23,7 @@
 namespace farside::front_door {
 namespace {
 
-constexpr std::int64_t kDay = 24 * 60 * 60;
+constexpr std::int64_t kDay = 86'400;  // Seconds.
 constexpr std::int64_t kAuthorityDays = 3650;
 constexpr std::int64_t kServerDays = 397;  // The most that current clients accept.
 constexpr std::int64_t kRenewDays = 30;    // Before the end.

@@ -42,6 +42,7 @@ using TlsContext = asio::ssl::context;
 using Request = http::request<http::string_body>;
 
 constexpr std::uint32_t kHeaderBytesMax = 32 * 1024;
+constexpr std::size_t kReadBytes = std::size_t{16} << 10U;
 constexpr std::size_t kDiscardBytesMax = std::size_t{8} << 20U;
 constexpr std::chrono::hours kCertificateCheck{24};
 
@@ -337,7 +338,7 @@ asio::awaitable<bool> Server::Impl::read_request(Stream& stream, beast::flat_buf
     std::size_t discarded = 0;
     buffer.clear();
     for (error.clear(); !error && discarded < kDiscardBytesMax;) {
-      discarded += co_await stream.async_read_some(buffer.prepare(16 * 1024), redirect(error));
+      discarded += co_await stream.async_read_some(buffer.prepare(kReadBytes), redirect(error));
     }
   }
   co_return false;

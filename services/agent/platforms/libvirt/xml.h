@@ -10,8 +10,8 @@
 
 #include "common/base/result.h"
 
-struct _xmlDoc;
-struct _xmlNode;
+struct _xmlDoc;   // NOLINT(bugprone-reserved-identifier): libxml2's own name.
+struct _xmlNode;  // NOLINT(bugprone-reserved-identifier): libxml2's own name.
 
 namespace farside::agent::libvirt {
 
