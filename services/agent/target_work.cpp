@@ -55,14 +55,14 @@ Status TargetWork::keep(const msg::ReplicaItem& replica) {
   return {};
 }
 
-Result<replica::Item*> TargetWork::item_of(const Kept& kept) {
+Result<replica::SharedItem> TargetWork::item_of(const Kept& kept) {
   FARSIDE_ASSIGN(auto* store, store_at(kept.replica.storage_path));
   return store->find(kept.replica.item);
 }
 
 // Called by the receiver when a source opens its session.
-Result<replica::Item*> TargetWork::open_item(const std::string& item,
-                                             const std::vector<msg::ReplicaDisk>& disks) {
+Result<replica::SharedItem> TargetWork::open_item(const std::string& item,
+                                                  const std::vector<msg::ReplicaDisk>& disks) {
   FARSIDE_ASSIGN(const auto entry, kept(item));
   FARSIDE_ASSIGN(auto* store, store_at(entry->replica.storage_path));
   return store->create(item, disks);
@@ -133,7 +133,7 @@ Result<msg::Message> TargetWork::run(const msg::RemoveReplica& order) {
     std::filesystem::remove_all(vm_folder(replica, order.vm), ec);
   } else if (!order.vm.empty()) {
     const auto item = item_of(**entry);
-    FARSIDE_TRY(detach(item ? *item : nullptr, order.vm, ""));  // It lives on by itself.
+    FARSIDE_TRY(detach(item ? item->get() : nullptr, order.vm, ""));  // It lives on by itself.
   }
   FARSIDE_ASSIGN(auto* store, store_at(replica.storage_path));
   if (const auto item = store->find(order.item)) {
@@ -166,7 +166,7 @@ Result<msg::Message> TargetWork::run(const msg::DemoteReplica& order) {
 Result<msg::Message> TargetWork::run(const msg::VerifyPoint& order) {
   FARSIDE_ASSIGN(const auto entry, kept(order.item));
   const std::lock_guard busy(entry->busy);
-  FARSIDE_ASSIGN(auto* item, item_of(*entry));
+  FARSIDE_ASSIGN(const auto item, item_of(*entry));
   FARSIDE_ASSIGN(auto digest, item->digest_at(order.seq));
   if (digest != order.digest) {
     return fail(ErrorCode::kCorrupt,
@@ -182,7 +182,7 @@ Result<msg::Message> TargetWork::run(const msg::VerifyPoint& order) {
 Result<msg::Message> TargetWork::run(const msg::ListPoints& order) {
   FARSIDE_ASSIGN(const auto entry, kept(order.item));
   const std::lock_guard busy(entry->busy);
-  FARSIDE_ASSIGN(auto* item, item_of(*entry));
+  FARSIDE_ASSIGN(const auto item, item_of(*entry));
   return reactor::message(msg::Points{.item = order.item, .points = item->points()});
 }
 
@@ -190,7 +190,7 @@ Result<msg::Message> TargetWork::run(const msg::ListPoints& order) {
 
 Result<std::uint64_t> TargetWork::boot(Kept& kept, const Boot& wanted) {
   const auto& replica = kept.replica;
-  FARSIDE_ASSIGN(auto* item, item_of(kept));
+  FARSIDE_ASSIGN(const auto item, item_of(kept));
   auto seq = wanted.seq;
   const auto pins = item->pins();
   if (seq == 0) {
@@ -244,7 +244,7 @@ Result<msg::Message> TargetWork::run(const msg::StartTestVm& order) {
                                                .seq = order.seq,
                                                .is_test = true,
                                                .nics = std::move(nics)}));
-  FARSIDE_ASSIGN(auto* item, item_of(*entry));
+  FARSIDE_ASSIGN(const auto item, item_of(*entry));
   std::int64_t captured_at = 0;
   for (const auto& point : item->points()) {
     if (point.seq == seq) captured_at = point.captured_at;
@@ -267,7 +267,7 @@ Result<msg::Message> TargetWork::run(const msg::RemoveTestVm& order) {
     std::filesystem::remove_all(vm_folder((*entry)->replica, order.vm), ec);
     std::filesystem::remove(settings_.log_folder + "/" + order.vm + ".serial.log", ec);
   }
-  FARSIDE_ASSIGN(auto* item, item_of(**entry));
+  FARSIDE_ASSIGN(const auto item, item_of(**entry));
   FARSIDE_TRY(views_.close(*item, std::string(kTestView)));
   return reactor::message(msg::TestVmRemoved{.item = order.item});
 }
@@ -275,7 +275,7 @@ Result<msg::Message> TargetWork::run(const msg::RemoveTestVm& order) {
 Result<msg::Message> TargetWork::run(const msg::StartReplica& order) {
   FARSIDE_ASSIGN(const auto entry, kept(order.item));
   const std::lock_guard busy(entry->busy);
-  FARSIDE_ASSIGN(auto* item, item_of(*entry));
+  FARSIDE_ASSIGN(const auto item, item_of(*entry));
   FARSIDE_TRY(item->raise_epoch(order.epoch));
   FARSIDE_ASSIGN(const auto seq, boot(*entry, {.view = std::string(kFailoverView),
                                                .vm = order.vm,
@@ -312,8 +312,8 @@ Status TargetWork::detach(replica::Item* item, const std::string& vm, const std:
 Result<msg::Message> TargetWork::run(const msg::DetachReplica& order, const std::string& job) {
   FARSIDE_ASSIGN(const auto entry, kept(order.item));
   const std::lock_guard busy(entry->busy);
-  FARSIDE_ASSIGN(auto* item, item_of(*entry));
-  FARSIDE_TRY(detach(item, order.vm, job));
+  FARSIDE_ASSIGN(const auto item, item_of(*entry));
+  FARSIDE_TRY(detach(item.get(), order.vm, job));
   FARSIDE_TRY(views_.close(*item, std::string(kFailoverView)));
   return reactor::message(msg::ReplicaDetached{.item = order.item});
 }
@@ -323,7 +323,7 @@ Result<msg::Message> TargetWork::run(const msg::CommitReplica& order, const std:
   const std::lock_guard busy(entry->busy);
   FARSIDE_ASSIGN(auto* store, store_at(entry->replica.storage_path));
   const auto found = store->find(order.item);
-  if (!order.vm.empty()) FARSIDE_TRY(detach(found ? *found : nullptr, order.vm, job));
+  if (!order.vm.empty()) FARSIDE_TRY(detach(found ? found->get() : nullptr, order.vm, job));
   if (const auto& item = found) {
     FARSIDE_TRY(views_.close(**item, std::string(kFailoverView)));
     FARSIDE_TRY(views_.close(**item, std::string(kTestView)));
@@ -342,7 +342,7 @@ Result<msg::Message> TargetWork::run(const msg::MaintainReplica& job) {
                 "an order for item '" + job.replica.item + "' is under way",
                 "maintenance comes round again");
   }
-  FARSIDE_ASSIGN(auto* item, item_of(*entry));
+  FARSIDE_ASSIGN(const auto item, item_of(*entry));
   FARSIDE_TRY(views_.revive(*item));
   FARSIDE_TRY(item->retain(job.replica.policy, clock_.now()));
   for (int slice = 0; slice < kFoldSlicesMax && !stop_.stop_requested(); ++slice) {

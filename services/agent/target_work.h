@@ -40,8 +40,8 @@ class TargetWork final {
   // The receiver asks this object for items, so it is made later.
   void attach(data::Receiver& receiver) { receiver_ = &receiver; }
   void set_endpoint(std::string endpoint) { settings_.endpoint = std::move(endpoint); }
-  Result<replica::Item*> open_item(const std::string& item,
-                                   const std::vector<msg::ReplicaDisk>& disks);
+  Result<replica::SharedItem> open_item(const std::string& item,
+                                        const std::vector<msg::ReplicaDisk>& disks);
 
   Result<msg::Message> run(const msg::Reconcile& job);
   Result<msg::Message> run(const msg::PrepareReplica& order);
@@ -76,7 +76,7 @@ class TargetWork final {
   Result<std::shared_ptr<Kept>> kept(const std::string& item);
   Status keep(const msg::ReplicaItem& replica);
   Result<replica::ReplicaStore*> store_at(const std::string& storage_path);
-  Result<replica::Item*> item_of(const Kept& kept);
+  Result<replica::SharedItem> item_of(const Kept& kept);
   Result<std::uint64_t> boot(Kept& kept, const Boot& wanted);
   Status detach(replica::Item* item, const std::string& vm, const std::string& job);
 

@@ -59,9 +59,10 @@ struct Receiver::Impl {
   std::thread thread;
   Session::World world;
 
-  mutable std::mutex mutex;  // Guards the next two.
+  mutable std::mutex mutex;  // Guards the next three.
   std::map<std::string, std::unique_ptr<Introduction>> introductions;
   std::deque<Outgoing> outgoing;
+  std::string problem;
 
   std::map<std::string, std::unique_ptr<Worker>> workers;  // By route; the socket's thread only.
   std::uint64_t next_session = 1;
@@ -112,6 +113,8 @@ void Receiver::Impl::run() {
     } catch (const zmq::error_t& error) {
       if (error.num() == EINTR) continue;
       log::error("data_port_stopped", {{"endpoint", endpoint}, {"error", error.what()}});
+      const std::lock_guard lock(mutex);
+      problem = "the data port " + endpoint + " stopped: " + error.what();
       break;
     }
     reap(false);
@@ -449,6 +452,11 @@ ReceiverFigures Receiver::figures() const {
           .payload_bytes = impl_->payload_bytes,
           .refused = impl_->refused,
           .strangers = impl_->gate->refused()};
+}
+
+std::string Receiver::problem() const {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->problem;
 }
 
 }  // namespace farside::data

@@ -26,10 +26,9 @@ struct ReceiverOptions {
   std::uint64_t window_bytes = std::uint64_t{16} << 20U;
   int idle_s = 60;  // A session that hears nothing for so long ends.
 
-  // Finds or makes a replica; any session's thread.  The item must outlive the receiver or be
-  // forbidden before it goes.
-  std::function<Result<replica::Item*>(const std::string& item,
-                                       const std::vector<msg::ReplicaDisk>& disks)>
+  // Finds or makes a replica; any session's thread.
+  std::function<Result<replica::SharedItem>(const std::string& item,
+                                            const std::vector<msg::ReplicaDisk>& disks)>
       open_item;
   // A point became durable; any session's thread.  May be empty.
   std::function<void(const std::string& item, const msg::RecoveryPoint& point)> on_durable;
@@ -59,6 +58,9 @@ class Receiver final {
   void forbid(const std::string& item);
 
   ReceiverFigures figures() const;
+
+  // Why no delta can be received any more; empty: all is well.
+  std::string problem() const;
 
  private:
   struct Impl;

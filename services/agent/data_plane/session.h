@@ -34,8 +34,8 @@ class Session final {
  public:
   struct World {
     // Finds or makes the replica.
-    std::function<Result<replica::Item*>(const std::string& item,
-                                         const std::vector<msg::ReplicaDisk>& disks)>
+    std::function<Result<replica::SharedItem>(const std::string& item,
+                                              const std::vector<msg::ReplicaDisk>& disks)>
         open_item;
     std::function<Introduction*(const std::string& item)> introduction;  // nullptr: none.
     std::function<void(const std::string& item, const msg::RecoveryPoint& point)> on_durable;
@@ -68,7 +68,7 @@ class Session final {
   std::string source_key_;
   const World& world_;
   Introduction* introduction_ = nullptr;
-  replica::Item* item_ = nullptr;
+  replica::SharedItem item_;
   std::string item_name_;
   std::uint64_t epoch_ = 0;
   std::vector<std::uint16_t> disks_;  // The replica's numbers of the source's disks.

@@ -55,6 +55,8 @@ Result<std::unique_ptr<Item>> Item::open(std::string folder, std::string name,
 }
 
 Status Item::ready() {
+  if (is_retired_)
+    return fail(ErrorCode::kNotFound, "the replica of " + replica_.item + " is gone");
   if (index_ != nullptr) return {};
   return load();
 }
@@ -67,6 +69,12 @@ void Item::close() {
   unflushed_bytes_ = 0;
   dead_.clear();
   delta_open_ = false;
+}
+
+void Item::retire() {
+  const std::lock_guard lock(mutex_);
+  is_retired_ = true;
+  close();
 }
 
 Status Item::load() {
@@ -685,6 +693,9 @@ Usage Item::usage() {
   for (const auto& [number, segment] : segments_) {
     usage.journal_bytes += used_bytes(segment_path(folder_, number));
     usage.live_bytes += segment.live_bytes;
+  }
+  for (const msg::ReplicaDisk& disk : replica_.disks) {
+    usage.base_bytes += used_bytes(base_path(folder_, disk.name));
   }
   usage.points = points_.size();
   if (!points_.empty()) {

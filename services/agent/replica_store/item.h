@@ -80,6 +80,7 @@ struct PointFacts {
 
 struct Usage {
   std::uint64_t journal_bytes = 0;  // That segment files take on the volume.
+  std::uint64_t base_bytes = 0;     // That base disks take there.
   std::uint64_t live_bytes = 0;     // Of them still needed.
   std::uint64_t points = 0;
   std::uint64_t oldest_at = 0;  // Micros; 0 = no point.
@@ -161,11 +162,15 @@ class Item final {
   Usage usage();
   const std::string& folder() const { return folder_; }
 
+  // The replica is being erased: files are closed, and every later call is kNotFound.  Whoever
+  // still holds the item can no longer reach what another replica may soon have in the same folder.
+  void retire();
+
  private:
   Item(std::string folder, Limits limits) : folder_(std::move(folder)), limits_(limits) {}
 
   // All below: the mutex is held.
-  Status ready();  // Opens what an error closed.
+  Status ready();  // Opens what an error closed.  Errors: kNotFound (retired), those of load().
   Status load();
   Status commit(store::Batch& batch);  // Adds changed segment records; an error closes the item.
   void close();
@@ -191,6 +196,7 @@ class Item final {
   std::string folder_;
   Limits limits_;
   std::mutex mutex_;
+  bool is_retired_ = false;
   std::unique_ptr<store::RocksStore> index_;
   std::unique_ptr<PointReader> reader_;
   msg::StoredReplica replica_;
@@ -211,5 +217,9 @@ class Item final {
   std::uint64_t thin_seq_ = 0;  // Where thin() goes on ...
   std::string thin_cursor_;     // ... after this member.
 };
+
+// The store, a session and an order may be at the same replica, and it may be removed meanwhile:
+// whoever is last frees it.
+using SharedItem = std::shared_ptr<Item>;
 
 }  // namespace farside::replica

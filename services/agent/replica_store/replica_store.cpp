@@ -32,26 +32,26 @@ Result<std::unique_ptr<ReplicaStore>> ReplicaStore::open(std::string root, Limit
   return std::unique_ptr<ReplicaStore>(new ReplicaStore(std::move(root), std::move(limits)));
 }
 
-Result<Item*> ReplicaStore::create(const std::string& item,
-                                   const std::vector<msg::ReplicaDisk>& disks) {
+Result<SharedItem> ReplicaStore::create(const std::string& item,
+                                        const std::vector<msg::ReplicaDisk>& disks) {
   FARSIDE_TRY(check_name(item));
   const std::lock_guard lock(mutex_);
   const auto found = items_.find(item);
   if (found != items_.end()) {
     FARSIDE_TRY(found->second->grow(disks));
-    return found->second.get();
+    return found->second;
   }
   FARSIDE_ASSIGN(auto opened, Item::open(root_ + "/" + item, item, disks, limits_));
-  return items_.emplace(item, std::move(opened)).first->second.get();
+  return items_.emplace(item, std::move(opened)).first->second;
 }
 
-Result<Item*> ReplicaStore::find(const std::string& item) {
+Result<SharedItem> ReplicaStore::find(const std::string& item) {
   FARSIDE_TRY(check_name(item));
   const std::lock_guard lock(mutex_);
   const auto found = items_.find(item);
-  if (found != items_.end()) return found->second.get();
+  if (found != items_.end()) return found->second;
   FARSIDE_ASSIGN(auto opened, Item::open(root_ + "/" + item, limits_));
-  return items_.emplace(item, std::move(opened)).first->second.get();
+  return items_.emplace(item, std::move(opened)).first->second;
 }
 
 Result<std::vector<std::string>> ReplicaStore::list() {
@@ -74,7 +74,7 @@ Status ReplicaStore::remove(const std::string& item) {
                 "clean up the test failover or complete the failover first");
   }
   const std::lock_guard lock(mutex_);
-  items_.erase(item);
+  if (const auto open = items_.extract(item)) open.mapped()->retire();
   const std::string folder = root_ + "/" + item;
   const std::string going = root_ + "/" + std::string(kGoing) + item;
   std::error_code error;

@@ -1,8 +1,7 @@
 // All replicas that an agent keeps for its peers: one folder each under a root.
 //
-// Owns: the root folder.  Thread: any.  Items are handed out as plain pointers that stay valid
-// until the store is destroyed or the item removed; whoever removes one first stops those who use
-// it.
+// Owns: the root folder.  Thread: any.  An item that was removed answers kNotFound to whoever still
+// holds it.
 #pragma once
 
 #include <map>
@@ -22,9 +21,9 @@ class ReplicaStore final {
   static Result<std::unique_ptr<ReplicaStore>> open(std::string root, Limits limits = {});
 
   // Creates it if need be.  Errors: those of Item::open, kInvalidArgument (no name of a folder).
-  Result<Item*> create(const std::string& item, const std::vector<msg::ReplicaDisk>& disks);
+  Result<SharedItem> create(const std::string& item, const std::vector<msg::ReplicaDisk>& disks);
   // Errors: kNotFound.
-  Result<Item*> find(const std::string& item);
+  Result<SharedItem> find(const std::string& item);
   Result<std::vector<std::string>> list();
 
   // Erases the replica; removing what is not there is fine.  Errors: kConflict (a view is open).
@@ -38,7 +37,7 @@ class ReplicaStore final {
   std::string root_;
   Limits limits_;
   std::mutex mutex_;
-  std::map<std::string, std::unique_ptr<Item>> items_;
+  std::map<std::string, SharedItem> items_;
 };
 
 }  // namespace farside::replica

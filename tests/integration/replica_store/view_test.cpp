@@ -93,7 +93,7 @@ class ViewTest : public testing::Test {
       {.name = "vda", .bytes = std::uint64_t{200'000} * kBlockBytes},
       {.name = "vdb", .bytes = 512}};
   std::unique_ptr<ReplicaStore> store_;
-  Item* item_ = nullptr;
+  SharedItem item_;
   Views views_{folder_ / "run", FARSIDE_VIEW_PLUGIN};
 };
 
@@ -145,7 +145,8 @@ TEST_F(ViewTest, OutlivesTheAgentAndIsFoundAgain) {
                       .pid()
                       .value();
 
-  store_.reset();  // The agent ends and starts again.
+  item_.reset();  // The agent ends and starts again.
+  store_.reset();
   store_ = ReplicaStore::open(folder_ / "replicas", {.reserve_bytes = 1}).value();
   item_ = store_->find("web").value();
   Views again(folder_ / "run", FARSIDE_VIEW_PLUGIN);

@@ -269,6 +269,7 @@ TEST_F(ItemTest, DroppedPointsAreFoldedIntoTheBaseAndTheirSegmentsGo) {
   std::string base = read_file(folder_ / "item/base-vda.raw").value();
   EXPECT_EQ(base.substr(0, kBlockBytes), pattern('c'));
   EXPECT_EQ(base.size(), disks_[0].bytes);
+  EXPECT_GE(item_->usage().base_bytes, kBlockBytes);
   EXPECT_TRUE(item_->scrub("", 1000).value().mismatches.empty());
 }
 

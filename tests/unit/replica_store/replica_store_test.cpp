@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "tests/support/temp_folder.h"
+#include "tests/unit/replica_store/writes.h"
 
 namespace farside::replica {
 namespace {
@@ -42,7 +43,7 @@ TEST_F(ReplicaStoreTest, NamesCannotLeaveTheRoot) {
 }
 
 TEST_F(ReplicaStoreTest, RemovesAllOfAReplicaAndOnlyOnceItIsUnused) {
-  Item* item = store_->create("web", disks_).value();
+  const SharedItem item = store_->create("web", disks_).value();
   ASSERT_TRUE(item->begin_delta({.cycle = "c", .epoch = 1}));
   ASSERT_TRUE(item->commit_delta({.captured_at = 1, .epoch = 1}));
   ASSERT_TRUE(item->pin("view", 1));
@@ -54,6 +55,23 @@ TEST_F(ReplicaStoreTest, RemovesAllOfAReplicaAndOnlyOnceItIsUnused) {
   EXPECT_TRUE(store_->remove("web")) << "repeating it is fine";
   EXPECT_EQ(store_->find("web").error().code, ErrorCode::kNotFound);
   EXPECT_TRUE(std::filesystem::is_empty(folder_ / "replicas"));
+}
+
+TEST_F(ReplicaStoreTest, WhoeverStillHoldsARemovedReplicaCannotTouchTheNextOne) {
+  const SharedItem old = store_->create("web", disks_).value();
+  ASSERT_TRUE(old->begin_delta({.cycle = "c", .epoch = 1}));
+  ASSERT_TRUE(store_->remove("web"));
+
+  const SharedItem fresh = store_->create("web", disks_).value();
+  ASSERT_TRUE(fresh->begin_delta({.cycle = "d", .epoch = 1}));
+
+  Writes writes;
+  writes.add(0, 0, std::string(kBlockBytes, 'x'));
+  EXPECT_EQ(old->append(writes.list()).error().code, ErrorCode::kNotFound);
+  EXPECT_EQ(old->commit_delta({.epoch = 1}).error().code, ErrorCode::kNotFound);
+  EXPECT_EQ(old->flush().error().code, ErrorCode::kNotFound);
+  ASSERT_TRUE(fresh->append(writes.list()));
+  EXPECT_TRUE(fresh->commit_delta({.captured_at = 1, .epoch = 1, .blocks = 1}));
 }
 
 }  // namespace
