@@ -27,8 +27,8 @@ std::string log_key(const msg::FlowRecord& record) {
 
 }  // namespace
 
-Engine::Engine(std::vector<Workflow> workflows, EngineLimits limits, Route route)
-    : limits_(limits), route_(std::move(route)) {
+Engine::Engine(std::vector<Workflow> workflows, EngineLimits limits, Route route, Observer observer)
+    : limits_(limits), route_(std::move(route)), observer_(std::move(observer)) {
   for (auto& workflow : workflows) {
     auto name = workflow.name;
     workflows_.emplace(std::move(name), std::move(workflow));
@@ -69,6 +69,8 @@ Result<std::vector<std::string>> Engine::active(const store::Reader& store) cons
 
 void Engine::save(Flow& flow, reactor::Effects& effects) const {
   flow.record.revision += 1;
+  flow.record.past_return =
+      flow.record.phase == FlowPhase::running && flow.record.step >= flow.workflow->no_return_from;
   flows_.put(effects.writes, flow.record.id, flow.record);
 }
 
@@ -231,11 +233,46 @@ void Engine::ask_again(Flow& flow, reactor::Effects& effects) const {
                                                   .body = std::move(request->body)});
 }
 
-void Engine::on_progress(const msg::Progress& progress, reactor::Effects& effects) {
+// Whether the try under way asked this principal.
+bool Engine::is_asked(const Flow& flow, const std::string& principal) const {
+  const auto& record = flow.record;
+  const auto& table = flow.workflow->steps[record.step];
+  const bool undoing = record.phase == FlowPhase::unwinding;
+  const auto asked = undoing ? table.undo(record.state) : table.act(record.state);
+  if (asked && asked->to == principal) return true;
+  log::warn("message ignored", {{"job", record.id}, {"from", principal}, {"step", table.name}});
+  return false;
+}
+
+void Engine::observe(const Flow& flow, const msg::StepRecord* step, std::string_view result,
+                     reactor::Effects& effects) const {
+  if (!observer_) return;
+  const auto began = step == nullptr ? flow.record.started_at : step->started_at;
+  observer_({.workflow = flow.record.workflow,
+             .step = step == nullptr ? std::string_view{} : std::string_view(step->name),
+             .result = result,
+             .took = Micros{std::max<std::int64_t>(effects.now().micros - began, 0)}});
+}
+
+Result<Engine::Running> Engine::running(const store::Reader& store) const {
+  FARSIDE_ASSIGN(const auto ids, active(store));
+  Running out;
+  for (const auto& id : ids) {
+    FARSIDE_ASSIGN(const auto record, flows_.get(store, id));
+    if (!record || has_ended(record->phase)) continue;
+    out.flows += 1;
+    if (record->phase == FlowPhase::needsOperator) out.need_operator += 1;
+  }
+  return out;
+}
+
+void Engine::on_progress(const msg::Progress& progress, const std::string& from,
+                         reactor::Effects& effects) {
+  if (!owns(progress.request)) return;
   const auto parts = progress.request.find('/', 5);
   if (parts == std::string::npos) return;
   auto flow = load(progress.request.substr(5, parts - 5), effects);
-  if (!flow || flow->record.request != progress.request) return;
+  if (!flow || flow->record.request != progress.request || !is_asked(*flow, from)) return;
   auto& step = flow->record.steps[flow->record.step];
   flow->record.heard_at = effects.now().micros;
   step.done = progress.done;
@@ -255,11 +292,7 @@ void Engine::on_reply(const std::string& request_id, const std::string& from,
   auto& step = record.steps[record.step];
   const auto& table = flow.workflow->steps[record.step];
   const bool undoing = record.phase == FlowPhase::unwinding;
-  const auto asked = undoing ? table.undo(record.state) : table.act(record.state);
-  if (!asked || asked->to != from) {
-    log::warn("reply ignored", {{"job", record.id}, {"from", from}, {"step", step.name}});
-    return;
-  }
+  if (!is_asked(flow, from)) return;
 
   if (undoing) {
     if (const auto* refused = std::get_if<msg::Refused>(&reply.value)) {
@@ -269,6 +302,7 @@ void Engine::on_reply(const std::string& request_id, const std::string& from,
     step.state = StepState::undone;
     step.ended_at = effects.now().micros;
     note(flow, FlowEvent::undoSucceeded, "", effects);
+    observe(flow, &step, "undone", effects);
     unwind(flow, effects);
     return;
   }
@@ -283,6 +317,7 @@ void Engine::on_reply(const std::string& request_id, const std::string& from,
   step.fault.reset();
   if (step.total > 0) step.done = step.total;
   note(flow, FlowEvent::succeeded, "", effects);
+  observe(flow, &step, "succeeded", effects);
   record.request.clear();
   record.step += 1;
   advance(flow, effects);
@@ -303,6 +338,17 @@ void Engine::fail_step(Flow& flow, const Error& error, reactor::Effects& effects
                                 {"try", step.tries},
                                 {"cause", error}});
 
+  const bool absent = error.code == ErrorCode::kUnavailable || error.code == ErrorCode::kTimeout;
+  if (!undoing && absent && step.tries >= limits_.dispensable_tries_max &&
+      flow.workflow->steps[record.step].dispensable(record.state)) {
+    step.state = StepState::skipped;  // The fault stays: it tells why.
+    step.ended_at = effects.now().micros;
+    observe(flow, &step, "skipped", effects);
+    record.step += 1;
+    advance(flow, effects);
+    return;
+  }
+
   const bool past_no_return = !undoing && record.step >= flow.workflow->no_return_from;
   const auto tries_max = undoing ? limits_.undo_tries_max : limits_.tries_max;
   // Undo and everything past the point of no return has to go through, so any error is retried.
@@ -318,6 +364,7 @@ void Engine::fail_step(Flow& flow, const Error& error, reactor::Effects& effects
     // What could not be undone is still so: somebody has to look before anything is called ended.
     step.state = StepState::undoFailed;
     step.ended_at = effects.now().micros;
+    observe(flow, &step, "undo_failed", effects);
     record.phase = FlowPhase::needsOperator;
     log::error("job needs an operator",
                {{"job", record.id}, {"undo", step.name}, {"cause", error}});
@@ -334,6 +381,7 @@ void Engine::fail_step(Flow& flow, const Error& error, reactor::Effects& effects
     return;
   }
   step.state = StepState::failed;
+  observe(flow, &step, "failed", effects);
   begin_unwinding(flow, effects);
 }
 
@@ -373,6 +421,7 @@ void Engine::end(Flow& flow, FlowPhase phase, reactor::Effects& effects) const {
   record.retry_at = 0;
   note(flow, FlowEvent::ended, "", effects);
   save(flow, effects);
+  observe(flow, nullptr, msg::to_text(phase), effects);
   const auto seconds = (record.ended_at - record.started_at) / 1'000'000;
   log::info("job ended", {{"job", record.id},
                           {"workflow", record.workflow},

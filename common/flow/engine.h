@@ -30,6 +30,7 @@ struct EngineLimits {
   std::chrono::seconds resend_after{5};
   std::uint32_t tries_max = 6;  // Per step, before it fails for good.
   std::uint32_t undo_tries_max = 10;
+  std::uint32_t dispensable_tries_max = 2;
   std::size_t flows_running_max = 10'000;  // Beyond: new ones are refused as kUnavailable.
 };
 
@@ -37,7 +38,15 @@ class Engine final {
  public:
   // `route` names the neighbour behind which a principal lives.
   using Route = std::function<std::string(const std::string& principal)>;
-  Engine(std::vector<Workflow> workflows, EngineLimits limits, Route route);
+  // Told of every step and flow that ended, in the turn that decided it; for figures only.
+  struct Ended {
+    std::string_view workflow;
+    std::string_view step;  // Empty: the flow as a whole.
+    std::string_view result;
+    Micros took{};
+  };
+  using Observer = std::function<void(const Ended&)>;
+  Engine(std::vector<Workflow> workflows, EngineLimits limits, Route route, Observer observer = {});
 
   // Starts `workflow` under `id`; repeating a start is success and changes nothing.
   // Errors: kUnsupported (no such workflow), kUnavailable (too many), kIo.
@@ -55,7 +64,15 @@ class Engine final {
   // A reply that does not come from whom the step asked is ignored.
   void on_reply(const std::string& request_id, const std::string& from, const msg::Message& reply,
                 reactor::Effects& effects);
-  void on_progress(const msg::Progress& progress, reactor::Effects& effects);
+  void on_progress(const msg::Progress& progress, const std::string& from,
+                   reactor::Effects& effects);
+
+  // How many flows have not ended, and how many of them wait for an operator.
+  struct Running {
+    std::size_t flows = 0;
+    std::size_t need_operator = 0;
+  };
+  Result<Running> running(const store::Reader& store) const;
 
   // Repeats, times out and retries.  Call at start and about once a second.
   void tick(reactor::Effects& effects);
@@ -85,11 +102,15 @@ class Engine final {
   void begin_unwinding(Flow& flow, reactor::Effects& effects) const;
   void unwind(Flow& flow, reactor::Effects& effects) const;
   void end(Flow& flow, msg::FlowPhase phase, reactor::Effects& effects) const;
+  bool is_asked(const Flow& flow, const std::string& principal) const;
+  void observe(const Flow& flow, const msg::StepRecord* step, std::string_view result,
+               reactor::Effects& effects) const;
   void tick(Flow& flow, reactor::Effects& effects) const;
 
   std::map<std::string, Workflow, std::less<>> workflows_;
   EngineLimits limits_;
   Route route_;
+  Observer observer_;
   store::Table<msg::FlowRecord> flows_{"flow"};
   store::Table<msg::FlowLogEntry> log_{"flow_log"};
 };

@@ -42,6 +42,9 @@ struct Step {
   Request (*undo)(const State&) = nullptr;
   std::chrono::seconds silence{60};  // No reply and no progress for so long: ask again, then fail.
   bool (*skip)(const State&) = nullptr;
+  // The workflow goes on without it if nobody is there to do it (kUnavailable, kTimeout) after two
+  // tries: for what heals by itself once they are back.  Shown as skipped, with the cause.
+  bool (*dispensable)(const State&) = nullptr;
 };
 
 template <class State>
@@ -60,6 +63,7 @@ struct StepView {
   std::string title;
   std::chrono::seconds silence;
   bool has_undo = false;
+  std::function<bool(std::string_view state)> dispensable;
   std::function<bool(std::string_view state)> skip;
   std::function<Result<Request>(std::string_view state)> act;
   std::function<Status(std::string& state, const msg::Message& reply)> learn;
@@ -83,6 +87,13 @@ Workflow fold(const Definition<State>& definition) {
       return function(state);
     };
   };
+  const auto on_state = [](bool (*question)(const State&)) {
+    return [question](std::string_view bytes) {
+      if (question == nullptr) return false;
+      const auto state = msg::decode<State>(bytes);
+      return state && question(*state);
+    };
+  };
   Workflow out{.name = std::string(definition.name),
                .version = definition.version,
                .title = std::string(definition.title),
@@ -98,16 +109,14 @@ Workflow fold(const Definition<State>& definition) {
                   .title = std::string(step.title),
                   .silence = step.silence,
                   .has_undo = step.undo != nullptr,
+                  .dispensable = {},
                   .skip = {},
                   .act = with_state(step.act),
                   .learn = {},
                   .undo = {}};
     if (step.undo != nullptr) view.undo = with_state(step.undo);
-    view.skip = [skip = step.skip](std::string_view bytes) {
-      if (skip == nullptr) return false;
-      const auto state = msg::decode<State>(bytes);
-      return state && skip(*state);
-    };
+    view.skip = on_state(step.skip);
+    view.dispensable = on_state(step.dispensable);
     view.learn = [learn = step.learn](std::string& bytes, const msg::Message& reply) -> Status {
       FARSIDE_ASSIGN(State state, msg::decode<State>(bytes));
       FARSIDE_TRY(learn(state, reply));

@@ -5,7 +5,10 @@ namespace farside::reactor {
 WorkerPool::WorkerPool(Limits limits, Run run, std::function<void()> wake)
     : limits_(limits), run_(std::move(run)), wake_(std::move(wake)) {
   for (std::size_t i = 0; i < limits_.threads; ++i) {
-    threads_.emplace_back([this] { work(); });
+    threads_.emplace_back([this] { work(/*urgent_only=*/false); });
+  }
+  for (std::size_t i = 0; limits_.is_urgent && i < limits_.urgent_threads; ++i) {
+    threads_.emplace_back([this] { work(/*urgent_only=*/true); });
   }
 }
 
@@ -22,16 +25,17 @@ void WorkerPool::start(const std::string& id, msg::Message request) {
   {
     const std::lock_guard lock(mutex_);
     if (running_.contains(id)) return;
-    if (queue_.size() >= limits_.queue_max) {
+    auto& queue = limits_.is_urgent && limits_.is_urgent(request) ? urgent_ : queue_;
+    if (queue.size() >= limits_.queue_max) {
       results_.emplace_back(
           id, fail(ErrorCode::kUnavailable, "job '" + id + "': the queue of workers is full",
                    "it is repeated by itself; if this stays, look for a host that hangs"));
       return;
     }
     running_.insert(id);
-    queue_.emplace_back(id, std::move(request));
+    queue.emplace_back(id, std::move(request));
   }
-  ready_.notify_one();
+  ready_.notify_all();  // Whoever is woken alone might not be one that may take it.
 }
 
 Status WorkerPool::post(const std::string& id, Result<msg::Message> result) {
@@ -56,15 +60,22 @@ void WorkerPool::collect(const OnResult& on_result) {
   for (auto& [id, result] : taken) on_result(id, std::move(result));
 }
 
-void WorkerPool::work() {
+WorkerPool::Job WorkerPool::next(bool urgent_only) {
+  auto& queue = urgent_only || !urgent_.empty() ? urgent_ : queue_;
+  auto job = std::move(queue.front());
+  queue.pop_front();
+  return job;
+}
+
+void WorkerPool::work(bool urgent_only) {
   while (true) {
-    std::pair<std::string, msg::Message> job;
+    Job job;
     {
       std::unique_lock lock(mutex_);
-      ready_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
+      ready_.wait(
+          lock, [&] { return stopping_ || !urgent_.empty() || (!urgent_only && !queue_.empty()); });
       if (stopping_) return;
-      job = std::move(queue_.front());
-      queue_.pop_front();
+      job = next(urgent_only);
     }
     auto result = run_(job.first, job.second);
     {

@@ -22,9 +22,13 @@ class WorkerPool final : public Workers {
  public:
   // `run` is called on any of the threads; `wake` after each result, to end the reactor's wait.
   using Run = std::function<Result<msg::Message>(const std::string& id, const msg::Message&)>;
+  // Jobs that must not wait behind long ones; nothing by default.
+  using IsUrgent = std::function<bool(const msg::Message&)>;
   struct Limits {
     std::size_t threads = 8;
-    std::size_t queue_max = 4096;  // Full: the job ends as kUnavailable.
+    std::size_t urgent_threads = 3;  // More threads, for urgent jobs only.
+    std::size_t queue_max = 4096;    // Full: the job ends as kUnavailable.
+    IsUrgent is_urgent = {};
   };
   WorkerPool(Limits limits, Run run, std::function<void()> wake);
   ~WorkerPool() override;
@@ -37,7 +41,9 @@ class WorkerPool final : public Workers {
   Status post(const std::string& id, Result<msg::Message> result);
 
  private:
-  void work();
+  using Job = std::pair<std::string, msg::Message>;
+  void work(bool urgent_only);
+  Job next(bool urgent_only);
 
   Limits limits_;
   Run run_;
@@ -45,7 +51,8 @@ class WorkerPool final : public Workers {
   std::mutex mutex_;
   std::condition_variable ready_;
   bool stopping_ = false;
-  std::deque<std::pair<std::string, msg::Message>> queue_;
+  std::deque<Job> queue_;
+  std::deque<Job> urgent_;
   std::set<std::string> running_;
   std::deque<std::pair<std::string, Result<msg::Message>>> results_;
   std::vector<std::thread> threads_;

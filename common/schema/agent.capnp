@@ -252,10 +252,26 @@ struct ReplicaStatus {
   journalBytes @5 :UInt64;
   baseBytes @6 :UInt64;
   fault @7 :T.Fault $Plain.optional;
+  settings @8 :Text;          # Digest of the ItemSettings the agent works by.
+  scrubbedAt @9 :Int64;       # End of the last whole pass over base and journal; 0 = none yet.
+  scrubMismatches @10 :UInt64;  # Blocks that did not match their hash, ever.
 }
 
 struct ReplicaReport {
   replicas @0 :List(ReplicaStatus);
+}
+
+struct ItemSettings {
+  # What the vault wants an agent to know of an item; sent as long as the agent's reports show the
+  # digest of other settings.  Texts that are empty stay as they are.
+  item @0 :Text;
+  epoch @1 :UInt64;           # Settings of an older epoch than the agent's are ignored.
+  digest @2 :Text;
+  policy @3 :T.Policy;
+  peerKey @4 :Text;           # Of the other side's data plane ...
+  peerEndpoint @5 :Text;      # ... and, for a source, where that is.
+  peerRevoked @6 :Bool;       # Neither send to it nor take from it.
+  ended @7 :Bool;             # The item is not protected from here any more: end replication.
 }
 
 # ---- Jobs of the agent's own workers (never on the wire) ----
@@ -281,6 +297,13 @@ struct RunCycle {
   final @2 :Bool;             # VM is shut down: also return the digest of its disks.
 }
 
+struct CancelCycle {
+  item @0 :Text;
+  attempt @1 :Text;           # The cycle that is to end, begun or still queued.
+}
+
+struct CycleCancelled {}
+
 struct CycleDone {
   item @0 :Text;
   point @1 :T.RecoveryPoint;
@@ -293,12 +316,13 @@ struct CycleDone {
   millis @8 :UInt64;
 }
 
-struct MaintainReplica {      # Retention and consolidation, in the background.
+struct MaintainReplica {      # Retention, consolidation and a slice of scrub, in the background.
   replica @0 :ReplicaItem;
 }
 
 struct ReplicaMaintained {
   status @0 :ReplicaStatus;
+  scrubCursor @1 :Text;
 }
 
 # ---- Stored ----
@@ -312,16 +336,14 @@ struct SourceItem {
   targetKey @5 :Text;
   token @6 :Text;             # Change tracking since the newest durable point; empty: none.
   attempt @7 :Text;           # Token of an attempt whose outcome is not known.
-  nextSeq @8 :UInt64;
-  status @9 :T.ReplicationStatus;
-  stopped @10 :Bool;          # The VM is (being) shut down: only FinalSync runs.
-  attempts @11 :UInt64;       # Numbers the tokens.
-  failures @12 :UInt32;       # In a row; picks the delay from the retry ladder.
-  resync @13 :Bool;           # Tracking was lost: the next cycle compares hashes.
-  startedAt @14 :Int64;
-  fencedEpoch @15 :UInt64;    # 0 = not fenced.
-  startAfter @16 :Bool;
-  appAt @17 :Int64;           # When the newest app-consistent point was captured; 0 = none.
+  status @8 :T.ReplicationStatus;
+  stopped @9 :Bool;           # The VM is (being) shut down: only FinalSync runs.
+  attempts @10 :UInt64;       # Numbers the tokens.
+  failures @11 :UInt32;       # In a row; picks the delay from the retry ladder.
+  resync @12 :Bool;           # Tracking was lost: the next cycle compares hashes.
+  startedAt @13 :Int64;
+  appAt @14 :Int64;           # When the newest app-consistent point was captured; 0 = none.
+  peerRevoked @15 :Bool;
 }
 
 struct ReplicaItem {
@@ -333,9 +355,12 @@ struct ReplicaItem {
   policy @5 :T.Policy;
   promoted @6 :Bool;          # Takes no more deltas.
   replicaVm @7 :Text;
-  replicaSeq @8 :UInt64;
-  testVm @9 :Text;
-  testSeq @10 :UInt64;
-  committed @11 :Bool;
-  detached @12 :Bool;         # The replica VM no longer reads the recovery point's view.
+  testVm @8 :Text;
+  testSeq @9 :UInt64;
+  committed @10 :Bool;
+  peerRevoked @11 :Bool;
+  settings @12 :Text;         # Digest of the ItemSettings it works by.
+  scrubCursor @13 :Text;      # Where the pass under way stands; empty: none is.
+  scrubbedAt @14 :Int64;      # End of the last whole pass; 0 = none yet.
+  scrubMismatches @15 :UInt64;
 }

@@ -101,5 +101,8 @@ struct Message {
     tokenIssued @78 :C.TokenIssued;
     revokeAgent @79 :C.RevokeAgent;
     agentRevoked @80 :C.AgentRevoked;
+    itemSettings @81 :A.ItemSettings;
+    cancelCycle @82 :A.CancelCycle;
+    cycleCancelled @83 :A.CycleCancelled;
   }
 }

@@ -36,6 +36,7 @@ struct WorkflowInput {
   notes @3 :Text;
   shutdownSeconds @4 :UInt32;
   deleteReplica @5 :Bool;
+  force @6 :Bool;             # Disable although the target cannot be reached.
 }
 
 enum StepState {
@@ -90,6 +91,7 @@ struct FlowRecord {
   notedRevision @16 :UInt64;  # What the vault has acknowledged.
   logSeq @17 :UInt64;
   restarts @18 :UInt32;       # Times an operator sent a stuck flow on; makes request ids fresh.
+  pastReturn @19 :Bool;       # It can only go forward.
 }
 
 enum FlowEvent {
@@ -158,4 +160,5 @@ struct CommitState {
 struct DisableState {
   spec @0 :ItemSpec;
   deleteReplica @1 :Bool;
+  force @2 :Bool;
 }

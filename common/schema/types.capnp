@@ -189,4 +189,5 @@ struct ReplicationStatus {
   fullCopies @12 :UInt64;
   initialSeconds @13 :Float64;
   cycles @14 :UInt64;
+  settings @15 :Text;         # Digest of the ItemSettings the agent works by.
 }

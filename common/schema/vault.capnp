@@ -53,6 +53,19 @@ struct NetworkMapping {
   targetNetwork @4 :Text;
 }
 
+struct StorageMapping {       # Of storage classifications.
+  name @0 :Text;
+  sourceSite @1 :Text;
+  sourceClass @2 :Text;
+  targetSite @3 :Text;
+  targetClass @4 :Text;
+}
+
+struct RevokedKey {           # The data plane key an agent had when it was revoked.
+  principal @0 :Text;
+  publicKey @1 :Text;
+}
+
 struct ProtectedItem {
   id @0 :Text;
   vm @1 :Text;

@@ -108,10 +108,14 @@ Result<std::unique_ptr<Service>> Service::open(std::string program, CommonSettin
   const auto& dir = service->settings_.data_dir;
   FARSIDE_ASSIGN(service->store_, store::RocksStore::open(dir + "/state"));
   FARSIDE_ASSIGN(service->keys_, bus::load_or_create_keys(dir + "/identity.key"));
-  FARSIDE_ASSIGN(service->exposer_,
-                 metrics::Exposer::start(service->settings_.metrics_address,
-                                         service->settings_.metrics_port, service->registry_,
-                                         [&live = service->liveness_] { return live.problem(); }));
+  FARSIDE_ASSIGN(
+      service->exposer_,
+      metrics::Exposer::start(service->settings_.metrics_address, service->settings_.metrics_port,
+                              service->registry_,
+                              [&live = service->liveness_, &problems = service->problems_] {
+                                auto text = live.problem();
+                                return text.empty() ? problems.text() : text;
+                              }));
   log::info("opened", {{"version", kVersion},
                        {"data", dir},
                        {"public_key", service->keys_.public_key},
@@ -178,8 +182,9 @@ void Service::publish(const reactor::ReactorStats& stats) {
 }
 
 Status Service::run(Run run) {
-  reactor::WorkerPool pool({.threads = static_cast<std::size_t>(settings_.workers)}, run.job,
-                           [this] { bus_->wake(); });
+  reactor::WorkerPool pool(
+      {.threads = static_cast<std::size_t>(settings_.workers), .is_urgent = run.is_urgent}, run.job,
+      [this] { bus_->wake(); });
   reactor::Reactor reactor({.self = run.self,
                             .core = run.core,
                             .store = *store_,
@@ -205,6 +210,7 @@ Status Service::run(Run run) {
   while (status && !reactor.is_stopping()) {
     status = reactor.turn(reactor::ReactorLimits{}.wait_ms_max);
     publish(reactor.stats());
+    run.on_turn();
   }
   ended = true;
   signals.join();

@@ -16,6 +16,7 @@
 #include "common/identity/registrar.h"
 #include "common/metrics/exposer.h"
 #include "common/metrics/liveness.h"
+#include "common/metrics/problems.h"
 #include "common/metrics/registry.h"
 #include "common/reactor/reactor.h"
 #include "common/reactor/worker_pool.h"
@@ -75,12 +76,14 @@ class Service final {
     reactor::WorkerPool::Run job = [](const std::string&, const msg::Message&) {
       return Result<msg::Message>(fail(ErrorCode::kUnsupported, "no such job"));
     };
+    reactor::WorkerPool::IsUrgent is_urgent = {};
     reactor::Reactor::OnAnswer on_answer = [](const std::string&, msg::Message) {};
     std::function<Status(reactor::WorkerPool&)> on_ready = [](reactor::WorkerPool&) {
       return Status{};
     };
     std::function<void()> on_stop = [] {};  // On the signal's thread: cancels long jobs.
     std::function<void()> on_end = [] {};   // After the last turn; the worker pool still lives.
+    std::function<void()> on_turn = [] {};  // After each turn: looks at what else must be well.
   };
   Status run(Run run);
 
@@ -89,6 +92,7 @@ class Service final {
   const Clock& clock() const { return clock_; }
   Random& random() { return random_; }
   metrics::Registry& metrics() { return registry_; }
+  metrics::Problems& problems() { return problems_; }
   store::Store& store() { return *store_; }
   bus::ZmqBus& bus() { return *bus_; }
 
@@ -102,6 +106,7 @@ class Service final {
   SystemRandom random_;
   metrics::Registry registry_;
   metrics::Liveness liveness_;
+  metrics::Problems problems_;
   bus::CurveKeys keys_;
   std::unique_ptr<store::RocksStore> store_;
   std::unique_ptr<metrics::Exposer> exposer_;

@@ -1,6 +1,9 @@
 #include "services/agent/agent_core.h"
 
+#include <fmt/format.h>
+
 #include "common/base/log.h"
+#include "common/flow/fault.h"
 #include "services/agent/health.h"
 
 namespace farside::agent {
@@ -14,6 +17,7 @@ constexpr std::string_view kReconcile = "reconcile";
 constexpr std::string_view kProgress = "progress";
 constexpr std::string_view kCyclePrefix = "cycle/";
 constexpr std::string_view kOrderPrefix = "order/";
+constexpr std::string_view kSettingsPrefix = "settings/";
 constexpr std::string_view kMaintainPrefix = "maintain/";
 constexpr Micros kReconcileAgain = std::chrono::seconds{5};
 
@@ -23,9 +27,11 @@ std::string after(const std::string& text, std::string_view prefix) {
 
 }  // namespace
 
-AgentCore::AgentCore(std::string provider, std::string data_public_key, AgentLimits limits)
+AgentCore::AgentCore(std::string provider, std::string data_public_key, Probe& probe,
+                     AgentLimits limits)
     : provider_(std::move(provider)),
       data_public_key_(std::move(data_public_key)),
+      probe_(probe),
       limits_(limits) {}
 
 void AgentCore::start(reactor::Effects& effects) {
@@ -50,27 +56,18 @@ void AgentCore::on_message(const reactor::PeerId& peer, const msg::Envelope& env
                                   {"message", msg::name_of(envelope.body)}});
     return;
   }
-  if (!envelope.reply && !envelope.id.empty()) on_order(envelope, effects);
+  if (const auto* settings = std::get_if<msg::ItemSettings>(&envelope.body.value)) {
+    if (envelope.from == "vault") on_settings(*settings, effects);
+  } else if (!envelope.reply && !envelope.id.empty()) {
+    on_order(envelope, effects);
+  }
 }
 
 void AgentCore::on_timer(const std::string& name, reactor::Effects& effects) {
   if (name.starts_with(kCyclePrefix)) {
     on_cycle_timer(after(name, kCyclePrefix), effects);
   } else if (name == kReconcile) {
-    msg::Reconcile wanted;
-    const auto replicas = replicas_.all(effects.store());
-    if (!replicas) {
-      log::error("replicas unreadable", {{"cause", replicas.error()}});
-      effects.set_timer(std::string(kReconcile), kReconcileAgain);
-      return;
-    }
-    for (const auto& [id, replica] : *replicas) {
-      for (const auto& vm : {replica.replica_vm, replica.test_vm}) {
-        if (!vm.empty()) wanted.keep_vms.push_back(vm);
-      }
-      wanted.replicas.push_back(replica);
-    }
-    effects.start(std::string(kReconcile), reactor::message(std::move(wanted)));
+    reconcile(effects);
   } else if (name == kObserve) {
     effects.start(std::string(kObserve), reactor::message(msg::ObserveHost{}));
   } else if (name == kFences) {
@@ -95,25 +92,24 @@ void AgentCore::on_job(const std::string& id, const Result<msg::Message>& result
     on_cycle_done(after(id, kCyclePrefix), result, effects);
   } else if (id.starts_with(kOrderPrefix)) {
     on_order_done(after(id, kOrderPrefix), result, effects);
+  } else if (id.starts_with(kSettingsPrefix)) {
+    on_settings_applied(after(id, kSettingsPrefix), result, effects);
   } else if (id.starts_with(kMaintainPrefix)) {
     if (!result) {
-      log::warn("maintenance failed",
-                {{"replica", after(id, kMaintainPrefix)}, {"cause", result.error()}});
+      const auto item = after(id, kMaintainPrefix);
+      log::warn("maintenance failed", {{"replica", item}, {"cause", result.error()}});
+      if (result.error().code != ErrorCode::kUnavailable) {  // An order is under way.
+        replica_status_[item].item = item;
+        replica_status_[item].fault = flow::to_fault(result.error());
+      }
     } else if (const auto* done = std::get_if<msg::ReplicaMaintained>(&result->value)) {
-      replica_status_[done->status.item] = done->status;
+      on_maintained(*done, effects);
     }
   } else if (id == kReconcile) {
-    if (!result) {
-      log::error("reconcile failed", {{"cause", result.error()}});
-      effects.set_timer(std::string(kReconcile), kReconcileAgain);
-      return;
-    }
-    reconciled_ = true;
-    const auto items = sources_.all(effects.store());
-    if (!items) return;
-    for (const auto& [item, source] : *items) schedule(item, Micros{0}, effects);
+    on_reconciled(result, effects);
   } else if (id == kObserve) {
     effects.set_timer(std::string(kObserve), limits_.observe_every);
+    probe_.problem("host", result ? "" : result.error().what);
     if (result) {
       effects.send(provider_,
                    msg::Envelope{.from = effects.self(), .to = provider_, .body = *result});
@@ -122,6 +118,7 @@ void AgentCore::on_job(const std::string& id, const Result<msg::Message>& result
     }
   } else if (id == kFences) {
     effects.set_timer(std::string(kFences), limits_.fence_every);
+    probe_.problem("fences", result ? "" : result.error().what);
     if (!result) {
       log::error("fences not enforced", {{"cause", result.error()}});
     } else if (const auto* enforced = std::get_if<msg::FencesEnforced>(&result->value)) {
@@ -150,40 +147,128 @@ void AgentCore::on_progress(const msg::Progress& progress, reactor::Effects& eff
   if (cycle == cycles_.end()) return;
   cycle->second.done = progress.done;
   cycle->second.total = progress.total;
+  cycle->second.moved = effects.monotonic();
+}
+
+bool AgentCore::is_stalled(const std::string& item, const reactor::Effects& effects) const {
+  const auto cycle = cycles_.find(item);
+  return cycle != cycles_.end() &&
+         effects.monotonic() - cycle->second.moved > limits_.stalled_after;
+}
+
+// The stored status with what is only known now: progress, health, and why if it is not good.
+msg::ReplicationStatus AgentCore::status_of(const msg::SourceItem& source,
+                                            reactor::Effects& effects) {
+  auto status = source.status;
+  if (const auto cycle = cycles_.find(source.item); cycle != cycles_.end()) {
+    status.bytes_done = cycle->second.done;
+    status.bytes_total = cycle->second.total;
+  }
+  status.health = health_of(status, source.policy, effects.now());
+  if (is_stalled(source.item, effects)) {
+    status.health = msg::Health::critical;
+    status.fault = flow::to_fault(
+        Error{.code = ErrorCode::kTimeout,
+              .what = fmt::format("a cycle is under way that has not moved for {} minutes",
+                                  limits_.stalled_after.count()),
+              .advice = "look at the host's storage and at the link to the other site"});
+  } else if (status.health != msg::Health::normal && !status.fault) {
+    status.fault = flow::to_fault(late_point(status, source.policy, effects.now()));
+  }
+  return status;
+}
+
+// Tells who waits for the first or last point of the item that it is worked on.  Whoever hears
+// nothing asks again and then gives up, so a cycle that hangs is not called alive.
+void AgentCore::still_alive(const msg::SourceItem& source, const msg::ReplicationStatus& status,
+                            reactor::Effects& effects) {
+  if (is_stalled(source.item, effects)) return;
+  for (const auto* waiting : {&initial_, &final_}) {
+    const auto envelope = waiting->find(source.item);
+    if (envelope == waiting->end()) continue;
+    upwards(envelope->second.from,
+            reactor::message(msg::Progress{.request = envelope->second.id,
+                                           .done = status.bytes_done,
+                                           .total = status.bytes_total,
+                                           .note = status.fault ? status.fault->what : ""}),
+            effects);
+  }
 }
 
 // Once a second: the vault's view of every source item, and signs of life for who waits.
 void AgentCore::report_status(reactor::Effects& effects) {
   const auto items = sources_.all(effects.store());
+  probe_.problem("state", items ? "" : items.error().what);
   if (!items) return;
   msg::StatusReport report;
   for (const auto& [id, source] : *items) {
-    auto status = source.status;
-    if (const auto cycle = cycles_.find(id); cycle != cycles_.end()) {
-      status.bytes_done = cycle->second.done;
-      status.bytes_total = cycle->second.total;
-    }
-    status.health = health_of(status, source.policy, effects.now());
-    for (const auto* waiting : {&initial_, &final_}) {
-      const auto envelope = waiting->find(id);
-      if (envelope == waiting->end()) continue;
-      upwards(envelope->second.from,
-              reactor::message(msg::Progress{.request = envelope->second.id,
-                                             .done = status.bytes_done,
-                                             .total = status.bytes_total,
-                                             .note = status.fault ? status.fault->what : ""}),
-              effects);
-    }
+    auto status = status_of(source, effects);
+    probe_.source(source, status, is_stalled(id, effects));
+    still_alive(source, status, effects);
     report.statuses.push_back(std::move(status));
   }
   if (!report.statuses.empty()) {
     upwards("vault", reactor::message(std::move(report)), effects);
   }
   msg::ReplicaReport replicas;
-  for (const auto& [id, status] : replica_status_) replicas.replicas.push_back(status);
+  for (const auto& [id, status] : replica_status_) {
+    probe_.replica(status);
+    replicas.replicas.push_back(status);
+  }
   if (!replicas.replicas.empty()) {
     upwards("vault", reactor::message(std::move(replicas)), effects);
   }
+}
+
+// ---- What a crash left behind ----
+
+void AgentCore::reconcile(reactor::Effects& effects) {
+  msg::Reconcile wanted;
+  const auto replicas = replicas_.all(effects.store());
+  if (!replicas) {
+    on_reconciled(fail(replicas.error()), effects);
+    return;
+  }
+  for (const auto& [id, replica] : *replicas) {
+    for (const auto& vm : {replica.replica_vm, replica.test_vm}) {
+      if (!vm.empty()) wanted.keep_vms.push_back(vm);
+    }
+    wanted.replicas.push_back(replica);
+  }
+  effects.start(std::string(kReconcile), reactor::message(std::move(wanted)));
+}
+
+// Until it has succeeded nothing else is begun; the health check says so.
+void AgentCore::on_reconciled(const Result<msg::Message>& result, reactor::Effects& effects) {
+  const auto items = sources_.all(effects.store());
+  if (!result || !items) {
+    const auto& error = result ? items.error() : result.error();
+    log::error("reconcile failed", {{"cause", error}});
+    not_reconciled_ = error.what;
+    probe_.problem("reconcile", error.what);
+    effects.set_timer(std::string(kReconcile), kReconcileAgain);
+    return;
+  }
+  reconciled_ = true;
+  probe_.problem("reconcile", "");
+  for (const auto& [item, source] : *items) schedule(item, Micros{0}, effects);
+}
+
+void AgentCore::on_maintained(const msg::ReplicaMaintained& done, reactor::Effects& effects) {
+  const auto& item = done.status.item;
+  auto found = replicas_.get(effects.store(), item);
+  if (!found || !*found || (*found)->committed) return;  // Gone meanwhile.
+  auto& replica = **found;
+  auto& status = replica_status_[item];
+  status = done.status;
+  status.settings = replica.settings;
+  const bool scrubbed =
+      replica.scrub_cursor != done.scrub_cursor || replica.scrubbed_at != status.scrubbed_at;
+  if (!scrubbed) return;
+  replica.scrub_cursor = done.scrub_cursor;
+  replica.scrubbed_at = status.scrubbed_at;
+  replica.scrub_mismatches = status.scrub_mismatches;
+  replicas_.put(effects.writes, item, replica);
 }
 
 void AgentCore::maintain(reactor::Effects& effects) {

@@ -11,8 +11,10 @@
 //   * One cycle per item at a time; none while its VM is being shut down, but the final one.
 //   * An order that carries an older epoch than the newest seen for the item is refused.
 //   * A success is stored together with its effect and repeated to whoever asks again.
+//   * However many cycles run, fences, observation and orders find a worker.
 #pragma once
 
+#include <deque>
 #include <map>
 #include <optional>
 #include <set>
@@ -22,6 +24,7 @@
 #include "common/identity/membership.h"
 #include "common/reactor/effects.h"
 #include "common/store/table.h"
+#include "services/agent/probe.h"
 
 namespace farside::agent {
 
@@ -30,13 +33,19 @@ struct AgentLimits {
   std::chrono::seconds fence_every{1};
   std::chrono::milliseconds status_every{1000};
   std::chrono::seconds maintain_every{15};
+  std::chrono::seconds store_again{5};  // After the store could not be read.
+  std::chrono::minutes stalled_after{5};
+  std::size_t cycles_max = 16;      // At once; well below the number of workers ...
+  std::size_t full_cycles_max = 4;  // ... of which so many may read whole disks, for hours.
   std::chrono::hours reply_kept{24};
   std::size_t replies_pruned_max = 1000;  // Per pass.
 };
 
 class AgentCore final : public reactor::Core {
  public:
-  AgentCore(std::string provider, std::string data_public_key, AgentLimits limits = {});
+  // `probe` must outlive the core.
+  AgentCore(std::string provider, std::string data_public_key, Probe& probe,
+            AgentLimits limits = {});
 
   void start(reactor::Effects& effects) override;
   void on_message(const reactor::PeerId& peer, const msg::Envelope& envelope,
@@ -59,7 +68,19 @@ class AgentCore final : public reactor::Core {
   void reply(const msg::Envelope& order, const Result<msg::Message>& outcome,
              reactor::Effects& effects);
 
+  // ---- settings.cpp: what the vault wants us to know of an item ----
+  void on_settings(const msg::ItemSettings& wanted, reactor::Effects& effects);
+  void apply_settings(msg::SourceItem& source, const msg::ItemSettings& wanted,
+                      reactor::Effects& effects);
+  static void apply_settings(const msg::ReplicaItem& replica, const msg::ItemSettings& wanted,
+                             reactor::Effects& effects);
+  void on_settings_applied(const std::string& item, const Result<msg::Message>& result,
+                           reactor::Effects& effects);
+
   // ---- cycles.cpp: when the next delta runs ----
+  bool has_slot(const msg::SourceItem& item) const;
+  void start_due(reactor::Effects& effects);
+  void cancel_cycle(const std::string& item, reactor::Effects& effects);
   void start_cycle(msg::SourceItem& item, bool final, reactor::Effects& effects);
   void schedule(const std::string& item, Micros delay, reactor::Effects& effects);
   void on_cycle_timer(const std::string& item, reactor::Effects& effects);
@@ -74,20 +95,31 @@ class AgentCore final : public reactor::Core {
   // ---- agent_core.cpp ----
   void on_progress(const msg::Progress& progress, reactor::Effects& effects);
   void report_status(reactor::Effects& effects);
+  msg::ReplicationStatus status_of(const msg::SourceItem& source, reactor::Effects& effects);
+  void still_alive(const msg::SourceItem& source, const msg::ReplicationStatus& status,
+                   reactor::Effects& effects);
+  void reconcile(reactor::Effects& effects);
+  void on_reconciled(const Result<msg::Message>& result, reactor::Effects& effects);
   void maintain(reactor::Effects& effects);
+  void on_maintained(const msg::ReplicaMaintained& done, reactor::Effects& effects);
   void prune_replies(reactor::Effects& effects);
   void upwards(const std::string& to, msg::Message body, reactor::Effects& effects) const;
   void forget_running(const std::string& item);
 
   struct Running {  // A cycle under way.
     bool final = false;
+    bool full = false;  // Reads whole disks.
+    std::string attempt;
     Time started;
+    Micros moved{};  // Monotonic: when it last got on.
     std::uint64_t done = 0;
     std::uint64_t total = 0;
   };
+  bool is_stalled(const std::string& item, const reactor::Effects& effects) const;
 
   std::string provider_;
   std::string data_public_key_;
+  Probe& probe_;
   AgentLimits limits_;
   identity::Membership membership_;
   store::Table<msg::SourceItem> sources_{"source"};
@@ -95,8 +127,10 @@ class AgentCore final : public reactor::Core {
 
   // Memory only: requests are repeated by whoever waits, cycles begin anew after a restart.
   bool reconciled_ = false;
+  std::string not_reconciled_ = "it looks at what it left on its host";
   std::map<std::string, msg::Envelope> orders_;   // Request id -> order at the workers.
   std::map<std::string, Running> cycles_;         // By item.
+  std::deque<std::string> due_;                   // Items whose next cycle waits for a slot.
   std::map<std::string, msg::Envelope> initial_;  // Item -> AwaitInitial to answer.
   std::map<std::string, msg::Envelope> final_;    // Item -> FinalSync to answer.
   std::map<std::string, std::vector<msg::Envelope>> deferred_;  // Until the item's cycle ended.

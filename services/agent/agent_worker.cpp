@@ -27,23 +27,29 @@ Result<msg::Message> AgentWorker::observe() {
   return reactor::message(msg::HostReport{.host = std::move(host), .vms = std::move(vms)});
 }
 
+bool AgentWorker::is_urgent(const msg::Message& job) {
+  return std::holds_alternative<msg::EnforceFences>(job.value) ||
+         std::holds_alternative<msg::FenceSource>(job.value) ||
+         std::holds_alternative<msg::CancelCycle>(job.value) ||
+         std::holds_alternative<msg::ObserveHost>(job.value);
+}
+
 Result<msg::Message> AgentWorker::run(const std::string& id, const msg::Message& job) {
   if (std::holds_alternative<msg::ObserveHost>(job.value)) return observe();
   if (std::holds_alternative<msg::EnforceFences>(job.value)) {
     FARSIDE_ASSIGN(auto stopped, platform_.enforce_fences());
     return reactor::message(msg::FencesEnforced{.stopped = std::move(stopped)});
   }
-  if (auto result =
-          try_each<SourceWork, msg::CheckSource, msg::RunCycle, msg::StopReplication,
-                   msg::ShutDownSource, msg::RestartSource, msg::FenceSource, msg::UnfenceSource>(
-              source_, job)) {
+  if (auto result = try_each<SourceWork, msg::CheckSource, msg::RunCycle, msg::CancelCycle,
+                             msg::StopReplication, msg::ShutDownSource, msg::RestartSource,
+                             msg::FenceSource, msg::UnfenceSource>(source_, job)) {
     return std::move(*result);
   }
   if (auto result =
-          try_each<TargetWork, msg::Reconcile, msg::PrepareReplica, msg::RemoveReplica,
-                   msg::VerifyPoint, msg::PromoteReplica, msg::DemoteReplica, msg::StartReplica,
-                   msg::StartTestVm, msg::RemoveTestVm, msg::ListPoints, msg::MaintainReplica>(
-              target_, job)) {
+          try_each<TargetWork, msg::Reconcile, msg::ItemSettings, msg::PrepareReplica,
+                   msg::RemoveReplica, msg::VerifyPoint, msg::PromoteReplica, msg::DemoteReplica,
+                   msg::StartReplica, msg::StartTestVm, msg::RemoveTestVm, msg::ListPoints,
+                   msg::MaintainReplica>(target_, job)) {
     return std::move(*result);
   }
   if (const auto* order = std::get_if<msg::DetachReplica>(&job.value)) {

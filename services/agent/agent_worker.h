@@ -24,6 +24,9 @@ class AgentWorker final {
   // `id` is the job's: progress is reported under it.
   Result<msg::Message> run(const std::string& id, const msg::Message& job);
 
+  // Short jobs that must not wait behind long ones: fences above all.
+  static bool is_urgent(const msg::Message& job);
+
  private:
   Result<msg::Message> observe();
 

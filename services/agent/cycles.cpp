@@ -1,5 +1,6 @@
 // The part of AgentCore that decides when the next delta of an item runs.
 #include <algorithm>
+#include <utility>
 
 #include "common/base/log.h"
 #include "common/flow/fault.h"
@@ -16,8 +17,43 @@ void AgentCore::schedule(const std::string& item, Micros delay, reactor::Effects
 
 void AgentCore::on_cycle_timer(const std::string& item, reactor::Effects& effects) {
   auto source = sources_.get(effects.store(), item);
-  if (!source || !*source || !reconciled_ || (*source)->stopped || cycles_.contains(item)) return;
-  start_cycle(**source, false, effects);
+  if (!source) {
+    log::error("item unreadable", {{"item", item}, {"cause", source.error()}});
+    schedule(item, limits_.store_again, effects);
+    return;
+  }
+  if (!*source || !reconciled_ || (*source)->stopped || (*source)->peer_revoked ||
+      cycles_.contains(item)) {
+    return;
+  }
+  if (has_slot(**source)) {
+    start_cycle(**source, false, effects);
+  } else if (std::ranges::find(due_, item) == due_.end()) {
+    due_.push_back(item);
+  }
+}
+
+// A copy or comparison of whole disks takes hours: those leave room for the deltas of others.
+bool AgentCore::has_slot(const msg::SourceItem& item) const {
+  if (cycles_.size() >= limits_.cycles_max) return false;
+  const bool full = item.resync || item.token.empty();
+  const auto running = static_cast<std::size_t>(
+      std::ranges::count_if(cycles_, [](const auto& cycle) { return cycle.second.full; }));
+  return !full || running < limits_.full_cycles_max;
+}
+
+// Who waited longest goes first; who needs a slot of the rarer kind lets others pass.
+void AgentCore::start_due(reactor::Effects& effects) {
+  const auto waiting = std::exchange(due_, {});
+  for (const auto& item : waiting) on_cycle_timer(item, effects);
+}
+
+// Ends the cycle under way, begun or still queued; its end comes as that of any other.
+void AgentCore::cancel_cycle(const std::string& item, reactor::Effects& effects) {
+  const auto cycle = cycles_.find(item);
+  if (cycle == cycles_.end()) return;
+  effects.start("cancel/" + item,
+                reactor::message(msg::CancelCycle{.item = item, .attempt = cycle->second.attempt}));
 }
 
 void AgentCore::start_cycle(msg::SourceItem& item, bool final, reactor::Effects& effects) {
@@ -27,18 +63,27 @@ void AgentCore::start_cycle(msg::SourceItem& item, bool final, reactor::Effects&
                                            : ReplicationPhase::delta;
   item.status.retry_at = 0;
   sources_.put(effects.writes, item.item, item);
-  cycles_[item.item] = Running{.final = final, .started = effects.now()};
-  effects.start(
-      "cycle/" + item.item,
-      reactor::message(msg::RunCycle{
-          .source = item, .attempt = "farside-" + std::to_string(item.attempts), .final = final}));
+  auto attempt = "farside-" + std::to_string(item.attempts);
+  cycles_[item.item] = Running{.final = final,
+                               .full = item.resync || item.token.empty(),
+                               .attempt = attempt,
+                               .started = effects.now(),
+                               .moved = effects.monotonic()};
+  effects.start("cycle/" + item.item,
+                reactor::message(
+                    msg::RunCycle{.source = item, .attempt = std::move(attempt), .final = final}));
 }
 
 void AgentCore::on_cycle_done(const std::string& item, const Result<msg::Message>& result,
                               reactor::Effects& effects) {
   auto source = sources_.get(effects.store(), item);
-  if (!source || !*source) {  // Protection ended meanwhile.
+  if (!source || !*source) {  // Protection ended meanwhile, or the state cannot be read.
     cycles_.erase(item);
+    if (!source) {
+      log::error("item unreadable", {{"item", item}, {"cause", source.error()}});
+      schedule(item, limits_.store_again, effects);
+    }
+    start_due(effects);
     return;
   }
   if (!result) {
@@ -47,6 +92,7 @@ void AgentCore::on_cycle_done(const std::string& item, const Result<msg::Message
     succeed_cycle(**source, *done, effects);
   }
   resume_deferred(item, effects);
+  start_due(effects);
 }
 
 void AgentCore::succeed_cycle(msg::SourceItem& item, const msg::CycleDone& done,
@@ -56,7 +102,6 @@ void AgentCore::succeed_cycle(msg::SourceItem& item, const msg::CycleDone& done,
   auto& status = item.status;
   const bool first = status.newest.seq == 0;
   item.token = done.token;
-  item.next_seq = done.point.seq + 1;
   item.failures = 0;
   item.resync = false;
   if (done.point.app_consistent) item.app_at = done.point.captured_at;
@@ -73,6 +118,7 @@ void AgentCore::succeed_cycle(msg::SourceItem& item, const msg::CycleDone& done,
         static_cast<double>(effects.now().micros - item.started_at) / 1'000'000.0;
   }
   sources_.put(effects.writes, item.item, item);
+  probe_.cycle_ended(done, cycle.final);
   answer_waiting(item, std::nullopt, done.digest, effects);
   if (item.stopped) return;
   // From start to start; a cycle that took longer is followed by the next at once.
@@ -95,6 +141,7 @@ void AgentCore::fail_cycle(msg::SourceItem& item, const Error& error, reactor::E
     }
     return;
   }
+  probe_.cycle_failed(item.item);
   item.failures += 1;
   const auto wait = retry_after(static_cast<std::uint16_t>(error.code), item.failures);
   status.fault = flow::to_fault(error);
@@ -108,7 +155,7 @@ void AgentCore::fail_cycle(msg::SourceItem& item, const Error& error, reactor::E
                              {"cause", error}});
   sources_.put(effects.writes, item.item, item);
   answer_waiting(item, error, "", effects);
-  if (!item.stopped) schedule(item.item, wait, effects);
+  if (!item.stopped && !item.peer_revoked) schedule(item.item, wait, effects);
 }
 
 // Tells who waits for the first or the last point of this item.

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include <fmt/format.h>
+
 #include "common/base/error.h"
 #include "common/flow/retry.h"
 
@@ -19,6 +21,23 @@ msg::Health health_of(const msg::ReplicationStatus& status, const msg::Policy& p
     if (age > std::max(2 * interval, seconds{15})) return msg::Health::warning;
   }
   return status.phase == msg::ReplicationPhase::paused ? msg::Health::warning : msg::Health::normal;
+}
+
+Error late_point(const msg::ReplicationStatus& status, const msg::Policy& policy, Time now) {
+  constexpr std::uint64_t kMib = 1U << 20U;
+  const auto age =
+      std::chrono::duration_cast<seconds>(now - Time{status.newest.captured_at}).count();
+  const bool under_way = status.bytes_total > status.bytes_done;
+  return Error{
+      .code = ErrorCode::kTimeout,
+      .what =
+          fmt::format("the newest recovery point is {} s old, the policy asks for one every {} "
+                      "s: {}",
+                      age, policy.frequency_seconds,
+                      under_way ? fmt::format("{} of {} MiB of the next one are sent",
+                                              status.bytes_done / kMib, status.bytes_total / kMib)
+                                : std::string("the next one waits for its turn on this host")),
+      .advice = "if this stays, give the link or the hosts more speed, or the policy more time"};
 }
 
 seconds retry_after(std::uint16_t error_code, std::uint32_t failures_in_a_row) {

@@ -10,6 +10,9 @@ namespace farside::agent {
 // none for 2 intervals (at least 15 s).  Until the first point the time since `now` does not count.
 msg::Health health_of(const msg::ReplicationStatus& status, const msg::Policy& policy, Time now);
 
+// Why the newest point is older than it should be, for an item whose cycles do not fail.
+Error late_point(const msg::ReplicationStatus& status, const msg::Policy& policy, Time now);
+
 // When a failed cycle is tried again.
 std::chrono::seconds retry_after(std::uint16_t error_code, std::uint32_t failures_in_a_row);
 

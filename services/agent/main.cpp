@@ -53,7 +53,7 @@ Status run(int argc, char** argv) {
   if (!line) return {};
   FARSIDE_ASSIGN(auto config, Config::from_file(line->config_path));
   const auto settings =
-      shell::read_common(config, {.listen = "", .metrics_port = 9104, .workers = 16});
+      shell::read_common(config, {.listen = "", .metrics_port = 9104, .workers = 32});
   const auto own = read_own(config, settings);
   FARSIDE_TRY(config.finish());
   if (line->check) return {};
@@ -92,11 +92,13 @@ Status run(int argc, char** argv) {
   data::Shipper shipper(settings.data_dir + "/pending", service->random());
   agent::SourceWork source(*platform, shipper, service->keys(), service->clock(), report);
   agent::AgentWorker worker(*platform, source, target, endpoint, service->keys().public_key);
-  agent::AgentCore core("provider/" + self.site, service->keys().public_key);
+  agent::Probe probe(service->metrics(), service->problems());
+  agent::AgentCore core("provider/" + self.site, service->keys().public_key, probe);
   return service->run(
       {.self = self.principal,
        .core = core,
        .job = [&](const std::string& id, const msg::Message& job) { return worker.run(id, job); },
+       .is_urgent = agent::AgentWorker::is_urgent,
        .on_ready = [&](reactor::WorkerPool& made) -> Status {
          pool = &made;
          return {};
@@ -105,7 +107,8 @@ Status run(int argc, char** argv) {
            [&] {
              source.cancel_all();
              target.cancel_all();
-           }});
+           },
+       .on_turn = [&] { service->problems().set("data port", receiver->problem()); }});
 }
 
 }  // namespace

@@ -61,7 +61,13 @@ void AgentCore::reply(const msg::Envelope& order, const Result<msg::Message>& ou
 }
 
 void AgentCore::on_order(const msg::Envelope& envelope, reactor::Effects& effects) {
-  if (!reconciled_) return;  // It will be repeated.
+  if (!reconciled_) {  // It will be repeated; until then, say why it waits.
+    upwards(envelope.from,
+            reactor::message(msg::Progress{.request = envelope.id,
+                                           .note = "the agent is not ready: " + not_reconciled_}),
+            effects);
+    return;
+  }
   const auto replied = effects.store().get(kReplies, envelope.id);
   if (replied && *replied && (*replied)->size() > kTimeLength) {
     auto answer = msg::decode<msg::Envelope>(std::string_view(**replied).substr(kTimeLength));
@@ -132,8 +138,8 @@ Result<std::optional<msg::Message>> AgentCore::decide(const msg::Envelope& envel
   // ---- Source side ----
   if (const auto* order = std::get_if<msg::StartReplication>(&body)) {
     FARSIDE_ASSIGN(auto present, sources_.get(store, order->item));
-    auto source = present.value_or(msg::SourceItem{
-        .item = order->item, .vm = order->vm, .next_seq = 1, .started_at = effects.now().micros});
+    auto source = present.value_or(
+        msg::SourceItem{.item = order->item, .vm = order->vm, .started_at = effects.now().micros});
     if (order->epoch < source.epoch) {
       return fail(
           ErrorCode::kStaleEpoch,
@@ -145,6 +151,7 @@ Result<std::optional<msg::Message>> AgentCore::decide(const msg::Envelope& envel
     source.endpoint = order->endpoint;
     source.target_key = order->target_key;
     source.stopped = false;
+    source.peer_revoked = false;
     source.status.item = order->item;
     source.status.epoch = order->epoch;
     sources_.put(effects.writes, order->item, source);
@@ -206,11 +213,15 @@ Result<std::optional<msg::Message>> AgentCore::decide(const msg::Envelope& envel
     return to_workers(envelope.body);
   }
   if (const auto* order = std::get_if<msg::StopReplication>(&body)) {
-    // No new cycle from here on; the workers end the one under way.
+    // No new cycle from here on; the one under way is ended first, begun or still queued.
     FARSIDE_ASSIGN(auto source, sources_.get(store, order->item));
     if (source && !source->stopped) {
       source->stopped = true;
       sources_.put(effects.writes, order->item, *source);
+    }
+    if (cycles_.contains(order->item)) {
+      cancel_cycle(order->item, effects);
+      return later(order->item);
     }
     return to_workers(envelope.body);
   }
@@ -244,7 +255,6 @@ Result<std::optional<msg::Message>> AgentCore::decide(const msg::Envelope& envel
     }
     // Recorded before the VM exists: a VM that may have written is never cleaned up as a leftover.
     replica->replica_vm = order->item;
-    replica->replica_seq = order->seq;
     replicas_.put(effects.writes, order->item, *replica);
     auto full = *order;
     full.vm = replica->replica_vm;
@@ -334,10 +344,12 @@ Status AgentCore::apply(const msg::Message& order_message, const msg::Message& o
     replica.storage_path = order->storage_path;
     replica.source_key = order->source_key;
     replica.policy = order->policy;
+    replica.peer_revoked = false;
     replicas_.put(effects.writes, order->item, replica);
   } else if (const auto* removed = std::get_if<msg::RemoveReplica>(&body)) {
     replicas_.erase(effects.writes, removed->item);
     replica_status_.erase(removed->item);
+    probe_.forget_replica(removed->item);
   } else if (const auto* promoted = std::get_if<msg::PromoteReplica>(&body)) {
     return change_replica(promoted->item, [&](msg::ReplicaItem& replica) {
       replica.promoted = true;
@@ -348,11 +360,9 @@ Status AgentCore::apply(const msg::Message& order_message, const msg::Message& o
       replica.promoted = false;
       replica.epoch = demoted->epoch;
     });
-  } else if (const auto* detached = std::get_if<msg::DetachReplica>(&body)) {
-    return change_replica(detached->item,
-                          [](msg::ReplicaItem& replica) { replica.detached = true; });
   } else if (const auto* committed = std::get_if<msg::CommitReplica>(&body)) {
     replica_status_.erase(committed->item);
+    probe_.forget_replica(committed->item);
     return change_replica(committed->item,
                           [](msg::ReplicaItem& replica) { replica.committed = true; });
   } else if (const auto* started = std::get_if<msg::TestVmStarted>(&outcome.value)) {
@@ -367,6 +377,7 @@ Status AgentCore::apply(const msg::Message& order_message, const msg::Message& o
     sources_.erase(effects.writes, stopped->item);
     effects.cancel_timer("cycle/" + stopped->item);
     forget_running(stopped->item);
+    probe_.forget_source(stopped->item);
   } else if (const auto* restarted = std::get_if<msg::RestartSource>(&body)) {
     FARSIDE_ASSIGN(auto source, sources_.get(store, restarted->item));
     if (!source) return {};

@@ -5,7 +5,6 @@
 namespace farside::agent {
 namespace {
 
-constexpr std::chrono::seconds kCycleEndsWithin{60};
 constexpr Micros kReportEvery = std::chrono::milliseconds{300};
 
 // An app-consistent point is due when the policy's hours have passed since the last one.
@@ -29,15 +28,30 @@ Result<msg::Message> SourceWork::run(const msg::RunCycle& job) {
     if (stopping_ || cycles_.contains(item)) {
       return fail(ErrorCode::kUnavailable, "item '" + item + "' has a cycle under way");
     }
-    stop = cycles_[item].get_token();
+    const auto cancelled = cancelled_.extract(item);
+    if (!cancelled.empty() && cancelled.mapped() == job.attempt) {
+      return fail(ErrorCode::kCancelled, "the cycle of item '" + item + "' was cancelled");
+    }
+    auto& running = cycles_[item];
+    running.attempt = job.attempt;
+    stop = running.stop.get_token();
   }
   auto result = cycle(job, stop);
-  {
-    const std::lock_guard lock(mutex_);
-    cycles_.erase(item);
-  }
-  ended_.notify_all();
+  const std::lock_guard lock(mutex_);
+  cycles_.erase(item);
   return result;
+}
+
+// Asked for before the cycle itself found a worker, it must not begin afterwards.
+Result<msg::Message> SourceWork::run(const msg::CancelCycle& job) {
+  const std::lock_guard lock(mutex_);
+  const auto running = cycles_.find(job.item);
+  if (running == cycles_.end()) {
+    cancelled_[job.item] = job.attempt;
+  } else if (running->second.attempt == job.attempt) {
+    running->second.stop.request_stop();
+  }
+  return reactor::message(msg::CycleCancelled{});
 }
 
 // A pending delta is resumed from its last attempt's token; otherwise changes count from the
@@ -140,15 +154,11 @@ Result<msg::Message> SourceWork::cycle(const msg::RunCycle& job, std::stop_token
 
 Result<msg::Message> SourceWork::run(const msg::StopReplication& order) {
   {
-    std::unique_lock lock(mutex_);
-    if (const auto running = cycles_.find(order.item); running != cycles_.end()) {
-      running->second.request_stop();
-    }
-    const bool ended =
-        ended_.wait_for(lock, kCycleEndsWithin, [&] { return !cycles_.contains(order.item); });
-    if (!ended) {
-      return fail(ErrorCode::kTimeout, "the cycle of item '" + order.item + "' does not end",
-                  "it is tried again by itself; if this stays, look at the host");
+    const std::lock_guard lock(mutex_);
+    cancelled_.erase(order.item);
+    if (cycles_.contains(order.item)) {
+      return fail(ErrorCode::kUnavailable, "item '" + order.item + "' has a cycle under way",
+                  "it is tried again by itself");
     }
   }
   // A VM that was deleted has no tokens left to drop.
@@ -187,7 +197,7 @@ Result<msg::Message> SourceWork::run(const msg::UnfenceSource& order) {
 void SourceWork::cancel_all() {
   const std::lock_guard lock(mutex_);
   stopping_ = true;
-  for (auto& [item, cycle] : cycles_) cycle.request_stop();
+  for (auto& [item, cycle] : cycles_) cycle.stop.request_stop();
 }
 
 }  // namespace farside::agent

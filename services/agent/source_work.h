@@ -3,7 +3,6 @@
 // Owns: nothing durable but the shipper's pending maps.  Thread: any worker; one cycle per item.
 #pragma once
 
-#include <condition_variable>
 #include <functional>
 #include <map>
 #include <mutex>
@@ -31,6 +30,7 @@ class SourceWork final {
 
   Result<msg::Message> run(const msg::CheckSource& order);
   Result<msg::Message> run(const msg::RunCycle& job);
+  Result<msg::Message> run(const msg::CancelCycle& job);
   Result<msg::Message> run(const msg::StopReplication& order);
   Result<msg::Message> run(const msg::ShutDownSource& order);
   Result<msg::Message> run(const msg::RestartSource& order);
@@ -54,9 +54,14 @@ class SourceWork final {
   const Clock& clock_;
   Report report_;
 
-  std::mutex mutex_;
-  std::condition_variable ended_;
-  std::map<std::string, std::stop_source> cycles_;  // By item.
+  struct Running {
+    std::string attempt;
+    std::stop_source stop;
+  };
+
+  std::mutex mutex_;                              // Of the three below.
+  std::map<std::string, Running> cycles_;         // By item.
+  std::map<std::string, std::string> cancelled_;  // Item -> an attempt that must not begin.
   bool stopping_ = false;
 };
 

@@ -14,7 +14,9 @@ namespace {
 constexpr std::string_view kTestView = "test";
 constexpr std::string_view kFailoverView = "failover";
 constexpr std::uint64_t kFoldBlocksPerSlice = 512;
-constexpr int kFoldSlicesMax = 64;  // Per maintenance: deltas go first.
+constexpr int kFoldSlicesMax = 64;                   // Per maintenance: deltas go first.
+constexpr std::uint64_t kScrubBlocksPerSlice = 512;  // 2 MB/s at the usual pace of maintenance.
+constexpr std::chrono::hours kScrubEvery{24};
 constexpr Micros kDetachPoll = std::chrono::milliseconds{500};
 
 std::string vm_folder(const msg::ReplicaItem& replica, const std::string& vm) {
@@ -47,35 +49,55 @@ Result<std::shared_ptr<TargetWork::Kept>> TargetWork::kept(const std::string& it
               "enable protection first");
 }
 
-Status TargetWork::keep(const msg::ReplicaItem& replica) {
+std::shared_ptr<TargetWork::Kept> TargetWork::keep(const msg::ReplicaItem& replica) {
   const std::lock_guard lock(mutex_);
   auto& entry = kept_[replica.item];
   if (!entry) entry = std::make_shared<Kept>();
   entry->replica = replica;
-  return {};
+  return entry;
 }
 
-Result<replica::SharedItem> TargetWork::item_of(const Kept& kept) {
-  FARSIDE_ASSIGN(auto* store, store_at(kept.replica.storage_path));
-  return store->find(kept.replica.item);
+msg::ReplicaItem TargetWork::replica_of(const Kept& kept) {
+  const std::lock_guard lock(mutex_);
+  return kept.replica;
+}
+
+template <class Change>
+msg::ReplicaItem TargetWork::change(Kept& kept, const Change& change) {
+  const std::lock_guard lock(mutex_);
+  change(kept.replica);
+  return kept.replica;
+}
+
+Result<replica::SharedItem> TargetWork::item_of(const msg::ReplicaItem& replica) {
+  FARSIDE_ASSIGN(auto* store, store_at(replica.storage_path));
+  return store->find(replica.item);
+}
+
+// Lets the source in, or keeps it out: after a promotion nothing of an older epoch is taken.
+Status TargetWork::admit(const msg::ReplicaItem& replica) {
+  if (replica.promoted || replica.peer_revoked || replica.committed) {
+    receiver_->forbid(replica.item);
+    return {};
+  }
+  return receiver_->allow(replica.item, replica.source_key, replica.epoch);
 }
 
 // Called by the receiver when a source opens its session.
 Result<replica::SharedItem> TargetWork::open_item(const std::string& item,
                                                   const std::vector<msg::ReplicaDisk>& disks) {
   FARSIDE_ASSIGN(const auto entry, kept(item));
-  FARSIDE_ASSIGN(auto* store, store_at(entry->replica.storage_path));
+  FARSIDE_ASSIGN(auto* store, store_at(replica_of(*entry).storage_path));
   return store->create(item, disks);
 }
 
 Result<msg::Message> TargetWork::run(const msg::Reconcile& job) {
   FARSIDE_TRY(platform_.reconcile(job.keep_vms));
   for (const auto& replica : job.replicas) {
-    FARSIDE_TRY(keep(replica));
+    keep(replica);
     if (replica.committed) continue;
-    FARSIDE_ASSIGN(const auto entry, kept(replica.item));
-    auto item = item_of(*entry);
-    if (!item) {  // One broken replica must not keep the others down.
+    auto item = item_of(replica);
+    if (!item) {  // One broken replica must not keep the others down; maintenance tries again.
       log::error("replica cannot be opened", {{"item", replica.item}, {"cause", item.error()}});
       continue;
     }
@@ -88,21 +110,33 @@ Result<msg::Message> TargetWork::run(const msg::Reconcile& job) {
     if (const auto revived = views_.revive(**item); !revived) {
       log::error("view cannot be served", {{"item", replica.item}, {"cause", revived.error()}});
     }
-    if (!replica.promoted) {
-      FARSIDE_TRY(receiver_->allow(replica.item, replica.source_key, replica.epoch));
+    if (const auto admitted = admit(replica); !admitted) {
+      log::error("source not admitted", {{"item", replica.item}, {"cause", admitted.error()}});
     }
   }
   return reactor::message(msg::Reconciled{});
 }
 
+// Answers with the settings, which the core records once the data port works by them.
+Result<msg::Message> TargetWork::run(const msg::ItemSettings& settings) {
+  FARSIDE_ASSIGN(const auto entry, kept(settings.item));
+  const std::lock_guard busy(entry->busy);
+  FARSIDE_TRY(admit(change(*entry, [&](msg::ReplicaItem& replica) {
+    replica.policy = settings.policy;
+    if (!settings.peer_key.empty()) replica.source_key = settings.peer_key;
+    replica.peer_revoked = settings.peer_revoked;
+  })));
+  return reactor::message(settings);
+}
+
 Result<msg::Message> TargetWork::run(const msg::PrepareReplica& order) {
-  FARSIDE_TRY(keep(msg::ReplicaItem{.item = order.item,
-                                    .vm = order.vm,
-                                    .epoch = order.epoch,
-                                    .storage_path = order.storage_path,
-                                    .source_key = order.source_key,
-                                    .policy = order.policy}));
-  FARSIDE_ASSIGN(const auto entry, kept(order.item));
+  const msg::ReplicaItem replica{.item = order.item,
+                                 .vm = order.vm,
+                                 .epoch = order.epoch,
+                                 .storage_path = order.storage_path,
+                                 .source_key = order.source_key,
+                                 .policy = order.policy};
+  const auto entry = keep(replica);
   const std::lock_guard busy(entry->busy);
   // Only here and where a source opens its session do disks come to be or grow.
   FARSIDE_ASSIGN(auto* store, store_at(order.storage_path));
@@ -111,7 +145,7 @@ Result<msg::Message> TargetWork::run(const msg::PrepareReplica& order) {
     disks.push_back({.name = disk.name, .bytes = disk.bytes});
   }
   FARSIDE_TRY(store->create(order.item, disks));
-  FARSIDE_TRY(receiver_->allow(order.item, order.source_key, order.epoch));
+  FARSIDE_TRY(admit(replica));
   return reactor::message(msg::ReplicaPrepared{
       .item = order.item, .endpoint = settings_.endpoint, .public_key = settings_.public_key});
 }
@@ -121,7 +155,7 @@ Result<msg::Message> TargetWork::run(const msg::RemoveReplica& order) {
   const auto entry = kept(order.item);
   if (!entry) return reactor::message(msg::ReplicaRemoved{.item = order.item});
   const std::lock_guard busy((*entry)->busy);
-  const auto& replica = (*entry)->replica;
+  const auto replica = replica_of(**entry);
   if (!order.test_vm.empty()) {
     FARSIDE_TRY(platform_.destroy_vm(order.test_vm, true));
     std::error_code ec;
@@ -132,7 +166,7 @@ Result<msg::Message> TargetWork::run(const msg::RemoveReplica& order) {
     std::error_code ec;
     std::filesystem::remove_all(vm_folder(replica, order.vm), ec);
   } else if (!order.vm.empty()) {
-    const auto item = item_of(**entry);
+    const auto item = item_of(replica);
     FARSIDE_TRY(detach(item ? item->get() : nullptr, order.vm, ""));  // It lives on by itself.
   }
   FARSIDE_ASSIGN(auto* store, store_at(replica.storage_path));
@@ -152,21 +186,27 @@ Result<msg::Message> TargetWork::run(const msg::RemoveReplica& order) {
 Result<msg::Message> TargetWork::run(const msg::PromoteReplica& order) {
   FARSIDE_ASSIGN(const auto entry, kept(order.item));
   const std::lock_guard busy(entry->busy);
-  receiver_->forbid(order.item);
+  FARSIDE_TRY(admit(change(*entry, [&](msg::ReplicaItem& replica) {
+    replica.promoted = true;
+    replica.epoch = order.epoch;
+  })));
   return reactor::message(msg::ReplicaPromoted{.item = order.item, .epoch = order.epoch});
 }
 
 Result<msg::Message> TargetWork::run(const msg::DemoteReplica& order) {
   FARSIDE_ASSIGN(const auto entry, kept(order.item));
   const std::lock_guard busy(entry->busy);
-  FARSIDE_TRY(receiver_->allow(order.item, entry->replica.source_key, order.epoch));
+  FARSIDE_TRY(admit(change(*entry, [&](msg::ReplicaItem& replica) {
+    replica.promoted = false;
+    replica.epoch = order.epoch;
+  })));
   return reactor::message(msg::ReplicaDemoted{.item = order.item});
 }
 
 Result<msg::Message> TargetWork::run(const msg::VerifyPoint& order) {
   FARSIDE_ASSIGN(const auto entry, kept(order.item));
   const std::lock_guard busy(entry->busy);
-  FARSIDE_ASSIGN(const auto item, item_of(*entry));
+  FARSIDE_ASSIGN(const auto item, item_of(replica_of(*entry)));
   FARSIDE_ASSIGN(auto digest, item->digest_at(order.seq));
   if (digest != order.digest) {
     return fail(ErrorCode::kCorrupt,
@@ -180,17 +220,16 @@ Result<msg::Message> TargetWork::run(const msg::VerifyPoint& order) {
 }
 
 Result<msg::Message> TargetWork::run(const msg::ListPoints& order) {
+  // Beside whatever order is under way: those may take hours.
   FARSIDE_ASSIGN(const auto entry, kept(order.item));
-  const std::lock_guard busy(entry->busy);
-  FARSIDE_ASSIGN(const auto item, item_of(*entry));
+  FARSIDE_ASSIGN(const auto item, item_of(replica_of(*entry)));
   return reactor::message(msg::Points{.item = order.item, .points = item->points()});
 }
 
 // ---- VMs made from recovery points ----
 
-Result<std::uint64_t> TargetWork::boot(Kept& kept, const Boot& wanted) {
-  const auto& replica = kept.replica;
-  FARSIDE_ASSIGN(const auto item, item_of(kept));
+Result<std::uint64_t> TargetWork::boot(const msg::ReplicaItem& replica, const Boot& wanted) {
+  FARSIDE_ASSIGN(const auto item, item_of(replica));
   auto seq = wanted.seq;
   const auto pins = item->pins();
   if (seq == 0) {
@@ -236,15 +275,16 @@ Result<msg::Message> TargetWork::run(const msg::StartTestVm& order) {
   const auto began = clock_.monotonic();
   FARSIDE_ASSIGN(const auto entry, kept(order.item));
   const std::lock_guard busy(entry->busy);
-  auto nics = entry->replica.vm.nics;
+  const auto replica = replica_of(*entry);
+  auto nics = replica.vm.nics;
   for (auto& nic : nics) nic.network = order.network;
-  FARSIDE_ASSIGN(const auto seq, boot(*entry, {.view = std::string(kTestView),
-                                               .vm = order.vm,
-                                               .name = order.vm_name,
-                                               .seq = order.seq,
-                                               .is_test = true,
-                                               .nics = std::move(nics)}));
-  FARSIDE_ASSIGN(const auto item, item_of(*entry));
+  FARSIDE_ASSIGN(const auto seq, boot(replica, {.view = std::string(kTestView),
+                                                .vm = order.vm,
+                                                .name = order.vm_name,
+                                                .seq = order.seq,
+                                                .is_test = true,
+                                                .nics = std::move(nics)}));
+  FARSIDE_ASSIGN(const auto item, item_of(replica_of(*entry)));
   std::int64_t captured_at = 0;
   for (const auto& point : item->points()) {
     if (point.seq == seq) captured_at = point.captured_at;
@@ -264,10 +304,10 @@ Result<msg::Message> TargetWork::run(const msg::RemoveTestVm& order) {
   if (!order.vm.empty()) {
     FARSIDE_TRY(platform_.destroy_vm(order.vm, true));
     std::error_code ec;
-    std::filesystem::remove_all(vm_folder((*entry)->replica, order.vm), ec);
+    std::filesystem::remove_all(vm_folder(replica_of(**entry), order.vm), ec);
     std::filesystem::remove(settings_.log_folder + "/" + order.vm + ".serial.log", ec);
   }
-  FARSIDE_ASSIGN(const auto item, item_of(**entry));
+  FARSIDE_ASSIGN(const auto item, item_of(replica_of(**entry)));
   FARSIDE_TRY(views_.close(*item, std::string(kTestView)));
   return reactor::message(msg::TestVmRemoved{.item = order.item});
 }
@@ -275,14 +315,14 @@ Result<msg::Message> TargetWork::run(const msg::RemoveTestVm& order) {
 Result<msg::Message> TargetWork::run(const msg::StartReplica& order) {
   FARSIDE_ASSIGN(const auto entry, kept(order.item));
   const std::lock_guard busy(entry->busy);
-  FARSIDE_ASSIGN(const auto item, item_of(*entry));
+  FARSIDE_ASSIGN(const auto item, item_of(replica_of(*entry)));
   FARSIDE_TRY(item->raise_epoch(order.epoch));
-  FARSIDE_ASSIGN(const auto seq, boot(*entry, {.view = std::string(kFailoverView),
-                                               .vm = order.vm,
-                                               .name = order.vm_name,
-                                               .seq = order.seq,
-                                               .is_test = false,
-                                               .nics = order.nics}));
+  FARSIDE_ASSIGN(const auto seq, boot(replica_of(*entry), {.view = std::string(kFailoverView),
+                                                           .vm = order.vm,
+                                                           .name = order.vm_name,
+                                                           .seq = order.seq,
+                                                           .is_test = false,
+                                                           .nics = order.nics}));
   return reactor::message(msg::ReplicaStarted{.item = order.item, .vm = order.vm, .seq = seq});
 }
 
@@ -312,7 +352,7 @@ Status TargetWork::detach(replica::Item* item, const std::string& vm, const std:
 Result<msg::Message> TargetWork::run(const msg::DetachReplica& order, const std::string& job) {
   FARSIDE_ASSIGN(const auto entry, kept(order.item));
   const std::lock_guard busy(entry->busy);
-  FARSIDE_ASSIGN(const auto item, item_of(*entry));
+  FARSIDE_ASSIGN(const auto item, item_of(replica_of(*entry)));
   FARSIDE_TRY(detach(item.get(), order.vm, job));
   FARSIDE_TRY(views_.close(*item, std::string(kFailoverView)));
   return reactor::message(msg::ReplicaDetached{.item = order.item});
@@ -321,7 +361,7 @@ Result<msg::Message> TargetWork::run(const msg::DetachReplica& order, const std:
 Result<msg::Message> TargetWork::run(const msg::CommitReplica& order, const std::string& job) {
   FARSIDE_ASSIGN(const auto entry, kept(order.item));
   const std::lock_guard busy(entry->busy);
-  FARSIDE_ASSIGN(auto* store, store_at(entry->replica.storage_path));
+  FARSIDE_ASSIGN(auto* store, store_at(replica_of(*entry).storage_path));
   const auto found = store->find(order.item);
   if (!order.vm.empty()) FARSIDE_TRY(detach(found ? found->get() : nullptr, order.vm, job));
   if (const auto& item = found) {
@@ -342,24 +382,49 @@ Result<msg::Message> TargetWork::run(const msg::MaintainReplica& job) {
                 "an order for item '" + job.replica.item + "' is under way",
                 "maintenance comes round again");
   }
-  FARSIDE_ASSIGN(const auto item, item_of(*entry));
+  FARSIDE_ASSIGN(const auto item, item_of(replica_of(*entry)));
   FARSIDE_TRY(views_.revive(*item));
-  FARSIDE_TRY(item->retain(job.replica.policy, clock_.now()));
+  auto replica = replica_of(*entry);
+  replica.scrub_cursor = job.replica.scrub_cursor;
+  replica.scrubbed_at = job.replica.scrubbed_at;
+  replica.scrub_mismatches = job.replica.scrub_mismatches;
+  FARSIDE_TRY(admit(replica));  // Where it could not be when the agent started.
+  FARSIDE_TRY(item->retain(replica.policy, clock_.now()));
   for (int slice = 0; slice < kFoldSlicesMax && !stop_.stop_requested(); ++slice) {
     FARSIDE_ASSIGN(const bool more, item->consolidate(kFoldBlocksPerSlice));
     if (!more) break;
   }
+  FARSIDE_TRY(scrub(*item, replica));
   const auto usage = item->usage();
   const auto points = item->points();
   msg::ReplicaStatus status{.item = job.replica.item,
                             .epoch = item->epoch(),
                             .points = points.size(),
-                            .journal_bytes = usage.journal_bytes};
+                            .journal_bytes = usage.journal_bytes,
+                            .base_bytes = usage.base_bytes,
+                            .scrubbed_at = replica.scrubbed_at,
+                            .scrub_mismatches = replica.scrub_mismatches};
   if (!points.empty()) {
     status.newest = points.back();
     status.oldest = points.front();
   }
-  return reactor::message(msg::ReplicaMaintained{.status = std::move(status)});
+  return reactor::message(msg::ReplicaMaintained{.status = std::move(status),
+                                                 .scrub_cursor = std::move(replica.scrub_cursor)});
+}
+
+// A slice of the pass over everything stored; the next pass begins a day after the last ended.
+Status TargetWork::scrub(replica::Item& item, msg::ReplicaItem& replica) const {
+  if (replica.scrub_cursor.empty() && clock_.now() - Time{replica.scrubbed_at} < kScrubEvery) {
+    return {};
+  }
+  FARSIDE_ASSIGN(auto result, item.scrub(replica.scrub_cursor, kScrubBlocksPerSlice));
+  for (const auto& mismatch : result.mismatches) {
+    log::error("stored block damaged", {{"item", replica.item}, {"where", mismatch}});
+  }
+  replica.scrub_mismatches += result.mismatches.size();
+  replica.scrub_cursor = std::move(result.next);
+  if (replica.scrub_cursor.empty()) replica.scrubbed_at = clock_.now().micros;
+  return {};
 }
 
 }  // namespace farside::agent

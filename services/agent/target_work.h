@@ -44,6 +44,7 @@ class TargetWork final {
                                         const std::vector<msg::ReplicaDisk>& disks);
 
   Result<msg::Message> run(const msg::Reconcile& job);
+  Result<msg::Message> run(const msg::ItemSettings& settings);
   Result<msg::Message> run(const msg::PrepareReplica& order);
   Result<msg::Message> run(const msg::RemoveReplica& order);
   Result<msg::Message> run(const msg::VerifyPoint& order);
@@ -61,8 +62,8 @@ class TargetWork final {
 
  private:
   struct Kept {
-    msg::ReplicaItem replica;
-    std::mutex busy;  // One order at a time.
+    msg::ReplicaItem replica;  // As the core knows it; guarded by mutex_.
+    std::mutex busy;           // One order at a time.
   };
   struct Boot {  // A VM to make from a recovery point.
     std::string view;
@@ -74,10 +75,15 @@ class TargetWork final {
   };
 
   Result<std::shared_ptr<Kept>> kept(const std::string& item);
-  Status keep(const msg::ReplicaItem& replica);
+  std::shared_ptr<Kept> keep(const msg::ReplicaItem& replica);
+  msg::ReplicaItem replica_of(const Kept& kept);
+  template <class Change>
+  msg::ReplicaItem change(Kept& kept, const Change& change);
+  Status admit(const msg::ReplicaItem& replica);
+  Status scrub(replica::Item& item, msg::ReplicaItem& replica) const;
   Result<replica::ReplicaStore*> store_at(const std::string& storage_path);
-  Result<replica::SharedItem> item_of(const Kept& kept);
-  Result<std::uint64_t> boot(Kept& kept, const Boot& wanted);
+  Result<replica::SharedItem> item_of(const msg::ReplicaItem& replica);
+  Result<std::uint64_t> boot(const msg::ReplicaItem& replica, const Boot& wanted);
   Status detach(replica::Item* item, const std::string& vm, const std::string& job);
 
   Settings settings_;
@@ -88,7 +94,7 @@ class TargetWork final {
   data::Receiver* receiver_ = nullptr;
   std::stop_source stop_;
 
-  std::mutex mutex_;                                                      // Of the two maps.
+  std::mutex mutex_;  // Of the two maps and all records in them.
   std::map<std::string, std::unique_ptr<replica::ReplicaStore>> stores_;  // By storage path.
   std::map<std::string, std::shared_ptr<Kept>> kept_;                     // By item.
 };

@@ -20,7 +20,8 @@ Status run(int argc, char** argv) {
   FARSIDE_ASSIGN(const auto service, shell::Service::open(std::string(kProgram), settings));
   FARSIDE_TRY(service->open_bus());
   FARSIDE_ASSIGN(const auto self, service->ensure_member("orchestrator"));
-  orchestrator::OrchestratorCore core;
+  orchestrator::Probe probe(service->metrics());
+  orchestrator::OrchestratorCore core(probe);
   return service->run({.self = self.principal, .core = core});
 }
 

@@ -18,8 +18,10 @@ msg::Message outcome(const Status& status, msg::Message accepted) {
 
 }  // namespace
 
-OrchestratorCore::OrchestratorCore(flow::EngineLimits limits)
-    : engine_(all_workflows(), limits, identity::neighbour_of) {}
+OrchestratorCore::OrchestratorCore(Probe& probe, flow::EngineLimits limits)
+    : probe_(probe),
+      engine_(all_workflows(), limits, identity::neighbour_of,
+              [this](const flow::Engine::Ended& ended) { probe_.ended(ended); }) {}
 
 void OrchestratorCore::start(reactor::Effects& effects) {
   membership_.start(effects);
@@ -30,6 +32,7 @@ void OrchestratorCore::start(reactor::Effects& effects) {
 void OrchestratorCore::on_timer(const std::string& name, reactor::Effects& effects) {
   if (name != kTick) return;
   engine_.tick(effects);
+  if (const auto running = engine_.running(effects.store())) probe_.running(*running);
   if (++ticks_ % kRetellTicks == 0) told_.clear();  // Whatever is not noted by now is told again.
   tell_vault(effects);
   effects.set_timer(std::string(kTick), kTickEvery);
@@ -44,7 +47,9 @@ void OrchestratorCore::on_message(const reactor::PeerId& peer, const msg::Envelo
   if (membership_.on_message(peer, envelope, effects)) return;
 
   if (const auto* progress = std::get_if<msg::Progress>(&envelope.body.value)) {
-    engine_.on_progress(*progress, effects);
+    if (identity::neighbour_of(envelope.from) == peer.principal) {
+      engine_.on_progress(*progress, envelope.from, effects);
+    }
   } else if (const auto* noted = std::get_if<msg::JobNoted>(&envelope.body.value)) {
     if (peer.role == msg::Role::vault) engine_.noted(noted->job, noted->revision, effects);
     return;

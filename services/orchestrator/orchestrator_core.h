@@ -16,12 +16,14 @@
 #include "common/identity/registrar.h"
 #include "common/reactor/effects.h"
 #include "common/store/table.h"
+#include "services/orchestrator/probe.h"
 
 namespace farside::orchestrator {
 
 class OrchestratorCore final : public reactor::Core {
  public:
-  explicit OrchestratorCore(flow::EngineLimits limits = {});
+  // `probe` must outlive the core.
+  explicit OrchestratorCore(Probe& probe, flow::EngineLimits limits = {});
 
   void start(reactor::Effects& effects) override;
   void on_message(const reactor::PeerId& peer, const msg::Envelope& envelope,
@@ -37,6 +39,7 @@ class OrchestratorCore final : public reactor::Core {
                   reactor::Effects& effects);
   void tell_vault(reactor::Effects& effects);
 
+  Probe& probe_;
   identity::Membership membership_;
   flow::Engine engine_;
   std::map<std::string, std::uint64_t> told_;  // Job -> revision sent to the vault lately.

@@ -30,8 +30,8 @@ bool is_same(const msg::HostEntry& stored, const msg::HostReport& report) {
 
 }  // namespace
 
-ProviderCore::ProviderCore(std::string site, identity::Issuer issuer)
-    : site_(std::move(site)), issuer_(issuer), registrar_(std::move(issuer)) {}
+ProviderCore::ProviderCore(std::string site, identity::Issuer issuer, Probe& probe)
+    : probe_(probe), site_(std::move(site)), issuer_(issuer), registrar_(std::move(issuer)) {}
 
 void ProviderCore::start(reactor::Effects& effects) {
   membership_.start(effects);
@@ -46,6 +46,7 @@ void ProviderCore::on_timer(const std::string& name, reactor::Effects& effects) 
   } else if (name == kReportTimer) {
     auto now = inventory(effects.store());
     if (now) {
+      probe_.site(*now);
       effects.report("vault", msg::InventoryReport{.inventory = std::move(*now)});
     } else {
       log::error("inventory unreadable", {{"cause", now.error()}});
@@ -63,9 +64,11 @@ void ProviderCore::on_job(const std::string& id, const Result<msg::Message>& res
       log::error("site file refused", {{"site", site_}, {"cause", result.error()}});
     }
     site_fault_ = result.error().what;
+    probe_.site_file(site_fault_);
     return;
   }
   site_fault_.clear();
+  probe_.site_file("");
   const auto* read = std::get_if<msg::SiteRead>(&result->value);
   const auto stored = sites_.get(effects.store(), std::string(kSelf));
   if (read == nullptr || !stored) return;

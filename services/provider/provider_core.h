@@ -15,12 +15,14 @@
 #include "common/identity/registrar.h"
 #include "common/reactor/effects.h"
 #include "common/store/table.h"
+#include "services/provider/probe.h"
 
 namespace farside::provider {
 
 class ProviderCore final : public reactor::Core {
  public:
-  ProviderCore(std::string site, identity::Issuer issuer);
+  // `probe` must outlive the core.
+  ProviderCore(std::string site, identity::Issuer issuer, Probe& probe);
 
   void start(reactor::Effects& effects) override;
   void on_message(const reactor::PeerId& peer, const msg::Envelope& envelope,
@@ -49,6 +51,7 @@ class ProviderCore final : public reactor::Core {
     Time silent_since;
   };
 
+  Probe& probe_;
   std::string site_;
   identity::Issuer issuer_;
   identity::Membership membership_;

@@ -76,6 +76,29 @@ std::vector<Catalog::Found> Catalog::vms_of_cloud(const msg::Inventory& site,
   return out;
 }
 
+Result<std::string> Catalog::target_storage(const store::Reader& store,
+                                            const msg::ProtectedItem& item) const {
+  FARSIDE_ASSIGN(const auto site, inventories.get(store, item.source_site));
+  if (!site) return std::string{};
+  const auto vms = vms_of_cloud(*site, item.source_cloud);
+  const auto vm = std::ranges::find_if(vms, [&](const auto& v) { return v.vm.id == item.vm; });
+  if (vm == vms.end() || vm->vm.disks.empty()) return std::string{};
+  const msg::StorageClass* own = nullptr;  // The one with the longest path above the disk.
+  for (const auto& storage : site->storage) {
+    const bool holds = vm->vm.disks.front().path.starts_with(storage.path + "/");
+    if (holds && (own == nullptr || storage.path.size() > own->path.size())) own = &storage;
+  }
+  if (own == nullptr) return std::string{};
+  FARSIDE_ASSIGN(const auto all, rows(storage_mappings, store));
+  for (const auto& mapping : all) {
+    if (mapping.source_site == item.source_site && mapping.source_class == own->name &&
+        mapping.target_site == item.target_site) {
+      return mapping.target_class;
+    }
+  }
+  return std::string{};
+}
+
 Result<msg::ItemSpec> Catalog::spec(const store::Reader& store,
                                     const msg::ProtectedItem& item) const {
   FARSIDE_ASSIGN(auto item_policy, policy(store, item.policy));
@@ -91,6 +114,7 @@ Result<msg::ItemSpec> Catalog::spec(const store::Reader& store,
                     .policy = std::move(item_policy),
                     .epoch = item.epoch,
                     .replica_vm = item.replica_vm};
+  FARSIDE_ASSIGN(out.storage_class, target_storage(store, item));
   FARSIDE_ASSIGN(const auto all, rows(mappings, store));
   for (const auto& mapping : all) {
     if (mapping.source_site == item.source_site && mapping.target_site == item.target_site) {

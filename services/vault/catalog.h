@@ -1,6 +1,7 @@
 // What the vault knows: configuration and read models, as tables and a few questions to them.
 //
-// Owns: columns "policy", "pair", "network_map", "item", "job", "inventory".  Figures that agents
+// Owns: columns "policy", "pair", "network_map", "storage_map", "item", "job", "inventory",
+// "revoked_key".  Figures that agents
 // report every second (`live`) stay in memory: they are news, and come again.
 // Thread: the reactor's.
 #pragma once
@@ -29,9 +30,11 @@ class Catalog final {
   store::Table<msg::Policy> policies{"policy"};
   store::Table<msg::CloudPair> pairs{"pair"};
   store::Table<msg::NetworkMapping> mappings{"network_map"};
+  store::Table<msg::StorageMapping> storage_mappings{"storage_map"};
   store::Table<msg::ProtectedItem> items{"item"};
   store::Table<msg::JobRecord> jobs{"job"};
   store::Table<msg::Inventory> inventories{"inventory"};
+  store::Table<msg::RevokedKey> revoked{"revoked_key"};
   Live live;
 
   // The rows of a table without their keys.
@@ -63,6 +66,11 @@ class Catalog final {
   };
   // Every VM of the cloud that is not a replica or a test VM of ours.
   static std::vector<Found> vms_of_cloud(const msg::Inventory& site, const std::string& cloud);
+
+  // The storage class at the target that the class of the VM's first disk is mapped to; empty if
+  // none is: any may be chosen.
+  Result<std::string> target_storage(const store::Reader& store,
+                                     const msg::ProtectedItem& item) const;
 
   // Everything a workflow needs to know of an item.
   Result<msg::ItemSpec> spec(const store::Reader& store, const msg::ProtectedItem& item) const;

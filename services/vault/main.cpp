@@ -96,7 +96,8 @@ Status run(int argc, char** argv) {
   FARSIDE_TRY(prepare_orchestrator_key(*service, settings.data_dir + "/orchestrator.key"));
 
   Waiting waiting;
-  vault::VaultCore core(own, service->issuer(std::string(kPrincipal)));
+  vault::Probe probe(service->metrics());
+  vault::VaultCore core(own, service->issuer(std::string(kPrincipal)), probe);
   std::unique_ptr<front_door::Server> server;
   const auto on_ready = [&](reactor::WorkerPool& pool) -> Status {
     FARSIDE_ASSIGN(server,

@@ -19,14 +19,17 @@ bool is_agent_of(const std::string& principal, const reactor::PeerId& provider) 
 
 }  // namespace
 
-VaultCore::VaultCore(VaultSettings settings, identity::Issuer issuer)
-    : issuer_(issuer),
+VaultCore::VaultCore(VaultSettings settings, identity::Issuer issuer, Probe& probe)
+    : probe_(probe),
+      issuer_(issuer),
       registrar_(std::move(issuer)),
       desk_(catalog_),
-      rest_(std::move(settings), catalog_, desk_, registrar_) {}
+      settings_(catalog_),
+      rest_(std::move(settings), catalog_, desk_, settings_, registrar_) {}
 
 void VaultCore::start(reactor::Effects& effects) {
   registrar_.start(effects);
+  settings_.refresh(effects);
   effects.set_timer(std::string(kTick), kTickEvery);
 }
 
@@ -35,6 +38,11 @@ void VaultCore::on_timer(const std::string& name, reactor::Effects& effects) {
   desk_.ask(effects);
   introduce(effects);
   rest_.tick(effects);
+  settings_.refresh(effects);
+  if (const auto items = Catalog::rows(catalog_.items, effects.store())) {
+    probe_.items(*items, catalog_.live);
+  }
+  probe_.peers(catalog_.live);
   effects.set_timer(std::string(kTick), kTickEvery);
 }
 
@@ -118,6 +126,7 @@ void VaultCore::on_report(const reactor::PeerId& peer, const msg::Envelope& enve
       if (item && *item && (*item)->source_agent == envelope.from) {
         catalog_.live.sources[one.item] = one;
       }
+      settings_.on_source(envelope.from, one, effects);
     }
   } else if (const auto* replicas = std::get_if<msg::ReplicaReport>(&body)) {
     for (const auto& one : replicas->replicas) {
@@ -125,6 +134,7 @@ void VaultCore::on_report(const reactor::PeerId& peer, const msg::Envelope& enve
       if (item && *item && (*item)->target_agent == envelope.from) {
         catalog_.live.replicas[one.item] = one;
       }
+      settings_.on_replica(envelope.from, one, effects);
     }
   }
 }

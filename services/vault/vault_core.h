@@ -4,20 +4,23 @@
 // Thread: the reactor's.
 // Messages in: Register, InventoryReport, StatusReport, ReplicaReport, JobChanged, RecordItem,
 // replies to what it asked; HttpRequest from its own front door.  Out: Registered, PeersChanged,
-// StartWorkflow, CancelWorkflow, RestartWorkflow, JobNoted; HttpResponse.
+// StartWorkflow, CancelWorkflow, RestartWorkflow, JobNoted, ItemSettings; HttpResponse.
 #pragma once
 
 #include "common/identity/registrar.h"
 #include "common/reactor/effects.h"
 #include "services/vault/catalog.h"
 #include "services/vault/job_desk.h"
+#include "services/vault/probe.h"
 #include "services/vault/rest/rest.h"
+#include "services/vault/settings_desk.h"
 
 namespace farside::vault {
 
 class VaultCore final : public reactor::Core {
  public:
-  VaultCore(VaultSettings settings, identity::Issuer issuer);
+  // `probe` must outlive the core.
+  VaultCore(VaultSettings settings, identity::Issuer issuer, Probe& probe);
 
   void start(reactor::Effects& effects) override;
   void on_message(const reactor::PeerId& peer, const msg::Envelope& envelope,
@@ -37,10 +40,12 @@ class VaultCore final : public reactor::Core {
   std::vector<msg::Peer> peers_for(msg::Role role, reactor::Effects& effects) const;
   void introduce(reactor::Effects& effects);
 
+  Probe& probe_;
   identity::Issuer issuer_;
   identity::Registrar registrar_;
   Catalog catalog_;
   JobDesk desk_;
+  SettingsDesk settings_;
   Rest rest_;
 };
 

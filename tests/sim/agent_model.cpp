@@ -38,6 +38,9 @@ SimWorkers::End AgentModel::begin_cycle(const msg::RunCycle& job) {
   const auto writes = taken.writes;
   const auto captured_at = clock_.now().micros;
   return [this, job, writes, captured_at]() -> Result<msg::Message> {
+    if (cancelled_.erase(job.source.item + "/" + job.attempt) > 0) {
+      return fail(ErrorCode::kCancelled, "the cycle was cancelled");
+    }
     auto* target = find_replica_(job.source.endpoint, job.source.item);
     if (target == nullptr) return fail(ErrorCode::kUnavailable, "target agent not reachable");
     if (!target->is_open || job.source.epoch < target->epoch) {
@@ -90,7 +93,9 @@ Result<msg::Message> AgentModel::run(const msg::Message& job) {
                                     .networks = {"net"},
                                     .storage = {{.path = "/replicas",
                                                  .total_bytes = 1ULL << 40U,
-                                                 .free_bytes = 1ULL << 39U}}}};
+                                                 .free_bytes = 1ULL << 39U}},
+                                    .data_endpoint = host_.name,
+                                    .public_key = "data-key"}};
     for (const auto& [id, machine] : host_.vms) {
       auto shape = machine.shape;
       shape.state = machine.is_running ? msg::PowerState::running : msg::PowerState::off;
@@ -125,7 +130,9 @@ Result<msg::Message> AgentModel::run(const msg::Message& job) {
   }
   if (const auto* order = std::get_if<msg::CheckSource>(&body)) {
     FARSIDE_ASSIGN(auto* machine, vm(order->vm));
-    return message(msg::SourceChecked{.vm = machine->shape, .public_key = "data-key"});
+    auto shape = machine->shape;
+    shape.state = machine->is_running ? msg::PowerState::running : msg::PowerState::off;
+    return message(msg::SourceChecked{.vm = std::move(shape), .public_key = "data-key"});
   }
   if (const auto* order = std::get_if<msg::ShutDownSource>(&body)) {
     FARSIDE_ASSIGN(auto* machine, vm(order->vm));
@@ -148,6 +155,14 @@ Result<msg::Message> AgentModel::run(const msg::Message& job) {
     FARSIDE_ASSIGN(auto* machine, vm(order->vm));
     machine->is_fenced = false;
     return message(msg::SourceUnfenced{.item = order->item});
+  }
+  if (const auto* order = std::get_if<msg::CancelCycle>(&body)) {
+    cancelled_.insert(order->item + "/" + order->attempt);
+    return message(msg::CycleCancelled{});
+  }
+  if (const auto* settings = std::get_if<msg::ItemSettings>(&body)) {
+    FARSIDE_TRY(replica(settings->item));
+    return message(*settings);
   }
   if (const auto* order = std::get_if<msg::StopReplication>(&body)) {
     if (const auto machine = vm(order->vm)) (*machine)->tokens.clear();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <set>
 #include <string>
 
 #include "common/base/random.h"
@@ -34,6 +35,7 @@ class AgentModel final {
   const SimClock& clock_;
   Random& random_;
   FindReplica find_replica_;
+  std::set<std::string> cancelled_;  // "item/attempt"
 };
 
 }  // namespace farside::sim

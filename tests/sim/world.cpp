@@ -66,7 +66,17 @@ struct World::Process {
   std::uint64_t down_until = 0;
 };
 
-World::World(std::uint64_t seed) : seed_(seed), random_(seed), net_(clock_, random_) {
+struct World::Figures {
+  metrics::Registry registry;
+  metrics::Problems problems;
+  vault::Probe vault{registry};
+  orchestrator::Probe orchestrator{registry};
+  provider::Probe provider{registry, problems};
+  agent::Probe agent{registry, problems};
+};
+
+World::World(std::uint64_t seed)
+    : figures_(std::make_unique<Figures>()), seed_(seed), random_(seed), net_(clock_, random_) {
   // Rates between none and a lot: each seed tries another mixture.
   const auto rate = [&](double max) {
     return random_.chance(0.3) ? 0.0 : max * static_cast<double>(random_.below(1000)) / 1000.0;
@@ -103,22 +113,28 @@ World::World(std::uint64_t seed) : seed_(seed), random_(seed), net_(clock_, rand
   const auto no_jobs = [] { return SimWorkers::Begin{}; };
   add(
       "vault",
-      [] {
+      [figures = figures_.get()] {
         return std::make_unique<vault::VaultCore>(
             vault::VaultSettings{
                 .token_sha256 =
                     // Of "simulated-token".
                 "2cbd1cdf263b1dbf5cb5b9388ed969d2f4eb01745c16974f9b8b92aa97093ca3"},
-            issuer_of("vault"));
+            issuer_of("vault"), figures->vault);
       },
       no_jobs);
-  add("orchestrator", [] { return std::make_unique<orchestrator::OrchestratorCore>(); }, no_jobs);
+  add(
+      "orchestrator",
+      [figures = figures_.get()] {
+        return std::make_unique<orchestrator::OrchestratorCore>(figures->orchestrator);
+      },
+      no_jobs);
   for (const auto& [site, host] :
        {std::pair<std::string, std::string>{"A", "hostA"}, {"B", "hostB"}}) {
     add(
         "provider/" + site,
-        [site] {
-          return std::make_unique<provider::ProviderCore>(site, issuer_of("provider/" + site));
+        [site, figures = figures_.get()] {
+          return std::make_unique<provider::ProviderCore>(site, issuer_of("provider/" + site),
+                                                          figures->provider);
         },
         [host] {
           return [host](const msg::Message&) -> SimWorkers::End {
@@ -128,7 +144,9 @@ World::World(std::uint64_t seed) : seed_(seed), random_(seed), net_(clock_, rand
         });
     add(
         "agent/" + site + "/" + host,
-        [site] { return std::make_unique<agent::AgentCore>("provider/" + site, "data-key"); },
+        [site, figures = figures_.get()] {
+          return std::make_unique<agent::AgentCore>("provider/" + site, "data-key", figures->agent);
+        },
         [this, host] {
           return [this, host](const msg::Message& job) { return models_[host]->begin(job); };
         });

@@ -55,6 +55,7 @@ class World final {
 
  private:
   struct Process;
+  struct Figures;
 
   void add(const std::string& name, std::function<std::unique_ptr<reactor::Core>()> make,
            std::function<SimWorkers::Begin()> jobs);
@@ -71,6 +72,7 @@ class World final {
   std::optional<msg::ProtectedItem> item() const;
   ModelReplica* replica_at(const std::string& host, const std::string& item);
 
+  std::unique_ptr<Figures> figures_;  // Of all processes; nobody looks at them.
   std::uint64_t seed_;
   SeededRandom random_;
   SimClock clock_;

@@ -21,4 +21,12 @@ inline flow::Request record(msg::ItemChange change) {
   return flow::ask("vault", msg::RecordItem{.change = std::move(change)});
 }
 
+// A lost source must not keep its items: the vault tells one that comes back later.
+inline constexpr std::chrono::seconds kSourceSilence{20};
+
+template <class State>
+bool always(const State&) {
+  return true;
+}
+
 }  // namespace farside::orchestrator

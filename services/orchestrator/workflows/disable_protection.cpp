@@ -11,7 +11,13 @@ namespace {
 using msg::DisableState;
 
 DisableState begin(const msg::WorkflowInput& input) {
-  return DisableState{.spec = input.spec, .delete_replica = input.delete_replica};
+  return DisableState{
+      .spec = input.spec, .delete_replica = input.delete_replica, .force = input.force};
+}
+
+// The operator gave the target up: what is left there is for whoever finds it.
+bool is_forced(const DisableState& s) {
+  return s.force;
 }
 
 bool was_never_placed(const DisableState& s) {
@@ -41,18 +47,21 @@ constexpr std::array kSteps{
          .title = "Stop replication at the source",
          .act = stop_replication,
          .learn = flow::learn_done<DisableState, msg::ReplicationStopped>,
-         .silence = std::chrono::minutes{2}},
+         .silence = kSourceSilence,
+         .dispensable = always<DisableState>},
     Step{.name = "remove_replica",
          .title = "Remove the replica",
          .act = remove_replica,
          .learn = flow::learn_done<DisableState, msg::ReplicaRemoved>,
          .silence = std::chrono::minutes{2},
-         .skip = was_never_placed},
+         .skip = was_never_placed,
+         .dispensable = is_forced},
     Step{.name = "release_placement",
          .title = "Release its place",
          .act = release_placement,
          .learn = flow::learn_done<DisableState, msg::PlacementReleased>,
-         .skip = was_never_placed},
+         .skip = was_never_placed,
+         .dispensable = is_forced},
     Step{.name = "record_disabled",
          .title = "Record the end of protection",
          .act = record_disabled,

@@ -32,6 +32,7 @@ flow::Request check_source(const PlannedFailoverState& s) {
 
 Status learn_source(PlannedFailoverState& s, const msg::Message& reply) {
   FARSIDE_ASSIGN(const auto checked, flow::expect<msg::SourceChecked>(reply));
+  s.was_running = checked.vm.state != msg::PowerState::off;
   s.nics = checked.vm.nics;
   for (auto& nic : s.nics) nic.network = mapped_network(s.spec, nic.network);
   return {};
@@ -71,11 +72,10 @@ Status learn_shutdown(PlannedFailoverState& s, const msg::Message& reply) {
   return {};
 }
 
-// Should the answer have been lost we do not know whether it ran: a VM under protection that was
-// about to fail over is expected to run, so it is started.
+// A VM that was off when all began stays off.
 flow::Request restart_source(const PlannedFailoverState& s) {
   return ask(s.spec.source_agent,
-             msg::RestartSource{.item = s.spec.item, .vm = s.spec.vm, .start = true});
+             msg::RestartSource{.item = s.spec.item, .vm = s.spec.vm, .start = s.was_running});
 }
 
 flow::Request final_sync(const PlannedFailoverState& s) {

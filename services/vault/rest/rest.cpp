@@ -18,6 +18,8 @@ namespace {
 #define FABRIC VAULT "/replicationFabrics/{fabric}"
 #define CLOUD FABRIC "/replicationProtectionContainers/{cloud}"
 #define ITEM CLOUD "/replicationProtectedItems/{item}"
+#define STORAGE FABRIC "/replicationStorageClassifications/{storage}"
+#define STORAGE_MAPPING STORAGE "/replicationStorageClassificationMappings"
 #define MAPPING FABRIC "/replicationNetworks/{network}/replicationNetworkMappings"
 
 msg::Message to_message(HttpResponse response) {
@@ -68,8 +70,15 @@ std::vector<front_door::Router<Rest::Handler>::Route> Rest::routes() {
       {"GET", VAULT "/replicationStorageClassifications", "storage.list", &Rest::list_storage},
       {"GET", FABRIC "/replicationStorageClassifications", "storage.listByFabric",
        &Rest::list_storage},
-      {"GET", FABRIC "/replicationStorageClassifications/{storage}", "storage.get",
-       &Rest::get_storage},
+      {"GET", STORAGE, "storage.get", &Rest::get_storage},
+      {"GET", VAULT "/replicationStorageClassificationMappings", "storageMappings.list",
+       &Rest::list_storage_mappings},
+      {"GET", STORAGE_MAPPING, "storageMappings.listByClassification",
+       &Rest::list_storage_mappings},
+      {"GET", STORAGE_MAPPING "/{mapping}", "storageMappings.get", &Rest::get_storage_mapping},
+      {"PUT", STORAGE_MAPPING "/{mapping}", "storageMappings.create", &Rest::put_storage_mapping},
+      {"DELETE", STORAGE_MAPPING "/{mapping}", "storageMappings.delete",
+       &Rest::delete_storage_mapping},
       {"GET", CLOUD "/replicationProtectableItems", "protectableItems.list",
        &Rest::list_protectable},
       {"GET", CLOUD "/replicationProtectableItems/{vm}", "protectableItems.get",
@@ -142,6 +151,8 @@ std::vector<front_door::Router<Rest::Handler>::Route> Rest::routes() {
 #undef FABRIC
 #undef CLOUD
 #undef ITEM
+#undef STORAGE
+#undef STORAGE_MAPPING
 #undef MAPPING
 
 std::string Call::text(std::initializer_list<std::string_view> path) const {
@@ -155,10 +166,12 @@ std::optional<std::int64_t> Call::number(std::initializer_list<std::string_view>
   return at->get<std::int64_t>();
 }
 
-Rest::Rest(VaultSettings settings, Catalog& catalog, JobDesk& desk, identity::Registrar& registrar)
+Rest::Rest(VaultSettings settings, Catalog& catalog, JobDesk& desk, SettingsDesk& settings_desk,
+           identity::Registrar& registrar)
     : settings_(std::move(settings)),
       catalog_(catalog),
       desk_(desk),
+      settings_desk_(settings_desk),
       registrar_(registrar),
       router_(routes()) {}
 
@@ -275,7 +288,7 @@ void Rest::on_reply(const msg::Envelope& envelope, reactor::Effects& effects) {
                    to_message(front_door::arm_error(flow::to_error(refused->fault))));
     return;
   }
-  auto reply = pending.finish(envelope.body);
+  auto reply = pending.finish(envelope.body, effects);
   effects.answer(
       pending.http_id,
       to_message(reply && *reply ? std::move(**reply)

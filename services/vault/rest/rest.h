@@ -19,6 +19,7 @@
 #include "services/vault/front_door/http.h"
 #include "services/vault/front_door/router.h"
 #include "services/vault/job_desk.h"
+#include "services/vault/settings_desk.h"
 
 namespace farside::vault {
 
@@ -55,7 +56,8 @@ using Reply = Result<std::optional<HttpResponse>>;
 
 class Rest final {
  public:
-  Rest(VaultSettings settings, Catalog& catalog, JobDesk& desk, identity::Registrar& registrar);
+  Rest(VaultSettings settings, Catalog& catalog, JobDesk& desk, SettingsDesk& settings_desk,
+       identity::Registrar& registrar);
   ~Rest();
 
   void on_request(const std::string& id, const msg::HttpRequest& http, reactor::Effects& effects);
@@ -70,7 +72,7 @@ class Rest final {
                                                             const msg::HttpRequest& http,
                                                             reactor::Effects& effects,
                                                             bool& pending);
-  using Finish = std::function<Reply(const msg::Message& reply)>;
+  using Finish = std::function<Reply(const msg::Message& reply, reactor::Effects& effects)>;
   Reply ask(Call& call, const std::string& peer, const std::string& to, msg::Message body,
             Finish finish);
   Result<HttpResponse> started(Call& call, const std::string& resource, msg::ProtectedItem item,
@@ -108,8 +110,7 @@ class Rest final {
   Reply put_policy(Call& call);
   Reply put_farside_policy(Call& call);
   Reply delete_policy(Call& call);
-  Reply save_policy(Call& call, const std::optional<msg::Policy>& present,
-                    const msg::Policy& policy);
+  Reply save_policy(Call& call, const msg::Policy& policy);
   Reply list_pairs(Call& call);
   Reply get_pair(Call& call);
   Reply put_pair(Call& call);
@@ -118,6 +119,10 @@ class Rest final {
   Reply get_mapping(Call& call);
   Reply put_mapping(Call& call);
   Reply delete_mapping(Call& call);
+  Reply list_storage_mappings(Call& call);
+  Reply get_storage_mapping(Call& call);
+  Reply put_storage_mapping(Call& call);
+  Reply delete_storage_mapping(Call& call);
 
   // rest_items.cpp
   Reply list_items(Call& call);
@@ -152,6 +157,7 @@ class Rest final {
   VaultSettings settings_;
   Catalog& catalog_;
   JobDesk& desk_;
+  SettingsDesk& settings_desk_;
   identity::Registrar& registrar_;
   front_door::Router<Handler> router_;
   std::map<std::string, Pending> pending_;  // By request id.

@@ -90,6 +90,24 @@ Json mapping_json(const Call& call, const msg::NetworkMapping& mapping) {
            {"fabricSpecificSettings", {{"instanceType", "VmmToVmm"}}}});
 }
 
+Json storage_mapping_json(const Call& call, const msg::StorageMapping& mapping) {
+  const auto path = [&](const std::string& site, const std::string& name) {
+    return fabric_path(call, site) + "/replicationStorageClassifications/" +
+           front_door::percent_encoded(name);
+  };
+  return resource(
+      path(mapping.source_site, mapping.source_class) +
+          "/replicationStorageClassificationMappings/" + front_door::percent_encoded(mapping.name),
+      mapping.name,
+      "replicationFabrics/replicationStorageClassifications/"
+      "replicationStorageClassificationMappings",
+      Json{{"targetStorageClassificationId", path(mapping.target_site, mapping.target_class)}});
+}
+
+bool has_storage(const msg::Inventory& site, const std::string& name) {
+  return std::ranges::any_of(site.storage, [&](const auto& s) { return s.name == name; });
+}
+
 bool has_network(const msg::Inventory& site, const std::string& name) {
   return std::ranges::any_of(site.networks, [&](const auto& n) { return n.name == name; });
 }
@@ -133,37 +151,26 @@ Reply Rest::put_policy(Call& call) {
   if (!field("replicaDeletion").empty()) {
     policy.delete_replica = field("replicaDeletion") == "Required";
   }
-  return save_policy(call, present, policy);
+  return save_policy(call, policy);
 }
 
-// The agents work by the policy of the time their item was protected; a change that would not
-// reach them is refused rather than shown.
-Reply Rest::save_policy(Call& call, const std::optional<msg::Policy>& present,
-                        const msg::Policy& policy) {
+// Items protected by it work by the change within seconds: see SettingsDesk.
+Reply Rest::save_policy(Call& call, const msg::Policy& policy) {
   FARSIDE_TRY(check(policy));
-  if (present && *present != policy) {
-    FARSIDE_ASSIGN(const auto items, Catalog::rows(catalog_.items, call.effects.store()));
-    for (const auto& item : items) {
-      if (item.policy != policy.name) continue;
-      return fail(ErrorCode::kConflict,
-                  "policy '" + policy.name + "' protects VM '" + item.vm_name + "'",
-                  "create another policy, or disable and enable protection");
-    }
-  }
   catalog_.policies.put(call.effects.writes, policy.name, policy);
+  settings_desk_.refresh(call.effects);
   return ok(policy_json(call, policy));
 }
 
 // What the original's policy has no fields for.
 Reply Rest::put_farside_policy(Call& call) {
-  FARSIDE_ASSIGN(const auto present, catalog_.policy(call.effects.store(), call["policy"]));
-  auto policy = present;
+  FARSIDE_ASSIGN(auto policy, catalog_.policy(call.effects.store(), call["policy"]));
   take(call, {"properties", "replicationFrequencyInSeconds"}, policy.frequency_seconds);
   take(call, {"properties", "everyPointHours"}, policy.every_point_hours);
   take(call, {"properties", "recoveryPoints"}, policy.retention_hours);
   take(call, {"properties", "bandwidthKbps"}, policy.bandwidth_kbps);
   take(call, {"properties", "journalGibMax"}, policy.journal_gib_max);
-  return save_policy(call, present, policy);
+  return save_policy(call, policy);
 }
 
 Reply Rest::delete_policy(Call& call) {
@@ -340,6 +347,83 @@ Reply Rest::put_mapping(Call& call) {
 Reply Rest::delete_mapping(Call& call) {
   FARSIDE_TRY(get_mapping(call));  // Not a namesake elsewhere.
   catalog_.mappings.erase(call.effects.writes, call["mapping"]);
+  return no_content();
+}
+
+// ---- Storage classification mappings ----
+
+Reply Rest::list_storage_mappings(Call& call) {
+  FARSIDE_ASSIGN(const auto all, Catalog::rows(catalog_.storage_mappings, call.effects.store()));
+  const auto fabric = call.values.find("fabric");
+  Json out = Json::array();
+  for (const auto& mapping : all) {
+    if (fabric != call.values.end() &&
+        (mapping.source_site != fabric->second || mapping.source_class != call["storage"])) {
+      continue;
+    }
+    out.push_back(storage_mapping_json(call, mapping));
+  }
+  return listing(std::move(out));
+}
+
+Reply Rest::get_storage_mapping(Call& call) {
+  FARSIDE_ASSIGN(const auto mapping,
+                 catalog_.storage_mappings.get(call.effects.store(), call["mapping"]));
+  if (!mapping || mapping->source_site != call["fabric"] ||
+      mapping->source_class != call["storage"]) {
+    return fail(ErrorCode::kNotFound, "no storage mapping '" + call["mapping"] + "'",
+                "list them with `farside storage-map list`");
+  }
+  return ok(storage_mapping_json(call, *mapping));
+}
+
+Reply Rest::put_storage_mapping(Call& call) {
+  const auto& store = call.effects.store();
+  FARSIDE_TRY(identity::check_name("storage mapping", call["mapping"]));
+  const auto target_id = call.text({"properties", "targetStorageClassificationId"});
+  const auto target_class = segment_after(target_id, "replicationStorageClassifications");
+  const auto target_site = segment_after(target_id, "replicationFabrics");
+  if (!target_class || !target_site) {
+    return fail(ErrorCode::kInvalidArgument,
+                "storage mapping '" + call["mapping"] + "' needs a target storage class",
+                "send properties.targetStorageClassificationId");
+  }
+  FARSIDE_ASSIGN(const auto source, catalog_.site(store, call["fabric"]));
+  FARSIDE_ASSIGN(const auto target, catalog_.site(store, *target_site));
+  for (const auto& [site, name] : {std::pair{&source, call["storage"]}, {&target, *target_class}}) {
+    if (has_storage(*site, name)) continue;
+    return fail(ErrorCode::kNotFound,
+                "site '" + site->site + "' has no storage class '" + name + "'",
+                "define it in the provider's site file");
+  }
+  const msg::StorageMapping mapping{.name = call["mapping"],
+                                    .source_site = source.site,
+                                    .source_class = call["storage"],
+                                    .target_site = target.site,
+                                    .target_class = *target_class};
+  FARSIDE_ASSIGN(const auto all, Catalog::rows(catalog_.storage_mappings, store));
+  for (const auto& other : all) {
+    const bool same_source =
+        other.source_site == mapping.source_site && other.source_class == mapping.source_class;
+    if (other.name == mapping.name && !same_source) {
+      return fail(ErrorCode::kAlreadyExists,
+                  "mapping '" + other.name + "' maps class '" + other.source_class + "' of site '" +
+                      other.source_site + "'",
+                  "choose another name");
+    }
+    if (other.name != mapping.name && same_source && other.target_site == mapping.target_site) {
+      return fail(ErrorCode::kAlreadyExists,
+                  "class '" + mapping.source_class + "' is mapped by '" + other.name + "'",
+                  "delete that mapping first");
+    }
+  }
+  catalog_.storage_mappings.put(call.effects.writes, mapping.name, mapping);
+  return ok(storage_mapping_json(call, mapping));
+}
+
+Reply Rest::delete_storage_mapping(Call& call) {
+  FARSIDE_TRY(get_storage_mapping(call));  // Not a namesake elsewhere.
+  catalog_.storage_mappings.erase(call.effects.writes, call["mapping"]);
   return no_content();
 }
 

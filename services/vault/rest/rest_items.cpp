@@ -3,6 +3,7 @@
 
 #include "common/flow/step.h"
 #include "services/vault/front_door/uri.h"
+#include "services/vault/item_health.h"
 #include "services/vault/rest/json.h"
 
 namespace farside::vault {
@@ -74,15 +75,18 @@ Status allow(const msg::ProtectedItem& item, std::string_view operation) {
               names.empty() ? "wait until its job has ended" : "allowed now: " + names);
 }
 
-Json health_errors(const std::optional<msg::ReplicationStatus>& status) {
+Json health_errors(const ItemHealth& health) {
   Json out = Json::array();
-  if (!status || !status->fault) return out;
-  out.push_back(Json{{"errorSource", "ReplicationUnitProviderErrorOnPrimary"},
-                     {"errorLevel", status->health == msg::Health::critical ? "Error" : "Warning"},
-                     {"errorCode", "67501"},
-                     {"errorMessage", status->fault->what},
-                     {"possibleCauses", to_text(static_cast<ErrorCode>(status->fault->code))},
-                     {"recommendedAction", status->fault->advice}});
+  for (const auto& reason : health.reasons) {
+    out.push_back(
+        Json{{"errorSource", reason.is_at_target ? "ReplicationUnitProviderErrorOnRecovery"
+                                                 : "ReplicationUnitProviderErrorOnPrimary"},
+             {"errorLevel", reason.is_critical ? "Error" : "Warning"},
+             {"errorCode", "67501"},
+             {"errorMessage", reason.fault.what},
+             {"possibleCauses", to_text(static_cast<ErrorCode>(reason.fault.code))},
+             {"recommendedAction", reason.fault.advice}});
+  }
   return out;
 }
 
@@ -114,17 +118,8 @@ Json Rest::item_json(const Call& call, const msg::ProtectedItem& item) const {
   const auto replica = catalog_.live.replicas.find(item.id);
   std::optional<msg::ReplicationStatus> status;
   if (source != catalog_.live.sources.end()) status = source->second;
-  const auto is_up = [&](const std::string& principal) {
-    const auto found = catalog_.live.connected.find(principal);
-    return found != catalog_.live.connected.end() && found->second;
-  };
-  // An agent is heard through its provider: with that gone, nothing is known of it.
-  const bool silent =
-      !is_up(item.source_agent) || !is_up(identity::neighbour_of(item.source_agent));
   const auto newest = status ? status->newest : msg::RecoveryPoint{};
-  const std::string_view health = silent && item.state == ItemState::protected_
-                                      ? "Critical"
-                                      : health_text(status ? status->health : msg::Health::normal);
+  const auto health = health_of(item, catalog_.live);
   std::uint64_t percent = newest.seq > 0 ? 100 : 0;
   if (status && newest.seq == 0 && status->bytes_total > 0) {
     percent = 100 * status->bytes_done / status->bytes_total;
@@ -141,7 +136,7 @@ Json Rest::item_json(const Call& call, const msg::ProtectedItem& item) const {
                {"drillBootMillis", item.drill_boot_millis},
                {"failoverPoint", item.failover_seq},
                {"notes", item.notes},
-               {"health", health}};
+               {"health", health_text(health.health)}};
   if (status) {
     farside["phase"] = msg::to_text(status->phase);
     farside["bytesDone"] = status->bytes_done;
@@ -199,9 +194,9 @@ Json Rest::item_json(const Call& call, const msg::ProtectedItem& item) const {
            {"testFailoverState", test_state},
            {"testFailoverStateDescription", item.test_vm.empty() ? "" : "Clean-up is pending"},
            {"allowedOperations", allowed_operations(item)},
-           {"replicationHealth", health},
+           {"replicationHealth", health_text(health.health)},
            {"failoverHealth", "Normal"},
-           {"healthErrors", health_errors(status)},
+           {"healthErrors", health_errors(health)},
            {"policyId", policy_path(call, item.policy)},
            {"policyFriendlyName", item.policy},
            {"lastSuccessfulFailoverTime",
@@ -328,7 +323,8 @@ Reply Rest::remove_item(Call& call) {
   return started(call, path, std::move(item),
                  {.workflow = "disable_protection",
                   .meanwhile = ItemState::disabling,
-                  .input = {.delete_replica = is_replica_idle && policy.delete_replica}});
+                  .input = {.delete_replica = is_replica_idle && policy.delete_replica,
+                            .force = call.http.method == "DELETE"}});
 }
 
 Reply Rest::test_failover(Call& call) {
@@ -388,7 +384,7 @@ Reply Rest::list_points(Call& call) {
   if (item.target_agent.empty() || item.state == ItemState::committed) return listing({});
   return ask(call, identity::neighbour_of(item.target_agent), item.target_agent,
              reactor::message(msg::ListPoints{.item = item.id}),
-             [path = item_path(call, item)](const msg::Message& reply) -> Reply {
+             [path = item_path(call, item)](const msg::Message& reply, reactor::Effects&) -> Reply {
                FARSIDE_ASSIGN(const auto points, flow::expect<msg::Points>(reply));
                Json out = Json::array();
                for (const auto& point : points.points) out.push_back(point_json(path, point));
@@ -403,16 +399,17 @@ Reply Rest::get_point(Call& call) {
     return fail(ErrorCode::kNotFound, "VM '" + item.vm_name + "' has no recovery points",
                 "they exist from initial replication until a failover is committed");
   }
-  return ask(call, identity::neighbour_of(item.target_agent), item.target_agent,
-             reactor::message(msg::ListPoints{.item = item.id}),
-             [path = item_path(call, item), seq](const msg::Message& reply) -> Reply {
-               FARSIDE_ASSIGN(const auto points, flow::expect<msg::Points>(reply));
-               for (const auto& point : points.points) {
-                 if (point.seq == seq) return ok(point_json(path, point));
-               }
-               return fail(ErrorCode::kNotFound, "no recovery point " + std::to_string(seq),
-                           "it has been thinned or folded; list them with `farside points`");
-             });
+  return ask(
+      call, identity::neighbour_of(item.target_agent), item.target_agent,
+      reactor::message(msg::ListPoints{.item = item.id}),
+      [path = item_path(call, item), seq](const msg::Message& reply, reactor::Effects&) -> Reply {
+        FARSIDE_ASSIGN(const auto points, flow::expect<msg::Points>(reply));
+        for (const auto& point : points.points) {
+          if (point.seq == seq) return ok(point_json(path, point));
+        }
+        return fail(ErrorCode::kNotFound, "no recovery point " + std::to_string(seq),
+                    "it has been thinned or folded; list them with `farside points`");
+      });
 }
 
 }  // namespace farside::vault

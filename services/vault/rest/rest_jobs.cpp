@@ -102,7 +102,8 @@ Json Rest::job_json(const Call& call, const msg::JobRecord& job) const {
   Json errors = Json::array();
   if (job.flow.fault) errors.push_back(error_json(*job.flow.fault, ""));
   Json actions = Json::array();
-  if (job.flow.phase == FlowPhase::running) actions.push_back("Cancel");
+  const bool may_cancel = job.flow.phase == FlowPhase::running && !job.flow.past_return;
+  if (may_cancel) actions.push_back("Cancel");
   if (job.flow.phase == FlowPhase::needsOperator) actions.push_back("Restart");
 
   std::string target = job.flow.item;
@@ -173,14 +174,18 @@ Reply Rest::cancel_job(Call& call) {
   FARSIDE_ASSIGN(const auto job, job_of(call));
   return ask(call, "orchestrator", "orchestrator",
              reactor::message(msg::CancelWorkflow{.job = job.flow.id}),
-             [body = job_json(call, job)](const msg::Message&) -> Reply { return ok(body); });
+             [body = job_json(call, job)](const msg::Message&, reactor::Effects&) -> Reply {
+               return ok(body);
+             });
 }
 
 Reply Rest::restart_job(Call& call) {
   FARSIDE_ASSIGN(const auto job, job_of(call));
   return ask(call, "orchestrator", "orchestrator",
              reactor::message(msg::RestartWorkflow{.job = job.flow.id}),
-             [body = job_json(call, job)](const msg::Message&) -> Reply { return ok(body); });
+             [body = job_json(call, job)](const msg::Message&, reactor::Effects&) -> Reply {
+               return ok(body);
+             });
 }
 
 Reply Rest::operation_status(Call& call) {

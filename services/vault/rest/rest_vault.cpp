@@ -70,7 +70,7 @@ Reply Rest::create_key(Call& call) {
                reactor::message(msg::IssueToken{.name = name,
                                                 .valid_hours = static_cast<std::uint32_t>(
                                                     std::clamp<std::int64_t>(hours, 0, 1'000))}),
-               [](const msg::Message& reply) -> Reply {
+               [](const msg::Message& reply, reactor::Effects&) -> Reply {
                  FARSIDE_ASSIGN(const auto issued, flow::expect<msg::TokenIssued>(reply));
                  return ok(key_json(issued.key), 201);
                });
@@ -110,8 +110,9 @@ Reply Rest::revoke_identity(Call& call) {
   if (principal.starts_with("agent/")) {
     const auto provider = identity::neighbour_of(principal);
     return ask(call, provider, provider, reactor::message(msg::RevokeAgent{.principal = principal}),
-               [](const msg::Message& reply) -> Reply {
+               [this, principal](const msg::Message& reply, reactor::Effects& effects) -> Reply {
                  FARSIDE_TRY(flow::expect<msg::AgentRevoked>(reply));
+                 settings_desk_.revoked(principal, effects);
                  return no_content();
                });
   }

@@ -77,7 +77,10 @@ class AgentCoreTest : public testing::Test {
   store::MemStore store_;
   SeededRandom random_{1};
   Time now_{1'800'000'000'000'000};
-  AgentCore core_{"provider/A", "data-key"};
+  metrics::Registry registry_;
+  metrics::Problems problems_;
+  Probe probe_{registry_, problems_};
+  AgentCore core_{"provider/A", "data-key", probe_};
   std::vector<msg::Envelope> sent_;
   std::map<std::string, msg::Message> jobs_;
   std::map<std::string, Micros> timers_;

@@ -99,14 +99,18 @@ class RestTest : public testing::Test {
   store::MemStore store_;
   SeededRandom random_{1};
   Time now_{1'800'000'000'000'000};
+  metrics::Registry registry_;
+  Probe probe_{registry_};
   VaultCore core_{VaultSettings{.token_sha256 = identity::sha256_hex("secret")},
                   {.principal = "vault",
                    .endpoint = "tcp://vault:8081",
                    .public_key = std::string(40, 'v'),
-                   .key_pair_from = [](const std::string& hex) {
-                     return identity::KeyPair{.public_key = hex.substr(0, 40),
-                                              .secret_key = hex.substr(0, 40)};
-                   }}};
+                   .key_pair_from =
+                       [](const std::string& hex) {
+                         return identity::KeyPair{.public_key = hex.substr(0, 40),
+                                                  .secret_key = hex.substr(0, 40)};
+                       }},
+                  probe_};
   std::optional<msg::HttpResponse> answer_;
   std::vector<msg::Envelope> requests_;
 };

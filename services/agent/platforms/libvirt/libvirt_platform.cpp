@@ -7,10 +7,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <condition_variable>
 #include <cstdlib>
 #include <filesystem>
 #include <mutex>
+#include <optional>
+#include <set>
 #include <stop_token>
 #include <system_error>
 #include <thread>
@@ -69,13 +72,14 @@ Status create_folder(const std::string& path) {
 class LibvirtPlatform final : public Platform {
  public:
   LibvirtPlatform(Options options, const Clock& clock, ConnectionHandle connection,
-                  Networks networks, BackupPlace place, Marks fenced)
+                  Networks networks, BackupPlace place, Marks fenced, Marks autostarted)
       : options_(std::move(options)),
         clock_(clock),
         connection_(std::move(connection)),
         networks_(std::move(networks)),
         place_(std::move(place)),
         fenced_(std::move(fenced)),
+        autostarted_(std::move(autostarted)),
         reviver_([this](std::stop_token stop) { revive(stop); }) {}
 
   Result<msg::HostState> describe_host() override;
@@ -105,6 +109,7 @@ class LibvirtPlatform final : public Platform {
   Status create_overlay(const NewDisk& disk);
   Status remove(virDomainPtr domain, const DomainShape& shape, bool delete_overlays);
   Status clean_up(virDomainPtr domain, const std::vector<std::string>& vms_to_keep);
+  Status clean_up_again(virDomainPtr domain, const std::string& vm_id);
 
   // Resumes VMs of ours that QEMU stopped because their view did not answer.
   void revive(const std::stop_token& stop);
@@ -116,7 +121,10 @@ class LibvirtPlatform final : public Platform {
   Networks networks_;
   BackupPlace place_;
   Marks fenced_;
-  std::mutex mutex_;  // Of nothing but the reviver's sleep.
+  Marks autostarted_;  // Fenced VMs that libvirt would otherwise start with the host.
+  std::mutex unclean_mutex_;
+  std::set<std::string> unclean_;  // VMs reconcile() could not put in order: tried again when used.
+  std::mutex mutex_;               // Of nothing but the reviver's sleep.
   std::condition_variable_any woken_;
   std::jthread reviver_;  // Last: it uses everything above.
 };
@@ -287,6 +295,7 @@ Status LibvirtPlatform::start_paused(virDomainPtr domain, const std::string& vm_
 
 Result<std::unique_ptr<Point>> LibvirtPlatform::create_point(const PointRequest& request) {
   FARSIDE_ASSIGN(const auto domain, find(request.vm_id));
+  FARSIDE_TRY(clean_up_again(domain.get(), request.vm_id));
   FARSIDE_TRY(start_paused(domain.get(), request.vm_id));
   auto point = [&]() -> Result<std::unique_ptr<Point>> {
     FARSIDE_ASSIGN(const auto shape, shape_of(domain.get()));
@@ -447,20 +456,40 @@ Status LibvirtPlatform::destroy_vm(const std::string& vm_id, bool delete_overlay
 }
 
 Status LibvirtPlatform::set_fenced(const std::string& vm_id, bool fenced) {
-  return fenced ? fenced_.add(vm_id) : fenced_.remove(vm_id);
+  if (fenced) FARSIDE_TRY(fenced_.add(vm_id));
+  // libvirt starts a VM with its host before any agent is there to stop it.
+  if (const auto domain = find(vm_id)) {
+    int autostart = 0;
+    if (virDomainGetAutostart(domain->get(), &autostart) != 0) {
+      return libvirt_error("autostart of VM " + vm_id);
+    }
+    if (fenced && autostart == 1) FARSIDE_TRY(autostarted_.add(vm_id));
+    const int wanted = fenced ? 0 : (autostarted_.has(vm_id) ? 1 : autostart);
+    if (wanted != autostart && virDomainSetAutostart(domain->get(), wanted) != 0) {
+      return libvirt_error("autostart of VM " + vm_id);
+    }
+  }
+  if (fenced) return {};
+  FARSIDE_TRY(autostarted_.remove(vm_id));
+  return fenced_.remove(vm_id);
 }
 
 Result<std::vector<std::string>> LibvirtPlatform::enforce_fences() {
   std::vector<std::string> turned_off;
+  std::optional<Error> first_error;  // One VM that refuses must not let the others run.
   for (const std::string& id : fenced_.all()) {
     const auto domain = find(id);
     if (!domain || virDomainIsActive(domain->get()) != 1) continue;
     const auto state = state_of(domain->get());
     if (state && *state == msg::PowerState::paused && place_.paused.has(id)) continue;
-    log::warn("fenced_vm_turned_off", {{"vm", id}});
-    FARSIDE_TRY(turn_off(domain->get()));
-    turned_off.push_back(id);
+    log::warn("fenced_vm_runs", {{"vm", id}});
+    if (const auto off = turn_off(domain->get()); off) {
+      turned_off.push_back(id);
+    } else if (!first_error) {
+      first_error = off.error().in("fenced VM " + id);
+    }
   }
+  if (first_error) return fail(std::move(*first_error));
   return turned_off;
 }
 
@@ -483,9 +512,29 @@ Status LibvirtPlatform::clean_up(virDomainPtr domain, const std::vector<std::str
   return remove(domain, shape, /*delete_overlays=*/shape.vm.is_test);
 }
 
+Status LibvirtPlatform::clean_up_again(virDomainPtr domain, const std::string& vm_id) {
+  {
+    const std::lock_guard lock(unclean_mutex_);
+    if (!unclean_.contains(vm_id)) return {};
+  }
+  FARSIDE_TRY(clean_up(domain, {vm_id}));
+  const std::lock_guard lock(unclean_mutex_);
+  unclean_.erase(vm_id);
+  return {};
+}
+
+// One VM that cannot be put in order does not keep the others from being replicated.
 Status LibvirtPlatform::reconcile(const std::vector<std::string>& vms_to_keep) {
   FARSIDE_ASSIGN(const auto all, domains());
-  for (const DomainHandle& domain : all) FARSIDE_TRY(clean_up(domain.get(), vms_to_keep));
+  for (const DomainHandle& domain : all) {
+    const auto cleaned = clean_up(domain.get(), vms_to_keep);
+    if (cleaned) continue;
+    std::array<char, VIR_UUID_STRING_BUFLEN> id{};
+    virDomainGetUUIDString(domain.get(), id.data());
+    log::error("vm_not_cleaned_up", {{"vm", id.data()}, {"error", cleaned.error()}});
+    const std::lock_guard lock(unclean_mutex_);
+    unclean_.insert(id.data());
+  }
   for (const auto& marks : {place_.paused, place_.quiesced}) {
     for (const std::string& id : marks.all()) FARSIDE_TRY(marks.remove(id));  // VMs long gone.
   }
@@ -555,6 +604,7 @@ Result<std::unique_ptr<Platform>> open_platform(const Options& given, const Cloc
   FARSIDE_ASSIGN(auto paused, Marks::open(options.state_dir + "/paused"));
   FARSIDE_ASSIGN(auto quiesced, Marks::open(options.state_dir + "/quiesced"));
   FARSIDE_ASSIGN(auto fenced, Marks::open(options.state_dir + "/fenced"));
+  FARSIDE_ASSIGN(auto autostarted, Marks::open(options.state_dir + "/autostarted"));
   if (options.domain_type == "auto") {
     options.domain_type = kvm_boots(options.emulator) ? "kvm" : "qemu";
   }
@@ -569,8 +619,8 @@ Result<std::unique_ptr<Platform>> open_platform(const Options& given, const Cloc
                     .paused = std::move(paused),
                     .quiesced = std::move(quiesced)};
   return std::make_unique<LibvirtPlatform>(std::move(options), clock, std::move(connection),
-                                           std::move(networks), std::move(place),
-                                           std::move(fenced));
+                                           std::move(networks), std::move(place), std::move(fenced),
+                                           std::move(autostarted));
 }
 
 }  // namespace farside::agent::libvirt

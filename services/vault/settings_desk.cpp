@@ -1,0 +1,108 @@
+#include "services/vault/settings_desk.h"
+
+#include "common/base/log.h"
+#include "common/identity/key_file.h"
+#include "common/identity/registrar.h"
+#include "common/schema/control.plain.h"
+
+namespace farside::vault {
+namespace {
+
+constexpr Micros kTellEvery = std::chrono::seconds{5};
+
+}  // namespace
+
+void SettingsDesk::refresh(reactor::Effects& effects) {
+  const auto sites = Catalog::rows(catalog_.inventories, effects.store());
+  const auto all = Catalog::rows(catalog_.policies, effects.store());
+  const auto revoked = Catalog::rows(catalog_.revoked, effects.store());
+  if (!sites || !all || !revoked) return;  // What was read before stays.
+  agents_.clear();
+  for (const auto& site : *sites) {
+    for (const auto& entry : site.hosts) {
+      agents_[entry.principal] =
+          Agent{.key = entry.host.public_key, .endpoint = entry.host.data_endpoint};
+    }
+  }
+  for (const auto& one : *revoked) {
+    // Once the host has joined again it has another key.
+    auto& agent = agents_[one.principal];
+    agent.revoked = agent.key.empty() || agent.key == one.public_key;
+  }
+  policies_.clear();
+  for (const auto& policy : *all) policies_[policy.name] = policy;
+  std::erase_if(told_,
+                [&](const auto& told) { return effects.monotonic() - told.second > kTellEvery; });
+}
+
+msg::ItemSettings SettingsDesk::settings_of(const msg::ProtectedItem& item,
+                                            const std::string& peer) const {
+  msg::ItemSettings out{.item = item.id, .epoch = item.epoch};
+  if (const auto found = policies_.find(item.policy); found != policies_.end()) {
+    out.policy = found->second;
+  }
+  if (const auto found = agents_.find(peer); found != agents_.end()) {
+    out.peer_key = found->second.key;
+    out.peer_endpoint = found->second.endpoint;
+    out.peer_revoked = found->second.revoked;
+  }
+  return out;
+}
+
+void SettingsDesk::tell(const std::string& agent, msg::ItemSettings settings,
+                        const std::string& reported, reactor::Effects& effects) {
+  settings.digest = identity::sha256_hex(msg::encode(settings)).substr(0, 16);
+  if (settings.digest == reported) return;
+  auto& told = told_[{agent, settings.item}];
+  if (told != Micros{0} && effects.monotonic() - told < kTellEvery) return;
+  told = effects.monotonic();
+  effects.send(
+      identity::neighbour_of(agent),
+      msg::Envelope{
+          .from = effects.self(), .to = agent, .body = reactor::message(std::move(settings))});
+}
+
+void SettingsDesk::on_source(const std::string& agent, const msg::ReplicationStatus& reported,
+                             reactor::Effects& effects) {
+  const auto item = catalog_.items.get(effects.store(), reported.item);
+  if (!item) return;  // Unreadable is not the same as gone.
+  const bool ended =
+      !*item || (*item)->source_agent != agent || (*item)->state == msg::ItemState::committed;
+  if (ended) {
+    if (reported.item.empty()) return;
+    tell(agent, msg::ItemSettings{.item = reported.item, .epoch = reported.epoch, .ended = true},
+         "", effects);
+    return;
+  }
+  if (!policies_.contains((*item)->policy)) return;  // Not refreshed yet.
+  tell(agent, settings_of(**item, (*item)->target_agent), reported.settings, effects);
+}
+
+void SettingsDesk::on_replica(const std::string& agent, const msg::ReplicaStatus& reported,
+                              reactor::Effects& effects) {
+  const auto item = catalog_.items.get(effects.store(), reported.item);
+  if (!item) return;
+  if (!*item || (*item)->target_agent != agent) {
+    // Data is never deleted for want of a record: an operator decides.
+    auto& told = told_[{agent, reported.item}];
+    if (told != Micros{0}) return;
+    told = effects.monotonic();
+    log::warn("replica without a protected item", {{"agent", agent}, {"item", reported.item}});
+    return;
+  }
+  if (!policies_.contains((*item)->policy)) return;
+  auto settings = settings_of(**item, (*item)->source_agent);
+  settings.peer_endpoint.clear();  // A target dials nobody.
+  tell(agent, std::move(settings), reported.settings, effects);
+}
+
+void SettingsDesk::revoked(const std::string& agent, reactor::Effects& effects) {
+  const auto found = agents_.find(agent);
+  catalog_.revoked.put(
+      effects.writes, agent,
+      msg::RevokedKey{.principal = agent,
+                      .public_key = found == agents_.end() ? "" : found->second.key});
+  refresh(effects);
+}
+
+}  // namespace farside::vault
