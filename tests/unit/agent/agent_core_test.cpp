@@ -57,6 +57,22 @@ class AgentCoreTest : public testing::Test {
     return nullptr;
   }
 
+  template <class Body>
+  const Body* told() const {  // Among what was sent in the last turn.
+    for (const auto& envelope : sent_) {
+      if (const auto* body = std::get_if<Body>(&envelope.body.value)) return body;
+    }
+    return nullptr;
+  }
+  void settings(msg::ItemSettings wanted) {
+    turn([&](auto& core, auto& effects) {
+      core.on_message(
+          {.principal = "provider/A", .role = msg::Role::provider},
+          {.from = "vault", .to = "agent/A/host", .body = reactor::message(std::move(wanted))},
+          effects);
+    });
+  }
+
   void start_replication() {
     order("r1", msg::StartReplication{
                     .item = kItem, .vm = "vm", .epoch = 3, .policy = {.frequency_seconds = 5}});
@@ -260,6 +276,166 @@ TEST_F(AgentCoreTest, IgnoresWhoeverIsNotEntitled) {
 
   EXPECT_TRUE(sent_.empty());
   EXPECT_TRUE(jobs_.empty());
+}
+
+// ---- What the vault has configured ----
+
+TEST_F(AgentCoreTest, AChangedPolicyAndAddressCountFromTheNextCycle) {
+  start_replication();
+  job_done(kCycle, reactor::message(done(1)));
+  now_ = Time{source().status.newest.captured_at} + std::chrono::seconds{10};
+
+  settings({.item = kItem,
+            .epoch = 3,
+            .digest = "d1",
+            .policy = {.name = "calm", .frequency_seconds = 60},
+            .peer_endpoint = "tcp://new:8084"});
+
+  EXPECT_EQ(timers_[kCycle], Micros{std::chrono::seconds{50}});
+  EXPECT_EQ(source().endpoint, "tcp://new:8084");
+  EXPECT_EQ(source().status.settings, "d1");
+}
+
+TEST_F(AgentCoreTest, SettingsOfAnOlderEpochAreIgnored) {
+  start_replication();
+
+  settings({.item = kItem, .epoch = 2, .digest = "old", .peer_endpoint = "tcp://old:1"});
+
+  EXPECT_EQ(source().endpoint, "");
+  EXPECT_EQ(source().status.settings, "");
+}
+
+TEST_F(AgentCoreTest, ARevokedPeerGetsNothingMoreUntilItJoinedAgain) {
+  start_replication();
+
+  settings({.item = kItem, .epoch = 3, .digest = "d", .peer_revoked = true});
+  EXPECT_TRUE(jobs_.contains(std::string("cancel/") + kItem));
+  job_done(kCycle, failure(ErrorCode::kCancelled));
+  timers_.clear();
+  timer(kCycle);
+
+  EXPECT_FALSE(jobs_.contains(kCycle));
+  settings({.item = kItem, .epoch = 3, .digest = "e", .peer_key = "another"});
+  EXPECT_TRUE(timers_.contains(kCycle));
+  timer(kCycle);
+  EXPECT_TRUE(jobs_.contains(kCycle));
+  EXPECT_EQ(source().target_key, "another");
+}
+
+TEST_F(AgentCoreTest, AnItemThatEndedMeanwhileIsStoppedOnce) {
+  start_replication();
+
+  for (int i = 0; i < 3; ++i) settings({.item = kItem, .epoch = 3, .ended = true});
+  job_done(kCycle, failure(ErrorCode::kCancelled));
+
+  ASSERT_EQ(jobs_.size(), 1U) << "one StopReplication, however often it was told";
+  const auto stop = jobs_.begin()->first;
+  job_done(stop, reactor::message(msg::ReplicationStopped{.item = kItem}));
+  const store::Table<msg::SourceItem> table{"source"};
+  EXPECT_FALSE(table.get(store_, kItem)->has_value());
+}
+
+TEST_F(AgentCoreTest, AReplicaWorksByItsSettingsOnceTheDataPortDoes) {
+  order("p1", msg::PrepareReplica{.item = "kept", .epoch = 1});
+  job_done("order/p1", reactor::message(msg::ReplicaPrepared{.item = "kept"}));
+  const msg::ItemSettings wanted{.item = "kept", .epoch = 1, .digest = "d", .peer_key = "key"};
+  const store::Table<msg::ReplicaItem> table{"replica"};
+
+  settings(wanted);
+  ASSERT_TRUE(jobs_.contains("settings/kept"));
+  EXPECT_EQ((*table.get(store_, "kept"))->settings, "");
+  job_done("settings/kept", reactor::message(wanted));
+
+  EXPECT_EQ((*table.get(store_, "kept"))->settings, "d");
+  EXPECT_EQ((*table.get(store_, "kept"))->source_key, "key");
+}
+
+// ---- Many items, slow hosts ----
+
+TEST_F(AgentCoreTest, InitialCopiesLeaveRoomAndTheNextBeginsWhenOneEnds) {
+  const auto cycle = [](int i) { return "cycle/item-" + std::to_string(i); };
+  const int max = static_cast<int>(AgentLimits{}.full_cycles_max);
+  int started = 0;
+  for (int i = 0; i < max + 2; ++i) {
+    order("r" + std::to_string(i),
+          msg::StartReplication{
+              .item = "item-" + std::to_string(i), .epoch = 1, .policy = {.frequency_seconds = 5}});
+    timer(cycle(i));
+    started += jobs_.contains(cycle(i)) ? 1 : 0;
+  }
+  EXPECT_EQ(started, max);
+
+  job_done(cycle(0), reactor::message(msg::CycleDone{
+                         .item = "item-0", .point = {.seq = 1}, .token = "t", .full_copy = true}));
+
+  EXPECT_EQ(jobs_.size(), 1U);
+  EXPECT_TRUE(jobs_.contains(cycle(max))) << "who waited longest";
+  timer(cycle(0));
+  EXPECT_TRUE(jobs_.contains(cycle(0))) << "deltas are not held up by copies";
+}
+
+TEST_F(AgentCoreTest, StoppingEndsAQueuedOrRunningCycleFirst) {
+  start_replication();
+
+  order("s1", msg::StopReplication{.item = kItem, .vm = "vm"});
+  ASSERT_TRUE(jobs_.contains(std::string("cancel/") + kItem));
+  EXPECT_FALSE(jobs_.contains("order/s1"));
+  job_done(kCycle, failure(ErrorCode::kCancelled));
+
+  EXPECT_TRUE(jobs_.contains("order/s1"));
+}
+
+TEST_F(AgentCoreTest, ACycleThatDoesNotMoveIsNotCalledAlive) {
+  start_replication();
+  order("w1", msg::AwaitInitial{.item = kItem});
+  timer("status");
+  EXPECT_NE(told<msg::Progress>(), nullptr);
+
+  now_ = now_ + AgentLimits{}.stalled_after + std::chrono::seconds{1};
+  timer("status");
+
+  EXPECT_EQ(told<msg::Progress>(), nullptr);
+  const auto* report = told<msg::StatusReport>();
+  ASSERT_NE(report, nullptr);
+  EXPECT_EQ(report->statuses.at(0).health, msg::Health::critical);
+  ASSERT_TRUE(report->statuses.at(0).fault);
+  EXPECT_NE(registry_.text().find("farside_replication_stalled{source_item=\"item-1\""),
+            std::string::npos);
+}
+
+TEST_F(AgentCoreTest, ALatePointSaysWhyItIsLate) {
+  start_replication();
+  job_done(kCycle, reactor::message(done(1)));
+  now_ = Time{source().status.newest.captured_at} + std::chrono::minutes{2};
+
+  timer("status");
+
+  const auto* report = told<msg::StatusReport>();
+  ASSERT_NE(report, nullptr);
+  EXPECT_EQ(report->statuses.at(0).health, msg::Health::critical);
+  ASSERT_TRUE(report->statuses.at(0).fault);
+  EXPECT_NE(report->statuses.at(0).fault->what.find("120 s old"), std::string::npos)
+      << report->statuses.at(0).fault->what;
+}
+
+TEST_F(AgentCoreTest, BeforeItHasReconciledItSaysWhyOrdersWait) {
+  AgentCore fresh("provider/A", "data-key", probe_);
+  reactor::Effects effects("agent/A/host", store_, now_, Micros{now_.micros}, random_);
+  fresh.on_job("reconcile", failure(ErrorCode::kPlatform), effects);
+
+  fresh.on_message({.principal = "provider/A", .role = msg::Role::provider},
+                   {.id = "o1",
+                    .from = "orchestrator",
+                    .to = "agent/A/host",
+                    .body = reactor::message(msg::CheckSource{.vm = "vm"})},
+                   effects);
+
+  const auto* sent = std::get_if<reactor::SendMessage>(&effects.effects.back());
+  ASSERT_NE(sent, nullptr);
+  const auto* progress = std::get_if<msg::Progress>(&sent->envelope.body.value);
+  ASSERT_NE(progress, nullptr);
+  EXPECT_NE(progress->note.find("planted"), std::string::npos);
+  EXPECT_NE(problems_.text().find("reconcile: planted"), std::string::npos);
 }
 
 }  // namespace

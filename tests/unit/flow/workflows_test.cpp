@@ -205,6 +205,26 @@ TEST_P(WorkflowTest, CancellingBeforeThePointOfNoReturnUndoesEverything) {
   }
 }
 
+class DispensableTest : public WorkflowTest {};
+
+// Who lost a site for good must be able to end what was protected there.
+TEST_P(DispensableTest, GoesOnWithoutASourceThatIsLost) {
+  auto requests = begin();
+  for (int i = 0; i < 400 && record().ended_at == 0; ++i) {
+    const bool answered = !requests.empty() && requests.back().to != "agent/A/host";
+    requests = answered ? reply(requests.back(), testing_support::answer_to(requests.back().body))
+                        : wait(std::chrono::seconds{5});
+  }
+
+  EXPECT_EQ(record().phase, msg::FlowPhase::succeeded);
+  EXPECT_EQ(record().steps.front().state, msg::StepState::skipped);
+  ASSERT_TRUE(record().steps.front().fault) << "the operator sees why";
+}
+
+INSTANTIATE_TEST_SUITE_P(All, DispensableTest,
+                         testing::Values("disable_protection", "commit_failover"),
+                         [](const auto& row) { return row.param; });
+
 std::vector<std::string> names() {
   std::vector<std::string> out;
   for (const auto& one : orchestrator::all_workflows()) out.push_back(one.name);

@@ -57,10 +57,13 @@ class RestTest : public testing::Test {
         .clouds = {{.name = "cloud", .host_groups = {"all"}, .networks = {"lan"}}},
         .host_groups = {{.name = "all", .hosts = {"host"}}},
         .networks = {{.name = "lan", .host_network = "br0"}},
-        .hosts = {{.host = {.name = "host"},
+        .storage = {{.name = "fast", .path = "/fast"}, {.name = "slow", .path = "/slow"}},
+        .hosts = {{.host = {.name = "host", .public_key = "key-" + site},
                    .principal = "agent/" + site + "/host",
                    .connected = true,
-                   .vms = {{.id = "vm-" + site, .name = "web"}}}}};
+                   .vms = {{.id = "vm-" + site,
+                            .name = "web",
+                            .disks = {{.name = "vda", .path = "/fast/web.qcow2"}}}}}}};
     turn([&](auto& effects) {
       core_.on_message({.principal = "provider/" + site, .role = msg::Role::provider},
                        {.from = "provider/" + site,
@@ -81,6 +84,47 @@ class RestTest : public testing::Test {
                   .status,
               200U);
   }
+  // Protected and placed, as the workflow records it; returns the item's id.
+  std::string protect() {
+    configure();
+    for (const std::string site : {"A", "B"}) {
+      turn([&](auto& effects) {
+        core_.on_peer({.peer = {.principal = "provider/" + site, .role = msg::Role::provider},
+                       .connected = true},
+                      effects);
+      });
+    }
+    call("PUT", kItem, protection());
+    const auto item = std::get<msg::StartWorkflow>(requests_.at(0).body.value).input.spec.item;
+    turn([&](auto& effects) {
+      core_.on_message(
+          {.principal = "orchestrator", .role = msg::Role::orchestrator},
+          {.id = "r",
+           .from = "orchestrator",
+           .to = "vault",
+           .body = reactor::message(msg::RecordItem{.change = {.item = item,
+                                                               .state = msg::ItemState::protected_,
+                                                               .target_agent = "agent/B/host"}})},
+          effects);
+    });
+    return item;
+  }
+  void status(msg::ReplicationStatus one) {
+    turn([&](auto& effects) {
+      core_.on_message({.principal = "provider/A", .role = msg::Role::provider},
+                       {.from = "agent/A/host",
+                        .to = "vault",
+                        .body = reactor::message(msg::StatusReport{.statuses = {std::move(one)}})},
+                       effects);
+    });
+  }
+  const msg::ItemSettings* told() const {
+    for (const auto& envelope : requests_) {
+      if (const auto* body = std::get_if<msg::ItemSettings>(&envelope.body.value)) return body;
+    }
+    return nullptr;
+  }
+
   static Json policy(int seconds) {
     return {{"properties",
              {{"providerSpecificInput",
@@ -257,6 +301,110 @@ TEST_F(RestTest, ARegistrationKeyIsShownOnceAndListedWithoutItsSecret) {
                  {{"role", "provider"}, {"site", "B"}, {"validHours", 121}})
                 .status,
             400U);
+}
+
+// ---- What reaches the agents by their reports ----
+
+TEST_F(RestTest, AChangedPolicyIsToldUntilTheAgentWorksByIt) {
+  const auto item = protect();
+  status({.item = item});
+  const auto* first = told();
+  ASSERT_NE(first, nullptr);
+  const auto digest = first->digest;
+  EXPECT_EQ(first->policy.frequency_seconds, 30U);
+  status({.item = item, .settings = digest});
+  EXPECT_EQ(told(), nullptr) << "it works by them";
+
+  EXPECT_EQ(call("PUT", "/replicationPolicies/gold", policy(300)).status, 200U);
+  now_ = now_ + std::chrono::seconds{6};
+  status({.item = item, .settings = digest});
+
+  ASSERT_NE(told(), nullptr);
+  EXPECT_EQ(told()->policy.frequency_seconds, 300U);
+  EXPECT_EQ(requests_.at(0).to, "agent/A/host");
+  status({.item = item, .settings = digest});
+  EXPECT_EQ(told(), nullptr) << "not with every report";
+}
+
+TEST_F(RestTest, AnAgentThatReplicatesWhatIsNotProtectedIsToldThatItEnded) {
+  protect();
+
+  status({.item = "long-gone"});
+
+  ASSERT_NE(told(), nullptr);
+  EXPECT_TRUE(told()->ended);
+}
+
+TEST_F(RestTest, ARevokedAgentIsShutOutByItsPeers) {
+  const auto item = protect();
+  turn([&](auto& effects) {  // Answered once the provider has.
+    core_.on_job(
+        "http/2",
+        reactor::message(msg::HttpRequest{.method = "DELETE",
+                                          .path = kBase + "/farside/identities/agent%2FB%2Fhost",
+                                          .query = "api-version=2023-06-01",
+                                          .authorization = "Bearer secret"}),
+        effects);
+  });
+  ASSERT_EQ(requests_.size(), 1U);
+  EXPECT_TRUE(std::holds_alternative<msg::RevokeAgent>(requests_[0].body.value));
+  const auto asked = requests_[0].id;
+
+  turn([&](auto& effects) {
+    core_.on_message({.principal = "provider/B", .role = msg::Role::provider},
+                     {.id = asked,
+                      .from = "provider/B",
+                      .to = "vault",
+                      .reply = true,
+                      .body = reactor::message(msg::AgentRevoked{.principal = "agent/B/host"})},
+                     effects);
+  });
+  status({.item = item});
+
+  ASSERT_NE(told(), nullptr);
+  EXPECT_TRUE(told()->peer_revoked);
+}
+
+TEST_F(RestTest, AStorageClassIsMappedToOneAtTheTarget) {
+  configure();
+  const std::string mapping =
+      "/replicationFabrics/A/replicationStorageClassifications/fast/"
+      "replicationStorageClassificationMappings/m";
+  const auto target = [&](const std::string& name) {
+    return Json{{"properties",
+                 {{"targetStorageClassificationId",
+                   kBase + "/replicationFabrics/B/replicationStorageClassifications/" + name}}}};
+  };
+
+  EXPECT_EQ(call("PUT", mapping, target("none")).status, 404U);
+  EXPECT_EQ(call("PUT", mapping, target("slow")).status, 200U);
+  EXPECT_EQ(call("GET", mapping).status, 200U);
+  call("PUT", kItem, protection());
+
+  EXPECT_EQ(std::get<msg::StartWorkflow>(requests_.at(0).body.value).input.spec.storage_class,
+            "slow");
+  EXPECT_EQ(call("DELETE", mapping).status, 204U);
+}
+
+TEST_F(RestTest, HealthNamesItsReasons) {
+  const auto item = protect();
+  status({.item = item,
+          .phase = msg::ReplicationPhase::paused,
+          .health = msg::Health::critical,
+          .fault = msg::Fault{.code = 9, .what = "no room", .advice = "make some"}});
+
+  call("GET", kItem);
+
+  EXPECT_EQ(body().at("properties").at("replicationHealth"), "Critical");
+  EXPECT_NE(answer_->body.find("make some"), std::string::npos);
+}
+
+TEST_F(RestTest, ItemsAreShownToPrometheus) {
+  protect();
+  turn([&](auto& effects) { core_.on_timer("tick", effects); });
+
+  EXPECT_NE(registry_.text().find("farside_item_info{"), std::string::npos);
+  EXPECT_NE(registry_.text().find("vm_name=\"web\""), std::string::npos);
 }
 
 }  // namespace
