@@ -4,7 +4,8 @@
 
 namespace farside::sim {
 
-SimBus::SimBus(SimNet& net, std::string key) : net_(net), key_(std::move(key)) {
+SimBus::SimBus(SimNet& net, std::string key)
+    : net_(net), key_(std::move(key)), polled_(net.clock_.monotonic()) {
   net_.buses_[key_] = this;
   net_.inboxes_[key_].clear();  // What was under way to a dead process is gone.
 }
@@ -17,13 +18,18 @@ Status SimBus::set_peer(const msg::Peer& peer) {
   if (peer.public_key.empty()) {
     return fail(ErrorCode::kInvalidArgument, "peer '" + peer.principal + "' has no key");
   }
+  for (const auto& [principal, other] : peers_) {
+    if (principal != peer.principal && other.public_key == peer.public_key) {
+      return fail(ErrorCode::kConflict,
+                  "the key of '" + peer.principal + "' is that of '" + principal + "'");
+    }
+  }
   peers_[peer.principal] = peer;
   return {};
 }
 
 void SimBus::remove_peer(const std::string& principal) {
   peers_.erase(principal);
-  connected_.erase(principal);
 }
 
 bool SimBus::admits(const std::string& key) const {
@@ -35,7 +41,40 @@ bool SimBus::admits(const std::string& key) const {
 bool SimBus::reaches(const msg::Peer& peer) const {
   const auto other = net_.buses_.find(peer.public_key);
   return !peer.revoked && other != net_.buses_.end() && !net_.is_cut(key_, peer.public_key) &&
-         other->second->admits(key_);
+         other->second->admits(key_) &&
+         net_.clock_.monotonic() - other->second->polled_ <= net_.silent_after;
+}
+
+// Whoever dials and is not admitted is refused at once, and counted.
+void SimBus::shake_hands(const msg::Peer& peer) const {
+  const auto other = net_.buses_.find(peer.public_key);
+  const bool dials = !peer.endpoint.empty() && !peer.revoked && other != net_.buses_.end() &&
+                     !net_.is_cut(key_, peer.public_key);
+  if (dials && !other->second->admits(key_)) ++other->second->refused_keys;
+}
+
+void SimBus::tell_changes(const Handlers& handlers) {
+  const auto peers = peers_;  // Handlers may change them.
+  for (const auto& [principal, peer] : peers) {
+    shake_hands(peer);
+    const bool now = reaches(peer);
+    if (now == connected_.contains(principal)) continue;
+    const reactor::PeerId id{.principal = principal, .role = peer.role};
+    if (now) {
+      connected_[principal] = id;
+    } else {
+      connected_.erase(principal);
+    }
+    handlers.on_peer({.peer = id, .connected = now});
+  }
+  std::vector<reactor::PeerId> removed;
+  for (const auto& [principal, id] : connected_) {
+    if (!peers_.contains(principal)) removed.push_back(id);
+  }
+  for (const auto& id : removed) {
+    connected_.erase(id.principal);
+    handlers.on_peer({.peer = id, .connected = false});
+  }
 }
 
 void SimBus::send(const std::string& principal, std::string frame) {
@@ -63,13 +102,8 @@ void SimBus::send(const std::string& principal, std::string frame) {
 }
 
 Status SimBus::poll(int, int frames_max, const Handlers& handlers) {
-  for (const auto& [principal, peer] : peers_) {
-    const bool now = reaches(peer);
-    auto& before = connected_[principal];
-    if (now == before) continue;
-    before = now;
-    handlers.on_peer({.peer = {.principal = principal, .role = peer.role}, .connected = now});
-  }
+  polled_ = net_.clock_.monotonic();
+  if (handlers.on_peer) tell_changes(handlers);
   auto& inbox = net_.inboxes_[key_];
   std::vector<SimNet::Frame> due;
   std::vector<SimNet::Frame> later;

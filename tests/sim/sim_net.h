@@ -29,7 +29,8 @@ class SimNet final {
   SimNet(const SimClock& clock, Random& random) : clock_(clock), random_(random) {}
 
   NetFaults faults;
-  std::size_t queue_max = 1'000;  // Per receiver; what comes on top is dropped.
+  std::size_t queue_max = 1'000;                   // Per receiver; what comes on top is dropped.
+  Micros silent_after = std::chrono::seconds{10};  // Who does not poll for so long hangs.
 
   void cut(const std::string& a, const std::string& b) { cuts_.insert(ordered(a, b)); }
   void mend_all() { cuts_.clear(); }
@@ -79,12 +80,15 @@ class SimBus final : public reactor::Bus {
  private:
   bool admits(const std::string& key) const;
   bool reaches(const msg::Peer& peer) const;
+  void shake_hands(const msg::Peer& peer) const;
+  void tell_changes(const Handlers& handlers);
 
   SimNet& net_;
   std::string key_;
   bool muted_ = false;
-  std::map<std::string, msg::Peer> peers_;  // By principal.
-  std::map<std::string, bool> connected_;
+  Micros polled_;                                     // When it last showed to be alive.
+  std::map<std::string, msg::Peer> peers_;            // By principal.
+  std::map<std::string, reactor::PeerId> connected_;  // As its handlers were told.
 };
 
 }  // namespace farside::sim
