@@ -339,8 +339,16 @@ void Engine::fail_step(Flow& flow, const Error& error, reactor::Effects& effects
                                 {"cause", error}});
 
   const bool absent = error.code == ErrorCode::kUnavailable || error.code == ErrorCode::kTimeout;
-  if (!undoing && absent && step.tries >= limits_.dispensable_tries_max &&
-      flow.workflow->steps[record.step].dispensable(record.state)) {
+  const auto& table = flow.workflow->steps[record.step];
+  const bool dispensable = undoing ? table.undo_dispensable : table.dispensable(record.state);
+  if (absent && dispensable && step.tries >= limits_.dispensable_tries_max) {
+    if (undoing) {
+      step.state = StepState::undoFailed;
+      step.ended_at = effects.now().micros;
+      observe(flow, &step, "undo_skipped", effects);
+      unwind(flow, effects);
+      return;
+    }
     step.state = StepState::skipped;  // The fault stays: it tells why.
     step.ended_at = effects.now().micros;
     observe(flow, &step, "skipped", effects);
@@ -405,7 +413,7 @@ void Engine::unwind(Flow& flow, reactor::Effects& effects) const {
     auto& step = record.steps[record.step];
     const bool ran = step.tries > 0 || step.state == StepState::succeeded;
     if (!ran || !flow.workflow->steps[record.step].has_undo) continue;
-    if (step.state == StepState::undone) continue;
+    if (step.state == StepState::undone || step.state == StepState::undoFailed) continue;
     step.tries = 0;
     ask(flow, effects);
     return;

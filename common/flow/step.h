@@ -45,6 +45,7 @@ struct Step {
   // The workflow goes on without it if nobody is there to do it (kUnavailable, kTimeout) after two
   // tries: for what heals by itself once they are back.  Shown as skipped, with the cause.
   bool (*dispensable)(const State&) = nullptr;
+  bool undo_dispensable = false;  // The same of its undo, for every state.
 };
 
 template <class State>
@@ -63,6 +64,7 @@ struct StepView {
   std::string title;
   std::chrono::seconds silence;
   bool has_undo = false;
+  bool undo_dispensable = false;
   std::function<bool(std::string_view state)> dispensable;
   std::function<bool(std::string_view state)> skip;
   std::function<Result<Request>(std::string_view state)> act;
@@ -109,6 +111,7 @@ Workflow fold(const Definition<State>& definition) {
                   .title = std::string(step.title),
                   .silence = step.silence,
                   .has_undo = step.undo != nullptr,
+                  .undo_dispensable = step.undo_dispensable,
                   .dispensable = {},
                   .skip = {},
                   .act = with_state(step.act),

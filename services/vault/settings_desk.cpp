@@ -66,8 +66,9 @@ void SettingsDesk::on_source(const std::string& agent, const msg::ReplicationSta
                              reactor::Effects& effects) {
   const auto item = catalog_.items.get(effects.store(), reported.item);
   if (!item) return;  // Unreadable is not the same as gone.
-  const bool ended =
-      !*item || (*item)->source_agent != agent || (*item)->state == msg::ItemState::committed;
+  const bool ended = !*item || (*item)->source_agent != agent ||
+                     (*item)->state == msg::ItemState::committed ||
+                     ((*item)->state == msg::ItemState::enableFailed && (*item)->job.empty());
   if (ended) {
     if (reported.item.empty()) return;
     tell(agent, msg::ItemSettings{.item = reported.item, .epoch = reported.epoch, .ended = true},

@@ -39,6 +39,26 @@ TEST(Sim, PromisesHoldUnderFaultsAndTheStoryEndsOnceHealed) {
   EXPECT_GT(all.jobs_failed, 0U);
 }
 
+// P5: with the first site gone, what was protected there is drilled, and its protection ends.
+TEST(Sim, NothingIsNeededOfALostSite) {
+  int lost = 0;
+  for (int seed = 1; seed <= seeds(); ++seed) {
+    World world(static_cast<std::uint64_t>(seed));
+    for (int i = 0; i < 100 && !world.is_protected(); ++i) world.run(5);
+    if (!world.is_protected()) continue;  // Its faults were too many, or it was failed over.
+    ++lost;
+
+    world.lose("A");
+    world.run(200);
+    world.heal();
+    for (int i = 0; i < 40 && !world.is_done(); ++i) world.run(100);
+
+    ASSERT_EQ(world.violated(), "") << world.story();
+    ASSERT_TRUE(world.is_done()) << world.story();
+  }
+  EXPECT_GT(lost, seeds() / 4);
+}
+
 TEST(Sim, ASeedIsRepeatable) {
   World one(7);
   World two(7);

@@ -64,6 +64,7 @@ struct World::Process {
   std::unique_ptr<reactor::Core> core;
   std::unique_ptr<reactor::Reactor> reactor;
   std::uint64_t down_until = 0;
+  bool lost = false;
 };
 
 struct World::Figures {
@@ -235,7 +236,20 @@ void World::crash(Process& process) {
   process.down_until = ticks_ + 1 + random_.below(80);
 }
 
+void World::lose(const std::string& site) {
+  lost_ = site;
+  drills_before_loss_ = counts_.drills;
+  for (auto& process : processes_) {
+    const bool there = process->principal == "provider/" + site ||
+                       process->principal.starts_with("agent/" + site + "/");
+    if (!there) continue;
+    if (process->reactor) crash(*process);
+    process->lost = true;
+  }
+}
+
 void World::turn(Process& process) {
+  if (process.lost) return;
   if (!process.reactor) {
     if (ticks_ >= process.down_until) boot(process);
     return;
@@ -306,6 +320,7 @@ void World::heal() {
   net_.faults = {};
   net_.mend_all();
   for (auto& process : processes_) {
+    if (process->lost) continue;
     if (process->reactor) crash(*process);  // Boots again without its faults.
     process->down_until = 0;
   }
@@ -340,6 +355,7 @@ void World::operate() {
   const std::string self = std::string(kVault);
   const auto path = cloud_a + "/replicationProtectedItems/web";
   const auto now = item();
+  if (!now && !lost_.empty()) return;
   if (!now || now->state == ItemState::enableFailed) {
     if (now && !now->job.empty()) return;
     call("PUT", "/replicationPolicies/gold",
@@ -354,6 +370,10 @@ void World::operate() {
          R"({"properties":{"policyId":")" + self +
              R"(/replicationPolicies/gold","protectableItemId":")" + self + cloud_a +
              "/replicationProtectableItems/" + kVm + R"("}})");
+    return;
+  }
+  if (!lost_.empty()) {
+    operate_without(*now, path);
     return;
   }
   if (!now->job.empty()) {
@@ -377,8 +397,28 @@ void World::operate() {
   }
 }
 
+// P5: nothing here needs the lost site.
+void World::operate_without(const msg::ProtectedItem& item, const std::string& path) {
+  if (!item.job.empty()) {
+    call("POST", "/replicationJobs/" + item.job + "/restart", "");
+  } else if (!item.test_vm.empty()) {
+    call("POST", path + "/testFailoverCleanup", R"({"properties":{"comments":"fine"}})");
+  } else if (counts_.drills == drills_before_loss_) {
+    call("POST", path + "/testFailover",
+         R"({"properties":{"networkType":"NoNetworkAttachAsInput"}})");
+  } else {
+    call("POST", path + "/remove", "");
+  }
+}
+
+bool World::is_protected() const {
+  const auto now = item();
+  return now && now->state == ItemState::protected_ && now->job.empty() && now->test_vm.empty();
+}
+
 bool World::is_done() const {
   const auto now = item();
+  if (!lost_.empty()) return !now && counts_.drills > drills_before_loss_;
   return now && now->state == ItemState::committed && now->job.empty();
 }
 

@@ -38,7 +38,12 @@ class World final {
 
   void run(int ticks);
   void heal();
-  bool is_done() const;  // The operator's story has ended: failed over and committed.
+
+  // The site is gone for good, with everything in it.  From now on the operator drills what was
+  // protected there, then ends its protection.
+  void lose(const std::string& site);
+  bool is_protected() const;  // At least one point is durable, and no job is under way.
+  bool is_done() const;       // The operator's story has ended.
 
   const std::string& violated() const { return violated_; }
   std::string story() const;  // Where everything stands, for a failing test's message.
@@ -66,6 +71,7 @@ class World final {
   void misbehave();
   void guests_write();
   void operate();
+  void operate_without(const msg::ProtectedItem& item, const std::string& path);
   void call(const std::string& method, const std::string& path, const std::string& body);
   void check();
   void violation(const std::string& what);
@@ -87,6 +93,8 @@ class World final {
   std::uint64_t ticks_ = 0;
   std::uint64_t requests_ = 0;
   bool healed_ = false;
+  std::string lost_;  // A site.
+  std::uint64_t drills_before_loss_ = 0;
 
   // What the checkers remember.
   std::map<std::string, std::uint64_t> newest_seen_;  // Item -> seq.

@@ -139,7 +139,8 @@ constexpr std::array kSteps{
          .title = "Introduce the agents and start replication",
          .act = start_replication,
          .learn = flow::learn_done<EnableState, msg::ReplicationStarted>,
-         .undo = stop_replication},
+         .undo = stop_replication,
+         .undo_dispensable = true},  // The vault tells a source that comes back later.
     Step{.name = "initial_replication",
          .title = "Initial replication",
          .act = initial_replication,
