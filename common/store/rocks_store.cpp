@@ -2,16 +2,21 @@
 
 #include <rocksdb/cache.h>
 #include <rocksdb/db.h>
+#include <rocksdb/env.h>
 #include <rocksdb/filter_policy.h>
 #include <rocksdb/table.h>
 #include <rocksdb/utilities/checkpoint.h>
 #include <rocksdb/write_batch.h>
 
 #include <algorithm>
+#include <array>
+#include <cstdarg>
+#include <cstdio>
 #include <filesystem>
 #include <system_error>
 
 #include "common/base/assert.h"
+#include "common/base/log.h"
 
 namespace farside::store {
 namespace {
@@ -60,14 +65,31 @@ rocksdb::Slice slice(const std::string& bytes) {
   return {bytes.data(), bytes.size()};
 }
 
+// RocksDB's own words go to our log, its warnings and errors only.  Its usual LOG file lies on the
+// store's volume, and once that is full the next line written to it aborts the process (an assert
+// of WritableFileWriter, which Debian's build has on).
+class OurLog final : public rocksdb::Logger {
+ public:
+  explicit OurLog(std::string folder) : Logger(rocksdb::WARN_LEVEL), folder_(std::move(folder)) {}
+
+  using Logger::Logv;
+  void Logv(const char* format, va_list arguments) override {
+    std::array<char, 512> line{};
+    std::vsnprintf(line.data(), line.size(), format, arguments);
+    log::warn("store", {{"folder", folder_}, {"said", line.data()}});
+  }
+  void LogHeader(const char*, va_list) override {}  // All options, at every start.
+
+ private:
+  const std::string folder_;
+};
+
 rocksdb::Options options_for(RocksStore::Mode mode, const RocksStore::Tuning& tuning) {
   rocksdb::Options options;
   options.create_if_missing = mode == RocksStore::Mode::kReadWrite;
   options.write_buffer_size = tuning.write_buffer_bytes;
   options.max_open_files = 128;
   options.max_background_jobs = 2;
-  options.keep_log_file_num = 2;
-  options.max_log_file_size = std::size_t{1} << 20U;
   options.paranoid_checks = true;
   rocksdb::BlockBasedTableOptions table;
   table.block_cache = rocksdb::NewLRUCache(tuning.cache_bytes);
@@ -104,7 +126,8 @@ Result<std::unique_ptr<RocksStore>> RocksStore::open(const std::string& folder, 
     }
   }
   rocksdb::DB* db = nullptr;
-  const rocksdb::Options options = options_for(mode, tuning);
+  rocksdb::Options options = options_for(mode, tuning);
+  options.info_log = std::make_shared<OurLog>(folder);
   FARSIDE_TRY(to_status(mode == Mode::kReadWrite
                             ? rocksdb::DB::Open(options, folder, &db)
                             : rocksdb::DB::OpenForReadOnly(options, folder, &db),
