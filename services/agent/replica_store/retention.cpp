@@ -13,8 +13,9 @@ std::vector<std::uint64_t> points_to_drop(const std::vector<msg::RecoveryPoint>&
                                           const msg::Policy& policy, Time now) {
   if (points.empty()) return {};
   const std::uint64_t newest = points.back().seq;
-  const std::int64_t all_since = now.micros - std::int64_t{policy.every_point_hours} * kHour;
-  const std::int64_t kept_since = now.micros - std::int64_t{policy.retention_hours} * kHour;
+  const std::int64_t until = std::min(now.micros, points.back().captured_at);
+  const std::int64_t all_since = until - std::int64_t{policy.every_point_hours} * kHour;
+  const std::int64_t kept_since = until - std::int64_t{policy.retention_hours} * kHour;
 
   // The one point that stands for its hour.  Younger points of the same hour take part, so that the
   // choice is the same whenever it is made once the hour is over.

@@ -3,8 +3,10 @@
 //   every point | for `everyPointHours`; then one per hour, an app-consistent one if the hour has
 //   any, else its last, | up to `retentionHours`; older ones go.
 //
-// The newest point and pinned ones (a view is open) always stay.  If the kept ones together exceed
-// `journalGibMax`, the oldest go first.  Pure.
+// Age counts to `now` or to the newest point, whichever is earlier: neither a clock that jumps,
+// here or at the source, nor a pause of replication makes points old. The newest point and pinned
+// ones (a view is open) always stay.  If the kept ones together exceed `journalGibMax`, the oldest
+// go first.  Pure.
 #pragma once
 
 #include <cstdint>

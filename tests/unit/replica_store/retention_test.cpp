@@ -1,5 +1,6 @@
 #include "services/agent/replica_store/retention.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -21,7 +22,7 @@ std::vector<msg::RecoveryPoint> every(std::int64_t interval, int count, std::int
 }
 
 TEST(Retention, KeepsAllYoungPointsThenHourlyOnes) {
-  const auto points = every(10 * kMinute, 6 * 10);  // Ten hours, six points each.
+  const auto points = every(10 * kMinute, 6 * 10 + 1);  // Ten hours, six points each.
   const Time now{.micros = 10 * kHour};
 
   const auto drop = points_to_drop(points, {}, {.retention_hours = 8, .every_point_hours = 2}, now);
@@ -32,17 +33,34 @@ TEST(Retention, KeepsAllYoungPointsThenHourlyOnes) {
     if (!std::ranges::binary_search(drop, point.seq)) kept.push_back(point.seq);
   }
   std::vector<std::uint64_t> expected{18, 24, 30, 36, 42, 48};
-  for (std::uint64_t seq = 49; seq <= 60; ++seq) expected.push_back(seq);
+  for (std::uint64_t seq = 49; seq <= 61; ++seq) expected.push_back(seq);
   EXPECT_EQ(kept, expected);
 }
 
 TEST(Retention, TheNewestAndPinnedPointsStayHoweverOld) {
-  const auto points = every(kMinute, 5);
+  const auto points = every(2 * kHour, 5);
 
   const auto drop =
       points_to_drop(points, {2}, {.retention_hours = 1}, Time{.micros = 1000 * kHour});
 
   EXPECT_EQ(drop, (std::vector<std::uint64_t>{1, 3, 4}));
+}
+
+TEST(Retention, AClockThatJumpsDropsNothing) {
+  const msg::Policy policy{.retention_hours = 1, .every_point_hours = 1};
+  const auto before = every(kMinute, 30, 100 * kHour);
+  const Time now{.micros = 100 * kHour + 30 * kMinute};
+  auto ahead = before;  // The source's clock jumps, then takes a point.
+  ahead.push_back({.seq = 31, .captured_at = now.micros + 5 * kHour});
+  auto behind = before;
+  behind.push_back({.seq = 31, .captured_at = now.micros - 7 * kHour});
+
+  EXPECT_THAT(points_to_drop(ahead, {}, policy, now), testing::IsEmpty());
+  EXPECT_THAT(points_to_drop(behind, {}, policy, now), testing::IsEmpty());
+  for (const std::int64_t jump : {5 * kHour, -7 * kHour}) {  // The target's.
+    EXPECT_THAT(points_to_drop(before, {}, policy, Time{.micros = now.micros + jump}),
+                testing::IsEmpty());
+  }
 }
 
 TEST(Retention, AnAppConsistentPointStandsForItsHour) {
