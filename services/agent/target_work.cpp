@@ -83,12 +83,19 @@ Status TargetWork::admit(const msg::ReplicaItem& replica) {
   return receiver_->allow(replica.item, replica.source_key, replica.epoch);
 }
 
-// Called by the receiver when a source opens its session.
+// Called by the receiver when a source opens its session.  A replica that is not where it was is
+// away with its volume: it is never begun anew behind the operator's back.
 Result<replica::SharedItem> TargetWork::open_item(const std::string& item,
                                                   const std::vector<msg::ReplicaDisk>& disks) {
   FARSIDE_ASSIGN(const auto entry, kept(item));
-  FARSIDE_ASSIGN(auto* store, store_at(replica_of(*entry).storage_path));
-  return store->create(item, disks);
+  const auto path = replica_of(*entry).storage_path;
+  FARSIDE_ASSIGN(auto* store, store_at(path));
+  if (const auto found = store->find(item); !found) {
+    if (found.error().code != ErrorCode::kNotFound) return fail(found.error());
+    return fail(ErrorCode::kUnavailable, "the replica is not in " + path + " any more",
+                "mount the volume or bring its files back; replication goes on by itself");
+  }
+  return store->create(item, disks);  // Disks may have been added or grown.
 }
 
 Result<msg::Message> TargetWork::run(const msg::Reconcile& job) {
@@ -96,6 +103,9 @@ Result<msg::Message> TargetWork::run(const msg::Reconcile& job) {
   for (const auto& replica : job.replicas) {
     keep(replica);
     if (replica.committed) continue;
+    if (const auto admitted = admit(replica); !admitted) {
+      log::error("source not admitted", {{"item", replica.item}, {"cause", admitted.error()}});
+    }
     auto item = item_of(replica);
     if (!item) {  // One broken replica must not keep the others down; maintenance tries again.
       log::error("replica cannot be opened", {{"item", replica.item}, {"cause", item.error()}});
@@ -109,9 +119,6 @@ Result<msg::Message> TargetWork::run(const msg::Reconcile& job) {
     }
     if (const auto revived = views_.revive(**item); !revived) {
       log::error("view cannot be served", {{"item", replica.item}, {"cause", revived.error()}});
-    }
-    if (const auto admitted = admit(replica); !admitted) {
-      log::error("source not admitted", {{"item", replica.item}, {"cause", admitted.error()}});
     }
   }
   return reactor::message(msg::Reconciled{});

@@ -318,6 +318,10 @@ Status Item::append(std::span<const BlockWrite> writes) {
     FARSIDE_TRY(check_epoch(replica_.cycle_epoch));
     return fail(ErrorCode::kConflict, "no delta of " + replica_.item + " is under way");
   }
+  if (std::error_code error; !std::filesystem::exists(folder_ + "/index", error)) {
+    return fail(ErrorCode::kUnavailable, "the replica's folder " + folder_ + " is gone",
+                "mount the volume or bring its files back; replication goes on by itself");
+  }
   const std::uint64_t free = limits_.free_bytes(folder_);
   if (free < limits_.reserve_bytes) {
     return fail(ErrorCode::kNoSpace,
