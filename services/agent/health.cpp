@@ -20,7 +20,9 @@ msg::Health health_of(const msg::ReplicationStatus& status, const msg::Policy& p
     if (age > std::max(5 * interval, seconds{60})) return msg::Health::critical;
     if (age > std::max(2 * interval, seconds{15})) return msg::Health::warning;
   }
-  return status.phase == msg::ReplicationPhase::paused ? msg::Health::warning : msg::Health::normal;
+  // The fault stands until a delta succeeds: another try under way does not make the item healthy.
+  const bool is_paused = status.phase == msg::ReplicationPhase::paused || status.fault.has_value();
+  return is_paused ? msg::Health::warning : msg::Health::normal;
 }
 
 Error late_point(const msg::ReplicationStatus& status, const msg::Policy& policy, Time now) {
