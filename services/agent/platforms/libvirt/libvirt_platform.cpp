@@ -134,7 +134,8 @@ Result<DomainHandle> LibvirtPlatform::find(const std::string& vm_id) {
   if (domain) return domain;
   const int number = libvirt_error_number();
   if (number == VIR_ERR_NO_DOMAIN || number == VIR_ERR_INVALID_ARG) {
-    return fail(ErrorCode::kNotFound, fmt::format("this host has no VM with the id {}", vm_id));
+    return fail(ErrorCode::kNotFound, fmt::format("this host has no VM with the id {}", vm_id),
+                "it was deleted or moved: define it here again, or end its protection");
   }
   return libvirt_error("find VM " + vm_id);
 }

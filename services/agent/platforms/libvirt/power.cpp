@@ -28,6 +28,11 @@ Status turn_on(virDomainPtr domain, unsigned flags) {
     if (virDomainCreateWithFlags(domain, flags) == 0) return {};
     auto error = libvirt_error("start the VM");
     if (virDomainIsActive(domain) == 1) return {};
+    if (error.error().what.contains("Cannot access storage file")) {
+      // Come back as soon as the file has; an answer costs nothing meanwhile.
+      error.error().code = ErrorCode::kUnavailable;
+      error.error().advice = "bring the disk's file back; it goes on by itself";
+    }
     const bool is_worth_repeating = error.error().what.ends_with("connecting to monitor");
     if (i == kStartsMax || !is_worth_repeating) return error;
     settle();
