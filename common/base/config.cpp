@@ -105,6 +105,15 @@ std::string Config::required_text(std::string_view key) {
   return text(key, "");
 }
 
+std::string Config::choice(std::string_view key, std::string_view fallback,
+                           std::initializer_list<std::string_view> allowed) {
+  auto value = text(key, fallback);
+  if (std::ranges::find(allowed, value) != allowed.end()) return value;
+  impl_->mistake(*impl_->find(key), key,
+                 fmt::format("is '{}', must be one of: {}", value, fmt::join(allowed, ", ")));
+  return std::string(fallback);
+}
+
 std::int64_t Config::integer(std::string_view key, std::int64_t fallback, std::int64_t min,
                              std::int64_t max) {
   const auto* node = impl_->find(key);
@@ -171,6 +180,8 @@ Status Config::finish() {
         [&](const auto& a, const auto& b) { return distance(a, path) < distance(b, path); });
     if (nearest != impl_->known.end() && distance(*nearest, path) <= 3) {
       line += fmt::format(", did you mean '{}'?", *nearest);
+    } else {
+      line += fmt::format("; known here: {}", fmt::join(impl_->known, ", "));
     }
     impl_->mistakes.push_back(std::move(line));
   }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -29,6 +30,8 @@ class Config final {
   // reported by finish(); the default is returned meanwhile.
   std::string text(std::string_view key, std::string_view fallback);
   std::string required_text(std::string_view key);
+  std::string choice(std::string_view key, std::string_view fallback,
+                     std::initializer_list<std::string_view> allowed);
   std::int64_t integer(std::string_view key, std::int64_t fallback, std::int64_t min,
                        std::int64_t max);
   bool boolean(std::string_view key, bool fallback);

@@ -143,7 +143,7 @@ Status ZmqBus::Impl::listen() {
     if (error.num() == EADDRINUSE) {
       return fail(ErrorCode::kUnavailable,
                   fmt::format("listen on {}: the port is in use", options.listen),
-                  "see who has it with `ss -ltnp`, stop that or set another listen port");
+                  "see who has it with `ss -ltnp`, stop that or set another `listen`");
     }
     return fail(ErrorCode::kInvalidArgument,
                 fmt::format("listen on {}: {}", options.listen, error.what()),

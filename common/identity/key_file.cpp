@@ -37,7 +37,9 @@ Result<msg::RegistrationKey> key_from_toml(std::string_view text, const std::str
     return fail(ErrorCode::kInvalidArgument, "'" + name + "' is too large for a registration key",
                 std::string(kAdvice));
   }
-  FARSIDE_ASSIGN(auto config, Config::from_text(text, name));
+  auto parsed = Config::from_text(text, name);
+  if (!parsed) return fail(parsed.error().code, parsed.error().what, std::string(kAdvice));
+  auto& config = *parsed;
   msg::RegistrationKey key;
   key.name = config.required_text("name");
   const auto role = config.required_text("role");
@@ -50,7 +52,9 @@ Result<msg::RegistrationKey> key_from_toml(std::string_view text, const std::str
   key.secret_key = config.required_text("secret_key");
   const auto created = config.required_text("created_at");
   const auto expires = config.required_text("expires_at");
-  FARSIDE_TRY(config.finish());
+  if (const auto finished = config.finish(); !finished) {
+    return fail(finished.error().code, finished.error().what, std::string(kAdvice));
+  }
 
   const auto parsed_role = msg::enum_from_text<msg::Role>(role);
   if (!parsed_role) {

@@ -63,7 +63,9 @@ int remember_message(const mg_connection* connection, const char* message) {
   if (server == nullptr || server->getUserContext() == nullptr) return 1;
   auto& messages = *static_cast<Messages*>(const_cast<void*>(server->getUserContext()));
   const std::lock_guard lock(messages.mutex);
-  if (messages.text.size() < 500) messages.text += "; " + std::string(message);
+  if (messages.text.size() < 500) {
+    messages.text += (messages.text.empty() ? "" : "; ") + std::string(message);
+  }
   return 1;
 }
 
@@ -117,10 +119,11 @@ Result<std::unique_ptr<Exposer>> Exposer::start(const std::string& address, std:
     impl->server->addHandler("/metrics$", impl->metrics);
     impl->server->addHandler("/healthz$", impl->healthz);
   } catch (const std::exception& error) {
+    const auto& said = impl->messages.text;
     return fail(
         ErrorCode::kUnavailable,
-        fmt::format("serve metrics on {}: {}{}", endpoint, error.what(), impl->messages.text),
-        "see who has the port with `ss -ltnp`, or set another [metrics] port");
+        fmt::format("serve metrics on {}: {}", endpoint, said.empty() ? error.what() : said),
+        "see who has the port with `ss -ltnp`, stop that or set another metrics.port");
   }
   return std::unique_ptr<Exposer>(new Exposer(std::move(impl)));
 }

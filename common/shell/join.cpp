@@ -1,5 +1,11 @@
 #include "common/shell/join.h"
 
+#include <netdb.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <memory>
 #include <optional>
 
 #include "common/base/log.h"
@@ -7,6 +13,32 @@
 #include "common/flow/step.h"
 
 namespace farside::shell {
+namespace {
+
+// Whether anything listens at "tcp://HOST:PORT"; only to tell an operator what to look at.
+bool is_listening(const std::string& endpoint) {
+  const auto host_at = endpoint.find("://") + 3;
+  const auto colon = endpoint.rfind(':');
+  if (!endpoint.starts_with("tcp://") || colon < host_at) return false;
+  std::string host = endpoint.substr(host_at, colon - host_at);
+  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
+  addrinfo* found = nullptr;
+  const addrinfo wanted{.ai_socktype = SOCK_STREAM};
+  if (getaddrinfo(host.c_str(), endpoint.c_str() + colon + 1, &wanted, &found) != 0) return false;
+  const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> addresses(found, freeaddrinfo);
+  for (const addrinfo* one = found; one != nullptr; one = one->ai_next) {
+    const int fd = socket(one->ai_family, one->ai_socktype | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) continue;
+    pollfd writable{.fd = fd, .events = POLLOUT, .revents = 0};
+    std::ignore = connect(fd, one->ai_addr, one->ai_addrlen);
+    const bool up = poll(&writable, 1, 1000) == 1 && (writable.revents & (POLLERR | POLLHUP)) == 0;
+    close(fd);
+    if (up) return true;
+  }
+  return false;
+}
+
+}  // namespace
 
 Result<msg::Registered> join(const JoinRequest& request, std::chrono::seconds deadline,
                              const Clock& clock, Random& random) {
@@ -48,12 +80,18 @@ Result<msg::Registered> join(const JoinRequest& request, std::chrono::seconds de
     }
     FARSIDE_TRY(bus->poll(200, 16, handlers));
   }
+  if (!answer && is_listening(key.endpoint)) {
+    return fail(ErrorCode::kUnauthorized,
+                "what listens at " + key.endpoint + " does not accept registration key '" +
+                    key.name + "' of '" + key.issuer + "'",
+                "the key was changed, has expired, was revoked, or another '" + key.issuer +
+                    "' listens there now: create a new key");
+  }
   if (!answer) {
     return fail(ErrorCode::kTimeout,
                 "'" + key.issuer + "' at " + key.endpoint + " did not answer within " +
                     std::to_string(deadline.count()) + " s",
-                "check that it runs, that its port is open from here, and that the key was not "
-                "revoked");
+                "check that it runs and that its port is open from here");
   }
   return flow::expect<msg::Registered>(*answer);
 }

@@ -21,7 +21,8 @@ struct JoinRequest {
 };
 
 // Repeats itself every second until the issuer answers or `deadline` has passed, and says so in
-// the log.  Errors: kTimeout (not reachable), or the issuer's refusal.
+// the log.  Errors: kTimeout (not reachable), kUnauthorized (reachable, but the key is not let
+// in), or the issuer's refusal.
 Result<msg::Registered> join(const JoinRequest& request, std::chrono::seconds deadline,
                              const Clock& clock, Random& random);
 

@@ -34,7 +34,7 @@ sigset_t stop_signals() {
 CommonSettings read_common(Config& config, const Defaults& defaults) {
   CommonSettings out;
   out.data_dir = config.required_text("data_dir");
-  out.log_level = config.text("log_level", "info");
+  out.log_level = config.choice("log_level", "info", {"debug", "info", "warn", "error"});
   out.listen = config.text("listen", defaults.listen);
   out.advertise = config.text("advertise", "");
   out.metrics_address = config.text("metrics.address", "127.0.0.1");
@@ -123,7 +123,7 @@ Result<std::unique_ptr<Service>> Service::open(std::string program, CommonSettin
   return service;
 }
 
-Result<msg::Registered> Service::ensure_member(const std::string& name) {
+Result<msg::Registered> Service::ensure_member(msg::Role role, const std::string& name) {
   FARSIDE_ASSIGN(const auto stored, identity::Membership::load(*store_));
   if (stored) return *stored;
   if (settings_.key_file.empty()) {
@@ -131,6 +131,13 @@ Result<msg::Registered> Service::ensure_member(const std::string& name) {
                 "set registration_key to a file made by `farside key create`");
   }
   FARSIDE_ASSIGN(auto key, identity::load_key(settings_.key_file, clock_.now()));
+  if (key.role != role) {
+    const std::string own(msg::to_text(role));
+    return fail(ErrorCode::kInvalidArgument,
+                "registration key '" + settings_.key_file + "' admits one " +
+                    std::string(msg::to_text(key.role)) + ", not " + program_,
+                "create a key with `farside key create --role " + own + "`");
+  }
   FARSIDE_ASSIGN(auto registered,
                  join({.key = std::move(key),
                        .public_key = keys_.public_key,

@@ -63,7 +63,7 @@ class Service final {
   ~Service();
 
   // Registers if this has not happened yet.  Errors: those of join() and load_key().
-  Result<msg::Registered> ensure_member(const std::string& name);
+  Result<msg::Registered> ensure_member(msg::Role role, const std::string& name);
 
   // Opens the control plane.  Call before the core is made: an issuer needs the endpoint.
   Status open_bus();

@@ -4,6 +4,7 @@
 #include "services/agent/agent_core.h"
 #include "services/agent/agent_worker.h"
 #include "services/agent/platforms/libvirt/libvirt_platform.h"
+#include "services/agent/platforms/libvirt/networks.h"
 
 namespace farside {
 namespace {
@@ -19,7 +20,7 @@ struct OwnSettings {
   agent::libvirt::Options libvirt;
 };
 
-OwnSettings read_own(Config& config, const shell::CommonSettings& common) {
+Result<OwnSettings> read_own(Config& config, const shell::CommonSettings& common) {
   OwnSettings out;
   out.name = config.required_text("name");
   out.data_listen = config.text("data.listen", "tcp://*:8084");
@@ -35,14 +36,13 @@ OwnSettings read_own(Config& config, const shell::CommonSettings& common) {
   out.libvirt.scratch_reserve_bytes =
       static_cast<std::uint64_t>(config.integer("libvirt.scratch_reserve_mib", 512, 0, 1 << 20))
       << 20U;
-  out.libvirt.domain_type = config.text("libvirt.domain_type", "auto");
+  out.libvirt.domain_type = config.choice("libvirt.domain_type", "auto", {"auto", "kvm", "qemu"});
   out.libvirt.storage = config.texts("storage");
   for (auto& network : config.tables("network")) {
     out.libvirt.networks[network.required_text("name")] = network.required_text("connect");
-    if (const auto read = network.finish(); !read) {
-      log::error("network setting refused", {{"cause", read.error()}});
-    }
+    FARSIDE_TRY(network.finish());
   }
+  FARSIDE_TRY(agent::libvirt::Networks::from_options(out.libvirt.networks));
   return out;
 }
 
@@ -54,13 +54,13 @@ Status run(int argc, char** argv) {
   FARSIDE_ASSIGN(auto config, Config::from_file(line->config_path));
   const auto settings =
       shell::read_common(config, {.listen = "", .metrics_port = 9104, .workers = 32});
-  const auto own = read_own(config, settings);
+  FARSIDE_ASSIGN(const auto own, read_own(config, settings));
   FARSIDE_TRY(config.finish());
   if (line->check) return {};
 
   FARSIDE_ASSIGN(const auto service, shell::Service::open(std::string(kProgram), settings));
   FARSIDE_TRY(service->open_bus());
-  FARSIDE_ASSIGN(const auto self, service->ensure_member(own.name));
+  FARSIDE_ASSIGN(const auto self, service->ensure_member(msg::Role::agent, own.name));
   FARSIDE_ASSIGN(const auto platform, agent::libvirt::open_platform(own.libvirt, service->clock()));
 
   // Progress goes to the core as if a job had returned it; jobs run in the pool, so whoever

@@ -19,7 +19,7 @@ Status run(int argc, char** argv) {
 
   FARSIDE_ASSIGN(const auto service, shell::Service::open(std::string(kProgram), settings));
   FARSIDE_TRY(service->open_bus());
-  FARSIDE_ASSIGN(const auto self, service->ensure_member("orchestrator"));
+  FARSIDE_ASSIGN(const auto self, service->ensure_member(msg::Role::orchestrator, "orchestrator"));
   orchestrator::Probe probe(service->metrics());
   orchestrator::OrchestratorCore core(probe);
   return service->run({.self = self.principal, .core = core});

@@ -41,7 +41,7 @@ Status run(int argc, char** argv) {
 
   FARSIDE_ASSIGN(const auto service, shell::Service::open(std::string(kProgram), settings));
   FARSIDE_TRY(service->open_bus());
-  FARSIDE_ASSIGN(const auto self, service->ensure_member(name));
+  FARSIDE_ASSIGN(const auto self, service->ensure_member(msg::Role::provider, name));
   provider::Probe probe(service->metrics(), service->problems());
   provider::ProviderCore core(self.site, service->issuer(self.principal), probe);
   return service->run({.self = self.principal,

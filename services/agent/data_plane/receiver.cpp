@@ -358,10 +358,10 @@ Result<std::unique_ptr<Receiver>> Receiver::start(ReceiverOptions options, const
         "listen for data on " + impl->options.endpoint + ": " + std::string(error.what());
     if (error.num() == EADDRINUSE) {
       return fail(ErrorCode::kConflict, what,
-                  "another process uses the port: stop it or choose "
-                  "another data port");
+                  "see who has the port with `ss -ltnp`, stop that or set another data.listen");
     }
-    return fail(ErrorCode::kInvalidArgument, what, "check the agent's data endpoint");
+    return fail(ErrorCode::kInvalidArgument, what,
+                "write data.listen as tcp://ADDRESS:PORT with an address of this host");
   }
   Impl* const raw = impl.get();
   impl->world = {.open_item = impl->options.open_item,

@@ -224,7 +224,7 @@ Status Server::Impl::listen() {
   if (error) {
     return fail(ErrorCode::kUnavailable,
                 fmt::format("listen on {}:{}: {}", options.address, options.port, error.message()),
-                "see who has the port with `ss -ltnp`, stop that or set another HTTPS port");
+                "see who has the port with `ss -ltnp`, stop that or set another http.port");
   }
   port = acceptor.local_endpoint(error).port();
   return {};

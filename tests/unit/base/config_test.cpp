@@ -37,6 +37,19 @@ TEST(Config, EveryMistakeIsReportedAtOnceWithItsLine) {
   EXPECT_NE(finished.error().what.find("'data_dir' is missing"), std::string::npos);
 }
 
+TEST(Config, WhatIsAcceptedIsNamed) {
+  auto config = Config::from_text("log_level = \"loud\"\nzzzzzzzz = 1\n", "f.toml");
+  ASSERT_TRUE(config);
+  config->choice("log_level", "info", {"debug", "info"});
+
+  const auto finished = config->finish();
+
+  ASSERT_FALSE(finished);
+  EXPECT_EQ(finished.error().what,
+            "f.toml:1: 'log_level' is 'loud', must be one of: debug, info\n"
+            "f.toml:2: unknown key 'zzzzzzzz'; known here: log_level");
+}
+
 TEST(Config, SyntaxErrorsNameLineAndColumn) {
   const auto config = Config::from_text("a = \n", "f.toml");
 
