@@ -3,36 +3,54 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <utility>
+
 #include "common/base/assert.h"
 #include "services/agent/replica_store/block.h"
 
 namespace farside::data {
 
-Packed pack(const PackJob& job) {
+Packed pack(PackJob job, Guess& guess) {
   Packed out;
   out.batch.disk = job.disk;
   out.guest_bytes = job.plain.size();
+  // As long as every block goes as it is, the payload is the job's own buffer: nothing is copied.
+  bool is_plain = true;
+  const auto no_longer_plain = [&](std::size_t at) {
+    if (!std::exchange(is_plain, false)) return;
+    out.payload.reserve(job.plain.size());
+    out.payload.assign(job.plain, 0, at);
+  };
   std::string packed;
   std::size_t index = 0;
   for (std::size_t at = 0; at < job.plain.size(); at += replica::kBlockBytes, ++index) {
     const std::string_view plain = std::string_view(job.plain).substr(at, replica::kBlockBytes);
     const std::uint64_t hash = replica::hash_of(plain);
     out.hashes.push_back(hash);
-    if (index < job.known.size() && job.known[index] == hash) continue;
+    if (index < job.known.size() && job.known[index] == hash) {
+      no_longer_plain(at);
+      continue;
+    }
     msg::BlockHead head{.block = job.first + static_cast<std::uint32_t>(index), .hash = hash};
     replica::Codec codec = replica::Codec::kZero;
     std::string_view payload;
     if (replica::is_zero(plain)) {
       ++out.zero_blocks;
     } else {
-      codec = replica::pack(plain, job.level, packed);
+      codec = replica::Codec::kRaw;
+      if (guess.is_worth_a_try()) {
+        codec = replica::pack(plain, job.level, packed);
+        guess.note(codec == replica::Codec::kZstd);
+      }
       payload = codec == replica::Codec::kRaw ? plain : std::string_view(packed);
     }
+    if (codec != replica::Codec::kRaw) no_longer_plain(at);
+    if (!is_plain) out.payload += payload;
     head.codec = static_cast<std::uint8_t>(codec);
     head.stored = static_cast<std::uint32_t>(payload.size());
-    out.payload += payload;
     out.batch.blocks.push_back(head);
   }
+  if (is_plain) out.payload = std::move(job.plain);
   return out;
 }
 
@@ -72,6 +90,7 @@ std::optional<Packed> PackPool::take() {
 }
 
 void PackPool::work() {
+  Guess guess;
   for (;;) {
     PackJob job;
     {
@@ -81,7 +100,7 @@ void PackPool::work() {
       job = std::move(jobs_.front());
       jobs_.pop_front();
     }
-    Packed packed = pack(job);
+    Packed packed = pack(std::move(job), guess);
     {
       const std::lock_guard lock(mutex_);
       done_.push_back(std::move(packed));

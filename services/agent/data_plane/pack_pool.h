@@ -34,7 +34,20 @@ struct Packed {
   std::vector<std::uint64_t> hashes;  // Of all blocks of the job, in order.
 };
 
-Packed pack(const PackJob& job);
+// Whether compressing is worth a try.  Data that does not shrink comes in long runs: after one has
+// begun, every eighth block tells when it ends.
+class Guess final {
+ public:
+  bool is_worth_a_try() { return misses_ < kRun || ++skipped_ % 8 == 0; }
+  void note(bool shrank) { misses_ = shrank ? 0 : misses_ + 1; }
+
+ private:
+  static constexpr std::uint32_t kRun = 8;
+  std::uint32_t misses_ = 0;
+  std::uint32_t skipped_ = 0;
+};
+
+Packed pack(PackJob job, Guess& guess);
 
 class PackPool final {
  public:

@@ -46,7 +46,9 @@ bool BlockReader::start_next(Status& status) {
     auto read = std::make_unique<Read>();
     read->chunk = {.disk = static_cast<std::uint16_t>(disk_),
                    .first = static_cast<std::uint32_t>(*first),
-                   .bytes = std::string(length, '\0')};
+                   .bytes = {}};
+    // Not filled first: the disk writes all of it.
+    read->chunk.bytes.resize_and_overwrite(length, [](char*, std::size_t n) { return n; });
     Read* const raw = read.get();
     ++under_way_;
     reads_.push_back(std::move(read));

@@ -108,6 +108,7 @@ Result<bool> Item::fold(std::uint64_t through, std::uint64_t blocks_max) {
     // A superseded one is erased together with its successor, below.
     if (versions.empty() || versions.front().key != member) continue;
     const Version& newest = versions.front();
+    if (newest.entry.codec == Codec::kBase) continue;  // Of the first delta: it is there already.
     if (!bases.contains(member.disk)) {
       FARSIDE_ASSIGN(bases[member.disk],
                      File::open_to_write(base_path(folder_, replica_.disks[member.disk].name)));

@@ -96,6 +96,18 @@ Status File::sync() const {
   return fail(from_errno(errno, "sync " + path_));
 }
 
+void File::forget_cache() const {
+  posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED);
+}
+
+Result<File> File::again() const {
+  File file;
+  file.path_ = path_;
+  file.fd_ = fcntl(fd_, F_DUPFD_CLOEXEC, 0);
+  if (file.fd_ < 0) return fail(from_errno(errno, "open " + path_ + " again"));
+  return file;
+}
+
 Result<std::uint64_t> File::size() const {
   struct stat facts{};
   if (fstat(fd_, &facts) != 0) return fail(from_errno(errno, "inspect " + path_));

@@ -31,6 +31,8 @@ class File final {
   Status punch(std::uint64_t offset, std::uint64_t length) const;  // Reads as zeros afterwards.
   Status truncate(std::uint64_t bytes) const;
   Status sync() const;
+  void forget_cache() const;   // The kernel may use the memory of what was synced.
+  Result<File> again() const;  // A second descriptor of the same open file.
   Result<std::uint64_t> size() const;
 
   bool is_open() const { return fd_ >= 0; }

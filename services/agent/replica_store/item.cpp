@@ -19,6 +19,18 @@ constexpr std::size_t kEraseBatch = 4096;
 constexpr std::size_t kUnflushedOperationsMax = 65'536;
 constexpr std::uint32_t kDigestSlice = 65'536;
 
+Status sync_all(const std::vector<File>& files) {
+  for (const File& file : files) FARSIDE_TRY(file.sync());
+  return {};
+}
+
+// Nobody reads a large delta soon; it must not push out what the host's own work keeps cached.
+Status sync_and_forget(const std::vector<File>& files) {
+  FARSIDE_TRY(sync_all(files));
+  for (const File& file : files) file.forget_cache();
+  return {};
+}
+
 constexpr store::RocksStore::Tuning kIndexTuning{.write_buffer_bytes = std::size_t{8} << 20U,
                                                  .cache_bytes = std::size_t{8} << 20U};
 
@@ -65,6 +77,9 @@ void Item::close() {
   reader_.reset();
   index_.reset();
   writer_ = {};
+  full_segments_.clear();
+  bases_.clear();
+  sealed_.reset();
   unflushed_.clear();
   unflushed_bytes_ = 0;
   dead_.clear();
@@ -287,7 +302,13 @@ Result<DeltaState> Item::begin_delta(const DeltaRequest& request) {
 
 Status Item::append(std::span<const BlockWrite> writes) {
   const std::vector<msg::ReplicaDisk> shape = disks();
-  std::array<char, kBlockBytes> plain;  // NOLINT: filled before it is read.
+  // Of packed blocks: a vector that is resized would be filled with zeros first.
+  const auto packed =
+      static_cast<std::size_t>(std::ranges::count(writes, Codec::kZstd, &BlockWrite::codec));
+  const auto unpacked = std::make_unique_for_overwrite<char[]>(packed * kBlockBytes);
+  std::size_t unpacked_blocks = 0;
+  std::vector<std::string_view> plains;
+  plains.reserve(writes.size());
   for (const BlockWrite& write : writes) {
     if (write.disk >= shape.size() || write.block >= blocks_of(shape[write.disk].bytes)) {
       return fail(ErrorCode::kInvalidArgument, "block " + std::to_string(write.block) +
@@ -301,9 +322,12 @@ Status Item::append(std::span<const BlockWrite> writes) {
     } else if (good && write.codec == Codec::kRaw) {
       good = write.payload.size() == length && hash_of(write.payload) == write.hash;
     } else if (good) {
-      good = unpack(write.codec, write.payload, {plain.data(), length}) &&
+      const std::span<char> plain(&unpacked[kBlockBytes * unpacked_blocks++], length);
+      good = unpack(write.codec, write.payload, plain) &&
              hash_of({plain.data(), length}) == write.hash;
+      plains.emplace_back(plain.data(), length);
     }
+    if (write.codec != Codec::kZstd) plains.push_back(write.payload);
     if (!good) {
       return fail(ErrorCode::kCorrupt,
                   "block " + std::to_string(write.block) + " of disk " + shape[write.disk].name +
@@ -329,17 +353,30 @@ Status Item::append(std::span<const BlockWrite> writes) {
                     std::to_string(limits_.reserve_bytes >> 20U) + " MiB stay reserved",
                 "free space on the volume; replication goes on by itself");
   }
-  for (const BlockWrite& write : writes) FARSIDE_TRY(write_one(write, newest_seq() + 1));
+  for (std::size_t i = 0; i < writes.size(); ++i) {
+    FARSIDE_TRY(write_one(writes[i], plains[i], newest_seq() + 1));
+  }
+  if (sealed_ && sealed_->synced.wait_for(std::chrono::seconds(0)) == std::future_status::ready) {
+    FARSIDE_TRY(settle());
+  }
   // A slow link fills a batch slowly; what a crash may cost is bounded in time too.
   if (unflushed_bytes_ < limits_.flush_bytes &&
       unflushed_.operations().size() < kUnflushedOperationsMax &&
       std::chrono::steady_clock::now() - flushed_at_ < limits_.flush_every) {
     return {};
   }
-  return flush_locked();
+  FARSIDE_TRY(settle());  // If the volume is slower than the source, this makes the source wait.
+  return seal();
 }
 
-Status Item::write_one(const BlockWrite& write, std::uint64_t seq) {
+Result<File*> Item::base(std::uint16_t disk) {
+  const auto found = bases_.find(disk);
+  if (found != bases_.end()) return &found->second.file;
+  FARSIDE_ASSIGN(File file, File::open_to_write(base_path(folder_, replica_.disks[disk].name)));
+  return &bases_.emplace(disk, Base{.file = std::move(file)}).first->second.file;
+}
+
+Status Item::write_one(const BlockWrite& write, std::string_view plain, std::uint64_t seq) {
   const BlockKey key{.disk = write.disk, .block = write.block, .seq = seq};
   if (staged_[write.disk].has(write.block)) {  // Sent again: the older payload is dead.
     FARSIDE_TRY(flush_locked());
@@ -348,9 +385,19 @@ Status Item::write_one(const BlockWrite& write, std::uint64_t seq) {
     FARSIDE_TRY(erase_staged(write.disk, &one));
   }
   BlockEntry entry{.codec = Codec::kZero, .hash = write.hash};
-  if (write.codec != Codec::kZero) {
+  if (write.codec != Codec::kZero && points_.empty()) {
+    // Nobody can read anything yet: the first delta goes where its blocks would be folded to.
+    FARSIDE_ASSIGN(const File* const file, base(write.disk));
+    FARSIDE_TRY(file->write_at(std::uint64_t{write.block} * kBlockBytes, plain));
+    bases_[write.disk].is_dirty = true;
+    entry.codec = Codec::kBase;
+    unflushed_bytes_ += plain.size();
+  } else if (write.codec != Codec::kZero) {
     if (!writer_.is_open() || writer_.bytes() >= limits_.segment_bytes) {
-      FARSIDE_TRY(writer_.sync());
+      if (writer_.is_dirty()) {
+        FARSIDE_ASSIGN(File full, writer_.take_dirty());
+        full_segments_.push_back(std::move(full));
+      }
       FARSIDE_ASSIGN(writer_, SegmentWriter::create(folder_, next_segment_));
       ++next_segment_;
     }
@@ -387,11 +434,64 @@ Status Item::flush() {
   return flush_locked();
 }
 
-Status Item::flush_locked() {
-  if (unflushed_.empty()) return {};
-  const Status synced = writer_.is_open() ? writer_.sync() : Status();
+// All files with payload that was not synced since the last call.
+Result<std::vector<File>> Item::take_dirty() {
+  std::vector<File> files = std::exchange(full_segments_, {});
+  if (writer_.is_dirty()) {
+    FARSIDE_ASSIGN(File file, writer_.take_dirty());
+    files.push_back(std::move(file));
+  }
+  for (auto& [disk, base] : bases_) {
+    if (!std::exchange(base.is_dirty, false)) continue;
+    FARSIDE_ASSIGN(File file, base.file.again());
+    files.push_back(std::move(file));
+  }
+  return files;
+}
+
+Status Item::seal() {
+  FARSIDE_ASSERT(!sealed_);
+  auto files = take_dirty();
+  if (!files) {
+    close();
+    return fail(files.error());
+  }
+  put_replica(unflushed_);
+  for (const std::uint32_t number : changed_segments_) {
+    unflushed_.put(kSegments, number_key(number, 4), encode(segments_[number]));
+  }
+  changed_segments_.clear();
+  sealed_.emplace(
+      Sealed{.batch = std::exchange(unflushed_, {}),
+             .synced = std::async(std::launch::async, sync_and_forget, std::move(*files))});
+  unflushed_bytes_ = 0;
+  flushed_at_ = std::chrono::steady_clock::now();
+  return {};
+}
+
+Status Item::settle() {
+  if (!sealed_) return {};
+  const Status synced = sealed_->synced.get();
   if (!synced) {
     close();  // After a failed sync nobody knows which of the pages reached the disk.
+    return synced;
+  }
+  const Status committed = index_->commit(sealed_->batch);
+  if (!committed) {
+    close();
+    return fail(committed.error().in("replica of " + replica_.item));
+  }
+  sealed_.reset();
+  return {};
+}
+
+Status Item::flush_locked() {
+  FARSIDE_TRY(settle());
+  if (unflushed_.empty()) return {};
+  auto files = take_dirty();
+  const Status synced = files ? sync_all(*files) : fail(files.error());
+  if (!synced) {
+    close();
     return synced;
   }
   put_replica(unflushed_);
@@ -459,7 +559,8 @@ Status Item::discard_delta() {
 }
 
 Status Item::discard_locked() {
-  if (!unflushed_.empty()) FARSIDE_TRY(load());  // What was never flushed is simply forgotten.
+  // What was never flushed is simply forgotten.
+  if (sealed_ || !unflushed_.empty()) FARSIDE_TRY(load());
   for (std::size_t disk = 0; disk < staged_.size(); ++disk) {
     FARSIDE_TRY(erase_staged(static_cast<std::uint16_t>(disk), nullptr));
   }
@@ -505,6 +606,7 @@ Result<msg::RecoveryPoint> Item::commit_delta(const PointFacts& facts) {
   points_[point.point.seq] = point;
   delta_open_ = false;
   for (std::size_t i = 0; i < staged_.size(); ++i) staged_[i] = BlockSet(staged_[i].size());
+  bases_.clear();
   return point.point;
 }
 

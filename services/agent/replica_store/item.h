@@ -21,9 +21,11 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <future>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -42,8 +44,8 @@ namespace farside::replica {
 
 struct Limits {
   std::uint64_t segment_bytes = std::uint64_t{256} << 20U;
-  // At most this much is sent again after a crash of the target.
-  std::uint64_t flush_bytes = std::uint64_t{64} << 20U;
+  // At most twice this much is sent again after a crash of the target.
+  std::uint64_t flush_bytes = std::uint64_t{32} << 20U;
   std::chrono::milliseconds flush_every{5'000};
   std::uint64_t reserve_bytes = std::uint64_t{256} << 20U;  // Kept free, for the index and others.
   std::function<std::uint64_t(const std::string&)> free_bytes = replica::free_bytes;
@@ -176,7 +178,11 @@ class Item final {
   void close();
   std::uint64_t newest_seq() const { return points_.empty() ? 0 : points_.rbegin()->first; }
   Status flush_locked();
-  Status write_one(const BlockWrite& write, std::uint64_t seq);
+  Result<std::vector<File>> take_dirty();
+  Status seal();    // Starts to sync what is not flushed; nothing may be sealed already.
+  Status settle();  // Waits for what is sealed and adds it to the index.
+  Result<File*> base(std::uint16_t disk);
+  Status write_one(const BlockWrite& write, std::string_view plain, std::uint64_t seq);
   Status erase_staged(std::uint16_t disk, const BlockSet* only);  // nullptr: all.
   Status discard_locked();
   Status grow_locked(const std::vector<msg::ReplicaDisk>& disks);
@@ -208,11 +214,22 @@ class Item final {
   std::vector<BlockEntry> dead_;  // Erased by the next batch; their space goes back after it.
   SegmentWriter writer_;
   std::uint32_t next_segment_ = 1;
+  std::vector<File> full_segments_;  // Not synced yet.
+  struct Base {
+    File file;
+    bool is_dirty = false;
+  };
+  std::map<std::uint16_t, Base> bases_;  // Written by a first delta.
 
   bool delta_open_ = false;       // begin_delta() was called since the item was opened.
   std::vector<BlockSet> staged_;  // By disk, of seq newest_seq() + 1; flushed or not.
   store::Batch unflushed_;
   std::uint64_t unflushed_bytes_ = 0;
+  struct Sealed {  // Its payload is being synced while more arrives; then the index follows.
+    store::Batch batch;
+    std::future<Status> synced;
+  };
+  std::optional<Sealed> sealed_;
   std::chrono::steady_clock::time_point flushed_at_{};
   std::uint64_t thin_seq_ = 0;  // Where thin() goes on ...
   std::string thin_cursor_;     // ... after this member.

@@ -92,11 +92,10 @@ Result<BlockEntry> SegmentWriter::append(const BlockKey& key, Codec codec, std::
   return entry;
 }
 
-Status SegmentWriter::sync() {
-  if (!dirty_) return {};
-  FARSIDE_TRY(file_.sync());
+Result<File> SegmentWriter::take_dirty() {
+  FARSIDE_ASSIGN(File file, file_.again());
   dirty_ = false;
-  return {};
+  return file;
 }
 
 Result<SegmentCheck> check_segment(const std::string& path) {

@@ -39,7 +39,10 @@ class SegmentWriter final {
   // Returns where the payload lies.  After an error the segment is as before.
   Result<BlockEntry> append(const BlockKey& key, Codec codec, std::string_view payload,
                             std::uint32_t plain_length, std::uint64_t hash);
-  Status sync();
+
+  // Hands out the file for somebody to sync; from here on what was appended counts as synced.
+  Result<File> take_dirty();
+  bool is_dirty() const { return dirty_; }
 
   bool is_open() const { return file_.is_open(); }
   std::uint32_t number() const { return number_; }

@@ -212,7 +212,7 @@ TEST_F(ViewTest, DamageIsAnErrorAndNeverBytes) {
     bytes[i] = static_cast<char>(bytes[i] ^ 1);
   }
   ASSERT_TRUE(replace_file(segment, bytes));
-  const auto view = views_.open(*item_, "test", 1);
+  const auto view = views_.open(*item_, "test", 2);
   ASSERT_TRUE(view) << view.error().what;
 
   Client client(view->socket, "vda");

@@ -397,7 +397,8 @@ TEST_F(DataPlaneTest, ADamagedBlockIsRefusedBeforeItCounts) {
   const std::function<void(const Progress&)> nobody;
   Shipment shipment(*point, asked, *channel, pool, nobody);
   ASSERT_TRUE(shipment.open("cycle", false));
-  Packed packed = pack({.plain = std::string(kBlockBytes, 'x')});
+  Guess guess;
+  Packed packed = pack({.plain = std::string(kBlockBytes, 'x')}, guess);
   packed.payload.back() = static_cast<char>(packed.payload.back() ^ 1);
   ASSERT_TRUE(channel->send(frame(std::move(packed.batch)), std::move(packed.payload)));
 
@@ -426,7 +427,8 @@ TEST_F(DataPlaneTest, ASourceThatIgnoresItsCreditIsCutOff) {
   std::string noise(16 * kBlockBytes, '\0');
   SeededRandom random(1);
   for (char& c : noise) c = static_cast<char>(random.next());
-  const Packed packed = pack({.plain = noise, .level = 0});
+  Guess guess;
+  const Packed packed = pack({.plain = noise, .level = 0}, guess);
   for (int i = 0; i < 200; ++i) {
     ASSERT_TRUE(channel->send(frame(packed.batch), packed.payload));
   }
@@ -455,7 +457,8 @@ TEST_F(DataPlaneTest, ANewerSessionEndsTheOlderOneOfTheSameItem) {
   Shipment new_one(*point, asked, *new_channel, pool, nobody);
   ASSERT_TRUE(old_one.open("cycle", false));
   ASSERT_TRUE(new_one.open("cycle", false));
-  Packed packed = pack({.plain = std::string(kBlockBytes, 'x')});
+  Guess guess;
+  Packed packed = pack({.plain = std::string(kBlockBytes, 'x')}, guess);
   ASSERT_TRUE(old_channel->send(frame(std::move(packed.batch)), std::move(packed.payload)));
 
   const auto answer = old_channel->receive(10'000);

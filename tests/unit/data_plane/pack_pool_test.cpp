@@ -4,7 +4,9 @@
 #include <poll.h>
 
 #include <set>
+#include <utility>
 
+#include "common/base/random.h"
 #include "services/agent/replica_store/block.h"
 
 namespace farside::data {
@@ -27,7 +29,10 @@ TEST(Pack, TellsZerosPackedAndRawBlocksApartAndLeavesOutKnownOnes) {
               .level = 1,
               .known = {0, 0, 0, replica::hash_of(text), 0}};
 
-  const Packed packed = pack(job);
+  Guess guess;
+  const std::uint64_t bytes = job.plain.size();
+
+  const Packed packed = pack(std::move(job), guess);
 
   ASSERT_EQ(packed.batch.blocks.size(), 4U);
   const auto codec = [&](std::size_t i) {
@@ -40,8 +45,36 @@ TEST(Pack, TellsZerosPackedAndRawBlocksApartAndLeavesOutKnownOnes) {
   EXPECT_EQ(packed.batch.blocks[3].block, 14U) << "block 13 is known";
   EXPECT_EQ(packed.batch.blocks[3].stored, 4U);
   EXPECT_EQ(packed.zero_blocks, 1U);
-  EXPECT_EQ(packed.guest_bytes, job.plain.size());
+  EXPECT_EQ(packed.guest_bytes, bytes);
   EXPECT_EQ(packed.hashes.size(), 5U);
+}
+
+TEST(Pack, SendsBlocksThatDoNotShrinkAsTheyAre) {
+  SeededRandom random(1);
+  std::string noise(3 * kBlockBytes + 5, '\0');
+  for (char& c : noise) c = static_cast<char>(random.next());
+  Guess guess;
+
+  const Packed packed = pack({.plain = noise}, guess);
+
+  EXPECT_EQ(packed.payload, noise);
+  ASSERT_EQ(packed.batch.blocks.size(), 4U);
+  for (const msg::BlockHead& head : packed.batch.blocks) {
+    EXPECT_EQ(static_cast<Codec>(head.codec), Codec::kRaw);
+  }
+}
+
+TEST(Pack, GivesUpCompressingInARunOfNoiseAndSeesItsEnd) {
+  SeededRandom random(1);
+  std::string noise(64 * kBlockBytes, '\0');
+  for (char& c : noise) c = static_cast<char>(random.next());
+  Guess guess;
+  ASSERT_EQ(pack({.plain = noise}, guess).payload, noise);
+
+  const Packed text = pack({.plain = std::string(16 * kBlockBytes, 't')}, guess);
+
+  EXPECT_EQ(static_cast<Codec>(text.batch.blocks.back().codec), Codec::kZstd);
+  EXPECT_LT(text.payload.size(), 8 * kBlockBytes);
 }
 
 TEST(PackPool, GivesBackEveryJobOnce) {

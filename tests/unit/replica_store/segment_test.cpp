@@ -23,7 +23,7 @@ class SegmentTest : public testing::Test {
       ASSERT_TRUE(entry);
       entries_.push_back(*entry);
     }
-    ASSERT_TRUE(writer->sync());
+    ASSERT_TRUE(writer->take_dirty().value().sync());
     path_ = segment_path(folder_.path(), 1);
     bytes_ = read_file(path_).value();
   }

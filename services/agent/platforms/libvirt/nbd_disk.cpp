@@ -92,6 +92,8 @@ Result<std::unique_ptr<NbdDisk>> NbdDisk::connect(NbdExport from) {
 Result<NbdDisk::Handle> NbdDisk::open(const NbdExport& from, const std::string& context) {
   Handle handle(nbd_create());
   if (!handle) return fail(ErrorCode::kIo, fmt::format("NBD: {}", nbd_get_error()));
+  // Only what a read that succeeded has filled is looked at.
+  nbd_set_pread_initialize(handle.get(), false);
   bool is_open = nbd_set_export_name(handle.get(), from.name.c_str()) == 0;
   if (!context.empty()) {
     is_open = is_open && nbd_add_meta_context(handle.get(), context.c_str()) == 0;
