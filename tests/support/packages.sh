@@ -15,8 +15,9 @@ FARSIDE_HOST_PACKAGES="libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients
   qemu-system-x86 qemu-utils busybox-static cpio gzip iproute2 openssl curl jq procps
   bsdextrautils"
 
-# To check the sources.
-FARSIDE_CHECK_PACKAGES="clang-19 clang-tidy-19 clang-format-19 libclang-rt-19-dev python3 shellcheck"
+# To check the sources, and to let clocks jump in a test.
+FARSIDE_CHECK_PACKAGES="clang-19 clang-tidy-19 clang-format-19 libclang-rt-19-dev python3 shellcheck
+  libfaketime"
 
 # Those of "$1" that are not installed, one a line.
 farside_missing_packages() {

@@ -1,0 +1,95 @@
+# Beginning and end of every script in this folder: source it with the folder of Farside's programs.
+# shellcheck shell=bash disable=SC2034  # What deploy/lib/two-sites.sh reads.
+set -euo pipefail
+shopt -s inherit_errexit
+BIN=$(cd "$1" && pwd)
+GUEST=$(dirname "$BIN")/guest
+WORK=$(mktemp -d "${TMPDIR:-/tmp}/farside-bad.XXXXXX")
+SEED_MIB=16 DISK_MIB=256 PACE_MS=20
+# shellcheck source=deploy/lib/two-sites.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../../../deploy/lib/two-sites.sh"
+
+finish() {
+  local status=$?
+  trap - EXIT INT TERM
+  case $status in
+    0 | 77) ;;
+    *) tail -n 8 "$WORK"/log/*.log 2>/dev/null || true ;;
+  esac
+  two_sites_stop
+  if mountpoint -q "$WORK/siteB/replicas"; then umount -l "$WORK/siteB/replicas"; fi
+  rm -rf "$WORK"
+  exit "$status"
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+rule() { printf '\n== %s\n' "$*"; }
+
+# expect STATUS TEXT... -- COMMAND...: it ends by itself with this status and says all of the texts.
+expect() {
+  local wanted=$1 texts=() text said status=0 within=(timeout 60)
+  shift
+  while [ "$1" != -- ]; do texts+=("$1") && shift; done
+  shift
+  ! declare -F "$1" >/dev/null || within=() # A function of the script.
+  said=$("${within[@]}" "$@" 2>&1) || status=$?
+  [ "$status" -eq "$wanted" ] || die "'$*' ended with $status, not $wanted: $said"
+  for text in "${texts[@]}"; do
+    grep -qF -- "$text" <<<"$said" || die "'$*' does not say '$text' but: $said"
+  done
+  say "ok: $(grep -vE ' (info|warning) ' <<<"$said" | head -n 2 | tr '\n' ' ')"
+}
+
+# changed FILE SED...: a copy of a file with these changes; its path in $CHANGED.
+changed() {
+  local from=$1
+  shift
+  CHANGED=$WORK/etc/changed.${from##*.}
+  sed "${@/#/-e}" "$from" >"$CHANGED"
+}
+
+# ---- Replication ----
+
+protect_web() {
+  farside network-map create production --from A/lanA --to B/lanB
+  farside policy create fast --every 1 --keep-hours 1
+  farside pair create ab --from A/cloudA --to B/cloudB --policy fast
+  wait_for 60 "the VM in the inventory" vm_known "$VM_NAME"
+  timeout 120 "$BIN/farside" protect "$VM_NAME" --policy fast
+}
+
+more_cycles_than() { [ "$(item .farside.cycles)" -gt "$1" ]; }
+replicates_again() {
+  local before
+  before=$(item .farside.cycles)
+  wait_for 60 "two more deltas" more_cycles_than $((before + 1))
+}
+paused_because() { item .farside.fault.what | grep -qF "$1" && [ "$(item .farside.health)" != Normal ]; }
+
+# paused TEXT ADVICE: the item says so, and is not healthy.
+paused() {
+  wait_for 60 "a pause because of '$1'" paused_because "$1"
+  item .farside.fault.advice | grep -qF "$2" || die "no advice '$2' but: $(item .farside.fault)"
+  say "ok: $(item .farside.health): $(item .farside.fault.what); next: $(item .farside.fault.advice)"
+}
+
+nothing_copied_twice() {
+  [ "$(item .farside.fullCopies)" -eq 1 ] || die "a full copy was made: $(item .farside.fullCopies)"
+}
+
+# The newest point boots, and is a prefix of what the guest wrote.
+newest_point_is_whole() {
+  local view
+  timeout 120 "$BIN/farside" test-failover "$VM_NAME"
+  wait_for 120 "a sign of life of the test VM" \
+    guest_alive "$WORK/siteB/agent/platform/$(item .farside.testVmId).serial.log"
+  view=$(find "$WORK/siteB/agent/run" -name '*.nbd' -type s)
+  "$BIN/farside-checker" "nbd+unix:///vda?socket=$view" "nbd+unix:///vdb?socket=$view" \
+    >"$WORK/point.json" || die "the point is not a prefix of the guest's writes: $(cat "$WORK/point.json")"
+  say "ok: $(jq -c '{ok, newest}' "$WORK/point.json")"
+  timeout 60 "$BIN/farside" cleanup "$VM_NAME" --notes "end-to-end test"
+}
+
+points() { farside points "$VM_NAME" | awk '$1 ~ /^[0-9]+$/ { print $1 }'; }
