@@ -58,7 +58,8 @@ struct World::Process {
   std::string principal;
   std::function<std::unique_ptr<reactor::Core>()> make;
   std::function<SimWorkers::Begin()> jobs;
-  store::MemStore store;  // The disk: survives.
+  store::MemStore store;  // The disk: survives, and so does what the host's clock says.
+  std::unique_ptr<ProcessClock> clock;
   std::unique_ptr<SimBus> bus;
   std::unique_ptr<SimWorkers> workers;
   std::unique_ptr<reactor::Core> core;
@@ -165,6 +166,7 @@ void World::add(const std::string& name, std::function<std::unique_ptr<reactor::
   process->principal = name;
   process->make = std::move(make);
   process->jobs = std::move(jobs);
+  process->clock = std::make_unique<ProcessClock>(clock_);
   processes_.push_back(std::move(process));
 }
 
@@ -221,7 +223,7 @@ void World::boot(Process& process) {
                                                                  .store = process.store,
                                                                  .bus = *process.bus,
                                                                  .workers = *process.workers,
-                                                                 .clock = clock_,
+                                                                 .clock = *process.clock,
                                                                  .random = random_});
   if (!process.reactor->start()) crash(process);
 }
@@ -286,7 +288,9 @@ void World::misbehave() {
   }
   if (random_.chance(faults_.mend)) net_.mend_all();
   if (random_.chance(faults_.clock_jump)) {
-    clock_.jump(std::chrono::seconds{static_cast<std::int64_t>(random_.below(7200)) - 3600});
+    // By up to twelve hours: other processes do not notice.
+    processes_[random_.below(processes_.size())]->clock->jump(
+        std::chrono::seconds{static_cast<std::int64_t>(random_.below(86'400)) - 43'200});
   }
   if (random_.chance(faults_.meddling)) {
     auto& vm = hosts_["hostA"].vms[kVm];
