@@ -14,14 +14,18 @@ using std::chrono::seconds;
 msg::Health health_of(const msg::ReplicationStatus& status, const msg::Policy& policy, Time now) {
   if (status.phase == msg::ReplicationPhase::failed) return msg::Health::critical;
   if (status.phase == msg::ReplicationPhase::stopped) return msg::Health::normal;
+  // A fault stands until a delta succeeds: another try under way makes the item no healthier.
+  const auto& fault = status.fault;
+  if (fault && !Error{.code = static_cast<ErrorCode>(fault->code)}.is_retryable()) {
+    return msg::Health::critical;
+  }
   if (status.newest.seq > 0) {
     const seconds interval{policy.frequency_seconds};
     const auto age = now - Time{status.newest.captured_at};
     if (age > std::max(5 * interval, seconds{60})) return msg::Health::critical;
     if (age > std::max(2 * interval, seconds{15})) return msg::Health::warning;
   }
-  // The fault stands until a delta succeeds: another try under way does not make the item healthy.
-  const bool is_paused = status.phase == msg::ReplicationPhase::paused || status.fault.has_value();
+  const bool is_paused = status.phase == msg::ReplicationPhase::paused || fault.has_value();
   return is_paused ? msg::Health::warning : msg::Health::normal;
 }
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "common/store/mem_store.h"
+#include "services/agent/health.h"
 
 namespace farside::agent {
 namespace {
@@ -127,6 +128,19 @@ TEST_F(AgentCoreTest, AFailedCycleIsPausedWithItsCauseAndRetriedUpTheLadder) {
     job_done(kCycle, failure(ErrorCode::kIo));
     EXPECT_EQ(timers_[kCycle], Micros{std::chrono::seconds{seconds}});
   }
+}
+
+TEST_F(AgentCoreTest, AnotherTryDoesNotMakeAnItemHealthy) {
+  start_replication();
+  job_done(kCycle, failure(ErrorCode::kNoSpace));
+  timer(kCycle);
+
+  ASSERT_EQ(source().status.phase, msg::ReplicationPhase::initial);
+  EXPECT_EQ(health_of(source().status, {}, {}), msg::Health::warning);
+
+  job_done(kCycle, failure(ErrorCode::kNotFound));
+  timer(kCycle);
+  EXPECT_EQ(health_of(source().status, {}, {}), msg::Health::critical);
 }
 
 TEST_F(AgentCoreTest, AnUnreachablePeerIsAskedAgainEveryTenSeconds) {

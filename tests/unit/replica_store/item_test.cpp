@@ -257,6 +257,22 @@ TEST_F(ItemTest, ALostAckIsRecognisedByTheAttempt) {
   EXPECT_EQ(begin("c1").value().newest_attempt, "attempt-7");
 }
 
+TEST_F(ItemTest, AFolderThatIsGoneIsNamedAndGoesOnOnceItIsBack) {
+  ASSERT_TRUE(begin("c1"));
+  std::filesystem::rename(folder_ / "item", folder_ / "away");
+
+  const auto refused = put(0, pattern('a'));
+
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::kUnavailable);
+  EXPECT_NE(refused.error().what.find("is gone"), std::string::npos);
+  std::filesystem::rename(folder_ / "away", folder_ / "item");
+  ASSERT_TRUE(begin("c1"));
+  ASSERT_TRUE(put(0, pattern('a')));
+  ASSERT_TRUE(commit(1));
+  EXPECT_EQ(read(1, 0), pattern('a'));
+}
+
 TEST_F(ItemTest, AFullVolumeStopsTheDeltaAndLosesNothing) {
   std::uint64_t free = 1 << 20;
   limits_.free_bytes = [&](const std::string&) { return free; };
