@@ -51,6 +51,16 @@ std::string Paths::mapping(std::string_view site_name, std::string_view network_
   return network(site_name, network_name) + "/replicationNetworkMappings/" + encoded(name);
 }
 
+std::string Paths::storage(std::string_view site_name, std::string_view storage_class) const {
+  return site(site_name) + "/replicationStorageClassifications/" + encoded(storage_class);
+}
+
+std::string Paths::storage_mapping(std::string_view site_name, std::string_view storage_class,
+                                   std::string_view name) const {
+  return storage(site_name, storage_class) + "/replicationStorageClassificationMappings/" +
+         encoded(name);
+}
+
 std::string Paths::item(std::string_view site_name, std::string_view cloud_name,
                         std::string_view name) const {
   return cloud(site_name, cloud_name) + "/replicationProtectedItems/" + encoded(name);

@@ -27,6 +27,9 @@ class Paths final {
   std::string job(std::string_view name) const { return under("replicationJobs", name); }
   std::string pair(std::string_view site, std::string_view cloud, std::string_view name) const;
   std::string mapping(std::string_view site, std::string_view network, std::string_view name) const;
+  std::string storage(std::string_view site, std::string_view storage_class) const;
+  std::string storage_mapping(std::string_view site, std::string_view storage_class,
+                              std::string_view name) const;
   std::string item(std::string_view site, std::string_view cloud, std::string_view name) const;
 
   // What the original does not have.

@@ -9,31 +9,36 @@
 namespace farside::cli {
 namespace {
 
+// What is not given stays as it is, or as it is by default.
 struct NewPolicy {
   std::string name;
-  int every_seconds = 300;
-  int keep_hours = 4;
-  int app_consistent_hours = 0;
-  bool no_compression = false;
-  int port = 8084;
-  bool delete_replica = false;
+  std::optional<int> every_seconds;
+  std::optional<int> keep_hours;
+  std::optional<int> app_consistent_hours;
+  std::optional<bool> compression;
+  std::optional<int> port;
+  std::optional<bool> delete_replica;
   std::optional<int> every_point_hours;
   std::optional<int> bandwidth_kbps;
   std::optional<int> journal_gib_max;
 };
 
 Status create_policy(Session& session, const NewPolicy& wanted) {
-  const Json settings{
-      {"instanceType", "HyperVReplica2012R2"},
-      {"recoveryPoints", wanted.keep_hours},
-      {"applicationConsistentSnapshotFrequencyInHours", wanted.app_consistent_hours},
-      {"compression", wanted.no_compression ? "Disable" : "Enable"},
-      {"initialReplicationMethod", "OverNetwork"},
-      {"onlineReplicationStartTime", ""},
-      {"replicationPort", wanted.port},
-      {"allowedAuthenticationType", 2},
-      {"replicaDeletion", wanted.delete_replica ? "Required" : "NotRequired"},
-      {"replicationFrequencyInSeconds", wanted.every_seconds}};
+  Json settings{{"instanceType", "HyperVReplica2012R2"},
+                {"initialReplicationMethod", "OverNetwork"},
+                {"onlineReplicationStartTime", ""},
+                {"allowedAuthenticationType", 2}};
+  const auto set = [&](const char* name, const std::optional<int>& value) {
+    if (value) settings[name] = *value;
+  };
+  set("replicationFrequencyInSeconds", wanted.every_seconds);
+  set("recoveryPoints", wanted.keep_hours);
+  set("applicationConsistentSnapshotFrequencyInHours", wanted.app_consistent_hours);
+  set("replicationPort", wanted.port);
+  if (wanted.compression) settings["compression"] = *wanted.compression ? "Enable" : "Disable";
+  if (wanted.delete_replica) {
+    settings["replicaDeletion"] = *wanted.delete_replica ? "Required" : "NotRequired";
+  }
   const std::string done = "policy '" + wanted.name + "' is there";
   Json body;
   body["properties"]["providerSpecificInput"] = settings;
@@ -71,21 +76,18 @@ void add_policy(Commands& commands) {
   auto& wanted = commands.keep<NewPolicy>();
   auto* create = policy->add_subcommand("create", "Make a policy, or change it");
   create->add_option("name", wanted.name)->required();
-  create->add_option("--every", wanted.every_seconds, "Seconds between points, 1 to 900")
-      ->check(CLI::Range(1, 900))
-      ->capture_default_str();
-  create->add_option("--keep-hours", wanted.keep_hours, "Keep points for, 0 to 720")
-      ->check(CLI::Range(0, 720))
-      ->capture_default_str();
-  create->add_option("--app-consistent-hours", wanted.app_consistent_hours, "0 = never, up to 12")
-      ->check(CLI::Range(0, 12))
-      ->capture_default_str();
-  create->add_flag("--no-compression", wanted.no_compression);
-  create->add_option("--port", wanted.port, "Of the agents' data plane")
-      ->check(CLI::Range(1, 65535))
-      ->capture_default_str();
-  create->add_flag("--delete-replica", wanted.delete_replica,
-                   "Remove the replica when protection is disabled");
+  create->add_option("--every", wanted.every_seconds, "Seconds between points, 1 to 900 [300]")
+      ->check(CLI::Range(1, 900));
+  create->add_option("--keep-hours", wanted.keep_hours, "Keep points for, 0 to 720 [4]")
+      ->check(CLI::Range(0, 720));
+  create
+      ->add_option("--app-consistent-hours", wanted.app_consistent_hours, "0 = never [0], up to 12")
+      ->check(CLI::Range(0, 12));
+  create->add_flag("--compression,!--no-compression", wanted.compression, "Of deltas [yes]");
+  create->add_option("--port", wanted.port, "Of the agents' data plane [8084]")
+      ->check(CLI::Range(1, 65535));
+  create->add_flag("--delete-replica,!--keep-replica", wanted.delete_replica,
+                   "Remove the replica when protection is disabled [yes]");
   create->add_option("--every-point-hours", wanted.every_point_hours,
                      "Keep every point this long, hourly ones after");
   create->add_option("--bandwidth-kbps", wanted.bandwidth_kbps, "0 = no limit");
@@ -197,46 +199,97 @@ void add_pair(Commands& commands) {
   });
 }
 
-void add_network_map(Commands& commands) {
-  auto* map = commands.app.add_subcommand("network-map", "Which network replaces which");
+using Place = std::pair<std::string, std::string>;  // Site, and a name there.
+
+// One kind of mapping from a thing of one site to one of another.
+struct MapKind {
+  const char* command;
+  const char* about;
+  const char* noun;
+  const char* collection;
+  const char* from_to;  // What --from and --to take.
+  std::string (*path)(const Paths&, const Place& from, const std::string& name);
+  Json (*properties)(const Paths&, const Place& to);
+  std::vector<std::string> (*row)(const Json& one);
+};
+
+const MapKind kNetworkMap{
+    .command = "network-map",
+    .about = "Which network replaces which",
+    .noun = "network mapping",
+    .collection = "replicationNetworkMappings",
+    .from_to = "SITE/NETWORK",
+    .path = [](const Paths& paths, const Place& from,
+               const std::string& name) { return paths.mapping(from.first, from.second, name); },
+    .properties =
+        [](const Paths& paths, const Place& to) {
+          return Json{{"recoveryFabricName", to.first},
+                      {"recoveryNetworkId", paths.network(to.first, to.second)},
+                      {"fabricSpecificDetails", {{"instanceType", "VmmToVmm"}}}};
+        },
+    .row =
+        [](const Json& one) {
+          return std::vector<std::string>{text(one, "name"),
+                                          text(one, "properties.primaryFabricFriendlyName") + "/" +
+                                              text(one, "properties.primaryNetworkFriendlyName"),
+                                          text(one, "properties.recoveryFabricFriendlyName") + "/" +
+                                              text(one, "properties.recoveryNetworkFriendlyName")};
+        },
+};
+
+const MapKind kStorageMap{
+    .command = "storage-map",
+    .about = "Which storage class replaces which",
+    .noun = "storage mapping",
+    .collection = "replicationStorageClassificationMappings",
+    .from_to = "SITE/CLASS",
+    .path =
+        [](const Paths& paths, const Place& from, const std::string& name) {
+          return paths.storage_mapping(from.first, from.second, name);
+        },
+    .properties =
+        [](const Paths& paths, const Place& to) {
+          return Json{{"targetStorageClassificationId", paths.storage(to.first, to.second)}};
+        },
+    .row =
+        [](const Json& one) {
+          return std::vector<std::string>{text(one, "name"),
+                                          text(one, "properties.farside.sourceSite") + "/" +
+                                              text(one, "properties.farside.sourceClass"),
+                                          text(one, "properties.farside.targetSite") + "/" +
+                                              text(one, "properties.farside.targetClass")};
+        },
+};
+
+void add_map(Commands& commands, const MapKind& kind) {
+  auto* map = commands.app.add_subcommand(kind.command, kind.about);
   map->require_subcommand(1);
   auto& wanted = commands.keep<NewPair>();
-  auto* create = map->add_subcommand("create", "Map a source network to a target network");
+  auto* create = map->add_subcommand("create", std::string("Make a ") + kind.noun);
   create->add_option("name", wanted.name)->required();
-  create->add_option("--from", wanted.from, "SITE/NETWORK")->required();
-  create->add_option("--to", wanted.to, "SITE/NETWORK")->required();
-  commands.on(create, [&wanted](Session& session) -> Status {
+  create->add_option("--from", wanted.from, kind.from_to)->required();
+  create->add_option("--to", wanted.to, kind.from_to)->required();
+  commands.on(create, [&wanted, &kind](Session& session) -> Status {
     FARSIDE_ASSIGN(const auto from, split_place(wanted.from, "--from"));
     FARSIDE_ASSIGN(const auto to, split_place(wanted.to, "--to"));
     Json body;
-    body["properties"] = {{"recoveryFabricName", to.first},
-                          {"recoveryNetworkId", session.paths.network(to.first, to.second)},
-                          {"fabricSpecificDetails", {{"instanceType", "VmmToVmm"}}}};
+    body["properties"] = kind.properties(session.paths, to);
     return session.finish(
-        session.vault.send("PUT", session.paths.mapping(from.first, from.second, wanted.name),
-                           body),
+        session.vault.send("PUT", kind.path(session.paths, from, wanted.name), body),
         wanted.from + " is mapped to " + wanted.to);
   });
-  commands.on(map->add_subcommand("list", "All network mappings"), [](Session& session) -> Status {
-    FARSIDE_ASSIGN(const auto all,
-                   session.vault.list(session.paths.under("replicationNetworkMappings")));
+  commands.on(map->add_subcommand("list", "All of them"), [&kind](Session& session) -> Status {
+    FARSIDE_ASSIGN(const auto all, session.vault.list(session.paths.under(kind.collection)));
     std::vector<std::vector<std::string>> rows;
-    for (const Json& one : all) {
-      rows.push_back({text(one, "name"),
-                      text(one, "properties.primaryFabricFriendlyName") + "/" +
-                          text(one, "properties.primaryNetworkFriendlyName"),
-                      text(one, "properties.recoveryFabricFriendlyName") + "/" +
-                          text(one, "properties.recoveryNetworkFriendlyName"),
-                      text(one, "properties.state")});
-    }
-    session.show(all, table({"MAPPING", "FROM", "TO", "STATE"}, rows));
+    for (const Json& one : all) rows.push_back(kind.row(one));
+    session.show(all, table({"MAPPING", "FROM", "TO"}, rows));
     return {};
   });
   auto& removed = commands.keep<std::string>();
-  auto* remove = map->add_subcommand("delete", "Delete a network mapping");
+  auto* remove = map->add_subcommand("delete", std::string("Delete a ") + kind.noun);
   remove->add_option("name", removed)->required();
-  commands.on(remove, [&removed](Session& session) {
-    return remove_by_name(session, "replicationNetworkMappings", removed, "network mapping");
+  commands.on(remove, [&removed, &kind](Session& session) {
+    return remove_by_name(session, kind.collection, removed, kind.noun);
   });
 }
 
@@ -245,7 +298,8 @@ void add_network_map(Commands& commands) {
 void add_policy_commands(Commands& commands) {
   add_policy(commands);
   add_pair(commands);
-  add_network_map(commands);
+  add_map(commands, kNetworkMap);
+  add_map(commands, kStorageMap);
 }
 
 }  // namespace farside::cli

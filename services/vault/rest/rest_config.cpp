@@ -101,7 +101,12 @@ Json storage_mapping_json(const Call& call, const msg::StorageMapping& mapping) 
       mapping.name,
       "replicationFabrics/replicationStorageClassifications/"
       "replicationStorageClassificationMappings",
-      Json{{"targetStorageClassificationId", path(mapping.target_site, mapping.target_class)}});
+      Json{{"targetStorageClassificationId", path(mapping.target_site, mapping.target_class)},
+           {"farside",
+            {{"sourceSite", mapping.source_site},
+             {"sourceClass", mapping.source_class},
+             {"targetSite", mapping.target_site},
+             {"targetClass", mapping.target_class}}}});
 }
 
 bool has_storage(const msg::Inventory& site, const std::string& name) {

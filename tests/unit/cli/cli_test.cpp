@@ -308,7 +308,20 @@ TEST_F(CliTest, APolicyIsSentInTheShapeTheSdksUse) {
   EXPECT_EQ(input["instanceType"], "HyperVReplica2012R2");
   EXPECT_EQ(input["replicationFrequencyInSeconds"], 5);
   EXPECT_EQ(input["recoveryPoints"], 12);
-  EXPECT_EQ(input["compression"], "Enable");
+  EXPECT_FALSE(input.contains("compression")) << "what is not given stays as it is";
+}
+
+TEST_F(CliTest, StorageClassesAreMappedByTheirIds) {
+  ASSERT_EQ(
+      farside({"storage-map", "create", "disks", "--from", "west/fast", "--to", "east/slow"}).code,
+      kDone);
+
+  const Asked asked = vault_.last_change();
+  EXPECT_THAT(asked.path, testing::EndsWith("/replicationFabrics/west/replicationStorage"
+                                            "Classifications/fast/replicationStorage"
+                                            "ClassificationMappings/disks"));
+  EXPECT_THAT(asked.body["properties"]["targetStorageClassificationId"].get<std::string>(),
+              testing::EndsWith("/replicationFabrics/east/replicationStorageClassifications/slow"));
 }
 
 TEST_F(CliTest, WhatOnlyFarsideHasGoesThroughItsOwnRoute) {
