@@ -83,11 +83,17 @@ void add_policy(Commands& commands) {
   create
       ->add_option("--app-consistent-hours", wanted.app_consistent_hours, "0 = never [0], up to 12")
       ->check(CLI::Range(0, 12));
-  create->add_flag("--compression,!--no-compression", wanted.compression, "Of deltas [yes]");
+  const auto choice = [&](const char* name, std::optional<bool>& into, bool value,
+                          const char* about) {
+    create->add_flag_callback(name, [&into, value] { into = value; }, about);
+  };
+  choice("--compression", wanted.compression, true, "Of deltas [yes]");
+  choice("--no-compression", wanted.compression, false, "");
   create->add_option("--port", wanted.port, "Of the agents' data plane [8084]")
       ->check(CLI::Range(1, 65535));
-  create->add_flag("--delete-replica,!--keep-replica", wanted.delete_replica,
-                   "Remove the replica when protection is disabled [yes]");
+  choice("--delete-replica", wanted.delete_replica, true,
+         "Remove the replica when protection is disabled [yes]");
+  choice("--keep-replica", wanted.delete_replica, false, "");
   create->add_option("--every-point-hours", wanted.every_point_hours,
                      "Keep every point this long, hourly ones after");
   create->add_option("--bandwidth-kbps", wanted.bandwidth_kbps, "0 = no limit");
