@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "common/base/log.h"
 #include "common/flow/retry.h"
@@ -233,14 +234,17 @@ void Engine::ask_again(Flow& flow, reactor::Effects& effects) const {
                                                   .body = std::move(request->body)});
 }
 
-// Whether the try under way asked this principal.
-bool Engine::is_asked(const Flow& flow, const std::string& principal) const {
-  const auto& record = flow.record;
-  const auto& table = flow.workflow->steps[record.step];
-  const bool undoing = record.phase == FlowPhase::unwinding;
-  const auto asked = undoing ? table.undo(record.state) : table.act(record.state);
-  if (asked && asked->to == principal) return true;
-  log::warn("message ignored", {{"job", record.id}, {"from", principal}, {"step", table.name}});
+// Whom the try under way asked; empty if its state is unreadable.
+std::string Engine::asked(const Flow& flow) {
+  const auto& table = flow.workflow->steps[flow.record.step];
+  const bool undoing = flow.record.phase == FlowPhase::unwinding;
+  const auto request = undoing ? table.undo(flow.record.state) : table.act(flow.record.state);
+  return request ? request->to : std::string{};
+}
+
+bool Engine::is_asked(const Flow& flow, const std::string& principal) {
+  if (asked(flow) == principal) return true;
+  log::warn("message ignored", {{"job", flow.record.id}, {"from", principal}});
   return false;
 }
 
@@ -272,7 +276,13 @@ void Engine::on_progress(const msg::Progress& progress, const std::string& from,
   const auto parts = progress.request.find('/', 5);
   if (parts == std::string::npos) return;
   auto flow = load(progress.request.substr(5, parts - 5), effects);
-  if (!flow || flow->record.request != progress.request || !is_asked(*flow, from)) return;
+  if (!flow || flow->record.request != progress.request) return;
+  if (const auto to = asked(*flow); to != from && route_(to) == from) {
+    auto& waiting = flow->record.steps[flow->record.step];
+    if (std::exchange(waiting.note, progress.note) != progress.note) save(*flow, effects);
+    return;
+  }
+  if (!is_asked(*flow, from)) return;
   auto& step = flow->record.steps[flow->record.step];
   flow->record.heard_at = effects.now().micros;
   step.done = progress.done;

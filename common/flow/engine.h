@@ -64,6 +64,7 @@ class Engine final {
   // A reply that does not come from whom the step asked is ignored.
   void on_reply(const std::string& request_id, const std::string& from, const msg::Message& reply,
                 reactor::Effects& effects);
+  // From whom the step asked: a sign of life.  From the neighbour before it: only why it is silent.
   void on_progress(const msg::Progress& progress, const std::string& from,
                    reactor::Effects& effects);
 
@@ -102,7 +103,8 @@ class Engine final {
   void begin_unwinding(Flow& flow, reactor::Effects& effects) const;
   void unwind(Flow& flow, reactor::Effects& effects) const;
   void end(Flow& flow, msg::FlowPhase phase, reactor::Effects& effects) const;
-  bool is_asked(const Flow& flow, const std::string& principal) const;
+  static std::string asked(const Flow& flow);
+  static bool is_asked(const Flow& flow, const std::string& principal);
   void observe(const Flow& flow, const msg::StepRecord* step, std::string_view result,
                reactor::Effects& effects) const;
   void tick(Flow& flow, reactor::Effects& effects) const;

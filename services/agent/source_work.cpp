@@ -132,7 +132,7 @@ Result<msg::Message> SourceWork::cycle(const msg::RunCycle& job, std::stop_token
   }
   std::string digest;
   if (job.final) {
-    auto taken = data::digest_of(*point, stop);
+    auto taken = data::digest_of(*point, stop, on_progress);
     if (!taken) {
       std::ignore = point->abandon();
       return fail(taken.error().in("digest of the source's disks"));

@@ -135,6 +135,7 @@ void ProviderCore::pass_on(const reactor::PeerId& peer, const msg::Envelope& env
   const bool downwards = envelope.to.starts_with(agents) && may_command(peer);
   const bool upwards = (envelope.to == "vault" || envelope.to == "orchestrator") &&
                        peer.role == msg::Role::agent && envelope.from == peer.principal;
+  if (downwards) explain_silence(peer, envelope, effects);
   if (downwards || upwards) {
     effects.send(envelope.to, envelope);
     return;
@@ -149,6 +150,20 @@ void ProviderCore::pass_on(const reactor::PeerId& peer, const msg::Envelope& env
                         .what = "provider of site '" + site_ + "' does not pass messages from '" +
                                 peer.principal + "' to '" + envelope.to + "'",
                         .advice = "check the site's name"})}));
+}
+
+// Whoever waits for an agent that is away should read so.
+void ProviderCore::explain_silence(const reactor::PeerId& peer, const msg::Envelope& envelope,
+                                   reactor::Effects& effects) const {
+  const auto presence = presence_.find(envelope.to);
+  const bool is_there = presence != presence_.end() && presence->second.connected;
+  if (is_there || envelope.id.empty() || envelope.reply) return;
+  const auto since = presence == presence_.end() || presence->second.silent_since.micros == 0
+                         ? std::string("this provider started")
+                         : to_iso(presence->second.silent_since);
+  effects.report(peer.principal, msg::Progress{.request = envelope.id,
+                                               .note = "'" + envelope.to +
+                                                       "' has not been heard of since " + since});
 }
 
 void ProviderCore::on_host_report(const reactor::PeerId& peer, const msg::HostReport& report,

@@ -38,6 +38,8 @@ class ProviderCore final : public reactor::Core {
  private:
   void pass_on(const reactor::PeerId& peer, const msg::Envelope& envelope,
                reactor::Effects& effects);
+  void explain_silence(const reactor::PeerId& peer, const msg::Envelope& envelope,
+                       reactor::Effects& effects) const;
   void on_host_report(const reactor::PeerId& peer, const msg::HostReport& report,
                       reactor::Effects& effects);
   Result<msg::Message> answer(const reactor::PeerId& peer, const msg::Envelope& envelope,

@@ -175,7 +175,8 @@ Result<Shipped> Shipper::ship(agent::Point& point, const ShipRequest& request,
   return shipped;
 }
 
-Result<std::string> digest_of(agent::Point& point, std::stop_token stop) {
+Result<std::string> digest_of(agent::Point& point, std::stop_token stop,
+                              const std::function<void(const Progress&)>& on_progress) {
   const auto& disks = point.disks();
   std::vector<std::vector<std::uint64_t>> hashes;
   std::vector<BlockSet> data;
@@ -189,12 +190,16 @@ Result<std::string> digest_of(agent::Point& point, std::stop_token stop) {
     FARSIDE_ASSIGN(const std::vector<agent::Extent> allocated, disk->allocated());
     data.push_back(touched(allocated, disk->bytes(), true));
   }
+  Progress progress;
+  for (const auto& blocks : data) progress.total += blocks.count() * kBlockBytes;
   // XXH3 outruns any disk: this thread is enough.
   BlockReader reader(point, data);
   while (!reader.is_done()) {
     if (stop.stop_requested()) return fail(ErrorCode::kCancelled, "the digest was stopped");
     FARSIDE_TRY(reader.advance(8, 20));
     while (const auto chunk = reader.take()) {
+      progress.done += chunk->bytes.size();
+      if (on_progress) on_progress(progress);
       for (std::size_t at = 0; at < chunk->bytes.size(); at += kBlockBytes) {
         hashes[chunk->disk][chunk->first + at / kBlockBytes] =
             replica::hash_of(std::string_view(chunk->bytes).substr(at, kBlockBytes));

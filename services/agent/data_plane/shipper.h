@@ -92,6 +92,7 @@ class Shipper final {
 };
 
 // What Item::digest_at() will say of a point with this content: reads all allocated ranges.
-Result<std::string> digest_of(agent::Point& point, std::stop_token stop = {});
+Result<std::string> digest_of(agent::Point& point, std::stop_token stop = {},
+                              const std::function<void(const Progress&)>& on_progress = {});
 
 }  // namespace farside::data

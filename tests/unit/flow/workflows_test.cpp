@@ -205,6 +205,23 @@ TEST_P(WorkflowTest, CancellingBeforeThePointOfNoReturnUndoesEverything) {
   }
 }
 
+TEST_P(WorkflowTest, TheNeighbourMayExplainASilenceButNotProlongIt) {
+  engine_ = std::make_unique<Engine>(orchestrator::all_workflows(), EngineLimits{},
+                                     [](const std::string& to) { return "next to " + to; });
+  const auto request = begin().back();
+  const auto heard = record().heard_at;
+  now_ = now_ + std::chrono::seconds{3};
+
+  turn([&](auto& effects) {
+    engine_->on_progress({.request = request.id, .note = "it is away"}, "next to " + request.to,
+                         effects);
+    engine_->on_progress({.request = request.id, .note = "a lie"}, "somebody", effects);
+  });
+
+  EXPECT_EQ(record().steps.front().note, "it is away");
+  EXPECT_EQ(record().heard_at, heard);
+}
+
 class DispensableTest : public WorkflowTest {};
 
 // Who lost a site for good must be able to end what was protected there.
