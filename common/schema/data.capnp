@@ -13,6 +13,10 @@
 #   FinishDelta ----------------------------------->
 #             <------------------------------------ DeltaCommitted (it is durable)
 #   any time: DataPing --> DataPong; <-- DeltaRefused ends the session
+#
+# Bulk may go beside CURVE: the source connects to `sealedPort` and sends frames sealed under
+# `sealedKey`, each behind the 8 bytes of `sealedSession`.  The first is a DataPing, which the
+# target answers, inside CURVE, with SealedReady; from then on BlockBatches may go this way.
 
 using Cxx = import "/capnp/c++.capnp";
 $Cxx.namespace("farside::wire");
@@ -35,6 +39,7 @@ struct DataFrame {
     refused @12 :DeltaRefused;
     ping @13 :DataPing;
     pong @14 :DataPong;
+    sealedReady @15 :SealedReady;
   }
 }
 
@@ -52,6 +57,9 @@ struct DeltaOpened {
   newestAttempt @2 :Text;
   stagedBlocks @3 :UInt64;
   windowBytes @4 :UInt64;     # Unacknowledged bytes the target has room for.
+  sealedPort @5 :UInt16;      # 0: everything goes inside CURVE.
+  sealedSession @6 :UInt64;
+  sealedKey @7 :Data;         # Of this session only, from source to target.
 }
 
 struct UnstageBlocks {        # + bitmap of `count` blocks, lowest bit first.
@@ -118,6 +126,8 @@ struct DeltaRefused {
 struct DataPing {}
 
 struct DataPong {}
+
+struct SealedReady {}
 
 # ---- Stored by the source, one file per item ----
 

@@ -15,6 +15,7 @@
 #include "common/base/result.h"
 #include "common/bus/curve_keys.h"
 #include "common/schema/data.plain.h"
+#include "services/agent/data_plane/seal.h"
 
 namespace farside::data {
 
@@ -32,16 +33,25 @@ struct Received {
 
 class Channel final {
  public:
-  // Does not wait for the connection.  Errors: kInvalidArgument (endpoint, keys).
+  // Does not wait for the connection; `context` outlives the channel.  Errors: kInvalidArgument
+  // (endpoint, keys).
   static Result<Channel> open(zmq::context_t& context, const ChannelOptions& options);
 
   // Errors: kUnavailable (it takes nothing more).
   Status send(const msg::DataFrame& frame, std::string payload = {});
 
+  // Opens the way beside CURVE and asks the target whether frames arrive there; it answers with
+  // SealedReady, or never.  Errors: kInvalidArgument.
+  Status open_sealed(const msg::DeltaOpened& opened);
+  Status send_sealed(const msg::DataFrame& frame, std::string payload = {});
+
   // What the target sent next; empty after `timeout_ms`, or earlier when `also_fd` can be read.
   // Errors: kUnavailable (silent, or it closed), kForbidden (our key is unknown there), kCorrupt,
   // and whatever the target refused with.
   Result<std::optional<Received>> receive(int timeout_ms, int also_fd = -1);
+
+  // Blocks may go sealed.
+  bool is_sealed_ready() const { return is_sealed_ready_; }
 
   std::uint64_t bytes_sent() const { return bytes_sent_; }
 
@@ -53,8 +63,14 @@ class Channel final {
   Status check_silence();
 
   ChannelOptions options_;
+  zmq::context_t* context_ = nullptr;
   zmq::socket_t socket_;
   zmq::socket_t monitor_;
+  zmq::socket_t sealed_;  // Closed unless open_sealed() was called.
+  zmq::socket_t sealed_monitor_;
+  std::optional<Seal> seal_;
+  std::uint64_t sealed_session_ = 0;
+  bool is_sealed_ready_ = false;
   Moment heard_;
   Moment pinged_;
   std::uint64_t bytes_sent_ = 0;

@@ -16,6 +16,7 @@ inline constexpr std::uint32_t kZeroBatchBlocksMax = 1024;
 inline constexpr std::uint32_t kHashBatchMax = 65'536;       // 512 KiB of answer, 4 GiB of disk.
 inline constexpr std::uint32_t kBitmapBatchMax = 1U << 23U;  // 1 MiB of bitmap, 512 GiB of disk.
 inline constexpr std::int64_t kFrameBytesMax = std::int64_t{4} << 20U;
+inline constexpr int kSealedPrefix = 8;  // Bytes before a sealed frame that name its session.
 
 // What a batch takes from the window: its bytes, and something for each block so that batches of
 // zeros are bounded too.

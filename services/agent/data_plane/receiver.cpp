@@ -6,6 +6,8 @@
 #include <array>
 #include <atomic>
 #include <condition_variable>
+#include <cstdlib>
+#include <cstring>
 #include <deque>
 #include <map>
 #include <mutex>
@@ -16,7 +18,9 @@
 #include "common/base/log.h"
 #include "common/bus/zap_gate.h"
 #include "services/agent/data_plane/frames.h"
+#include "services/agent/data_plane/seal.h"
 #include "services/agent/data_plane/session.h"
+#include "services/agent/replica_store/layout.h"
 
 namespace farside::data {
 namespace {
@@ -30,12 +34,33 @@ struct Outgoing {
 struct Incoming {
   msg::DataFrame frame;
   zmq::message_t payload;
+  zmq::message_t sealed;  // Not empty: part 1 of a sealed frame, instead of `frame`.
+  std::uint64_t cost = 1024;
 };
+
+// The next port of the same address; any free one if that one is any free one.
+std::string sealed_endpoint_of(const std::string& endpoint) {
+  const std::size_t colon = endpoint.rfind(':');
+  if (colon == std::string::npos) return {};
+  const std::string port = endpoint.substr(colon + 1);
+  if (port == "*" || port == "0") return endpoint;
+  const auto number = std::strtoul(port.c_str(), nullptr, 10);
+  if (number == 0 || number >= 65'535) return {};
+  return endpoint.substr(0, colon + 1) + std::to_string(number + 1);
+}
+
+std::uint16_t port_of(const std::string& endpoint) {
+  const std::size_t colon = endpoint.rfind(':');
+  return colon == std::string::npos
+             ? std::uint16_t{0}
+             : static_cast<std::uint16_t>(std::strtoul(endpoint.c_str() + colon + 1, nullptr, 10));
+}
 
 // The queue and the thread of one session.
 struct Worker {
   std::string route;
   std::string source_key;
+  std::uint64_t sealed_session = 0;
   std::mutex mutex;  // Guards the next five.
   std::condition_variable wake;
   std::deque<Incoming> queue;
@@ -51,9 +76,11 @@ struct Worker {
 struct Receiver::Impl {
   ReceiverOptions options;
   std::string endpoint;
+  std::string sealed_endpoint;
   zmq::context_t context{1};
   std::unique_ptr<bus::ZapGate> gate;
   zmq::socket_t router;
+  zmq::socket_t sealed;  // Without CURVE: frames are sealed one by one.  Closed if it has no port.
   int wake_fd = -1;
   std::atomic<bool> stopping = false;
   std::thread thread;
@@ -65,9 +92,11 @@ struct Receiver::Impl {
   std::string problem;
 
   std::map<std::string, std::unique_ptr<Worker>> workers;  // By route; the socket's thread only.
+  std::map<std::uint64_t, Worker*> sealed_workers;         // By sealed session; as above.
   std::uint64_t next_session = 1;
   std::atomic<std::uint64_t> sessions = 0;
   std::atomic<std::uint64_t> batches = 0;
+  std::atomic<std::uint64_t> sealed_batches = 0;
   std::atomic<std::uint64_t> payload_bytes = 0;
   std::atomic<std::uint64_t> refused = 0;
 
@@ -85,8 +114,12 @@ struct Receiver::Impl {
     }
     wake();
   }
+  void open_sealed();
+  std::uint64_t next_sealed_session() const;
   void run();
   void receive();
+  void receive_sealed();
+  void enqueue(Worker& worker, Incoming incoming);
   void dispatch(const std::string& route, const std::string& key, msg::DataFrame frame,
                 zmq::message_t payload);
   void work(Worker& worker, std::uint64_t number);
@@ -95,20 +128,47 @@ struct Receiver::Impl {
   void reap(bool all);
 };
 
+// Sources can do without: then everything goes inside CURVE.
+void Receiver::Impl::open_sealed() {
+  try {
+    zmq::socket_t socket(context, zmq::socket_type::router);
+    socket.set(zmq::sockopt::maxmsgsize, kFrameBytesMax);
+    socket.set(zmq::sockopt::rcvhwm, 64);
+    socket.set(zmq::sockopt::linger, 0);
+    socket.set(zmq::sockopt::ipv6, true);
+    socket.set(zmq::sockopt::tcp_keepalive, 1);
+    socket.bind(sealed_endpoint_of(options.endpoint));
+    sealed_endpoint = socket.get(zmq::sockopt::last_endpoint);
+    sealed = std::move(socket);
+  } catch (const zmq::error_t& error) {
+    log::warn("no_port_for_bulk", {{"endpoint", endpoint}, {"error", error.what()}});
+  }
+}
+
+// Not to be guessed, so that only who sees the wire can disturb a session.
+std::uint64_t Receiver::Impl::next_sealed_session() const {
+  std::uint64_t session = 0;
+  const auto key = Seal::make_key();
+  if (key) std::memcpy(&session, key->data(), sizeof session);
+  return session;
+}
+
 // ---- the socket's thread
 
 void Receiver::Impl::run() {
   while (!stopping) {
-    std::array<zmq::pollitem_t, 2> items{
+    std::array<zmq::pollitem_t, 3> items{
         zmq::pollitem_t{.socket = router.handle(), .fd = 0, .events = ZMQ_POLLIN, .revents = 0},
-        zmq::pollitem_t{.socket = nullptr, .fd = wake_fd, .events = ZMQ_POLLIN, .revents = 0}};
+        zmq::pollitem_t{.socket = nullptr, .fd = wake_fd, .events = ZMQ_POLLIN, .revents = 0},
+        zmq::pollitem_t{.socket = sealed.handle(), .fd = 0, .events = ZMQ_POLLIN, .revents = 0}};
     try {
-      zmq::poll(items.data(), items.size(), std::chrono::milliseconds(1000));
+      zmq::poll(items.data(), sealed ? 3 : 2, std::chrono::milliseconds(1000));
       if ((items[1].revents & ZMQ_POLLIN) != 0) {
         std::uint64_t count = 0;
         [[maybe_unused]] const ssize_t n = ::read(wake_fd, &count, sizeof count);
       }
       receive();
+      if (sealed) receive_sealed();
       send_all();
     } catch (const zmq::error_t& error) {
       if (error.num() == EINTR) continue;
@@ -155,6 +215,42 @@ void Receiver::Impl::receive() {
   }
 }
 
+// Whoever sends here may be anybody: what names no session is dropped, what does not open ends the
+// session that it names.
+void Receiver::Impl::receive_sealed() {
+  for (int n = 0; n < 64; ++n) {
+    zmq::message_t route;
+    if (!sealed.recv(route, zmq::recv_flags::dontwait)) return;
+    zmq::message_t part1;
+    zmq::message_t payload;
+    if (route.more()) [[maybe_unused]]
+      const auto got = sealed.recv(part1);
+    if (part1.more()) [[maybe_unused]]
+      const auto got = sealed.recv(payload);
+    bool too_long = false;
+    for (bool more = payload.more(); more; too_long = true) {
+      zmq::message_t rest;
+      [[maybe_unused]] const auto got = sealed.recv(rest);
+      more = rest.more();
+    }
+    std::uint64_t session = 0;
+    if (part1.size() > kSealedPrefix) {
+      session = replica::number_at(part1.to_string_view(), 0, kSealedPrefix);
+    }
+    const auto found = sealed_workers.find(session);
+    if (too_long || session == 0 || found == sealed_workers.end()) {
+      ++refused;
+      continue;
+    }
+    ++batches;
+    ++sealed_batches;
+    payload_bytes += payload.size();
+    const std::uint64_t cost = part1.size() + payload.size();
+    enqueue(*found->second,
+            {.frame = {}, .payload = std::move(payload), .sealed = std::move(part1), .cost = cost});
+  }
+}
+
 void Receiver::Impl::dispatch(const std::string& route, const std::string& key,
                               msg::DataFrame frame, zmq::message_t payload) {
   auto found = workers.find(route);
@@ -168,6 +264,7 @@ void Receiver::Impl::dispatch(const std::string& route, const std::string& key,
   }
   if (found != workers.end() && found->second->ended) {
     found->second->thread.join();
+    sealed_workers.erase(found->second->sealed_session);
     workers.erase(found);
     found = workers.end();
   }
@@ -191,7 +288,9 @@ void Receiver::Impl::dispatch(const std::string& route, const std::string& key,
     worker->route = route;
     worker->source_key = key;
     worker->heard = std::chrono::steady_clock::now();
+    if (sealed) worker->sealed_session = next_sealed_session();
     Worker& reference = *worker;
+    if (worker->sealed_session != 0) sealed_workers[worker->sealed_session] = worker.get();
     found = workers.emplace(route, std::move(worker)).first;
     ++sessions;
     reference.thread =
@@ -209,22 +308,34 @@ void Receiver::Impl::dispatch(const std::string& route, const std::string& key,
     ++batches;
     payload_bytes += payload.size();
   }
+  enqueue(worker,
+          {.frame = std::move(frame), .payload = std::move(payload), .sealed = {}, .cost = cost});
+}
+
+void Receiver::Impl::enqueue(Worker& worker, Incoming incoming) {
   bool over = false;
   {
     const std::lock_guard lock(worker.mutex);
     // Requests are small and few; the margin is for them.
-    over = worker.queued_bytes + cost > options.window_bytes + (1U << 20U);
+    over = worker.queued_bytes + incoming.cost > options.window_bytes + (1U << 20U);
     if (over) {
       worker.stop = true;
       worker.queue.clear();
     } else {
-      worker.queue.push_back({.frame = std::move(frame), .payload = std::move(payload)});
-      worker.queued_bytes += cost;
+      worker.queued_bytes += incoming.cost;
       worker.heard = std::chrono::steady_clock::now();
+      worker.queue.push_back(std::move(incoming));
     }
   }
   worker.wake.notify_one();
-  if (over) refuse(ErrorCode::kForbidden, "the source sent more than it had credit for");
+  if (!over) return;
+  ++refused;
+  post(worker.route,
+       data::frame(msg::DeltaRefused{
+           .fault = to_fault({.code = ErrorCode::kForbidden,
+                              .what = "the source sent more than it had credit for",
+                              .advice = {}})}),
+       {});
 }
 
 void Receiver::Impl::send_all() {
@@ -261,6 +372,7 @@ void Receiver::Impl::reap(bool all) {
     if (all) end(*it->second);
     if (all || it->second->ended) {
       it->second->thread.join();
+      sealed_workers.erase(it->second->sealed_session);
       it = workers.erase(it);
     } else {
       ++it;
@@ -275,6 +387,7 @@ void Receiver::Impl::work(Worker& worker, std::uint64_t number) {
   here.send = [&](const msg::DataFrame& frame, std::string payload) {
     post(worker.route, frame, std::move(payload));
   };
+  here.sealed_session = worker.sealed_session;
   Session session(number, worker.source_key, here);
   for (;;) {
     Incoming incoming;
@@ -289,18 +402,18 @@ void Receiver::Impl::work(Worker& worker, std::uint64_t number) {
       incoming = std::move(worker.queue.front());
       worker.queue.pop_front();
     }
-    const std::string_view payload(static_cast<const char*>(incoming.payload.data()),
-                                   incoming.payload.size());
-    std::uint64_t cost = 1024;
-    if (const auto* batch = std::get_if<msg::BlockBatch>(&incoming.frame.value)) {
-      cost = cost_of(*batch, payload.size());
-    }
+    const std::span<char> payload(static_cast<char*>(incoming.payload.data()),
+                                  incoming.payload.size());
     {
       // Given back before the answer leaves: the source may use the credit at once.
       const std::lock_guard lock(worker.mutex);
-      worker.queued_bytes -= cost;
+      worker.queued_bytes -= incoming.cost;
     }
-    const Status handled = session.handle(incoming.frame, payload);
+    const Status handled =
+        incoming.sealed.empty()
+            ? session.handle(incoming.frame, {payload.data(), payload.size()})
+            : session.handle_sealed(incoming.sealed.to_string_view().substr(kSealedPrefix),
+                                    payload);
     if (!handled) {
       ++refused;
       log::warn("session_refused", {{"source", worker.source_key}, {"error", handled.error()}});
@@ -308,7 +421,8 @@ void Receiver::Impl::work(Worker& worker, std::uint64_t number) {
       break;
     }
     // One session, one delta: kept until it idles out it would take the place of others.
-    if (std::holds_alternative<msg::FinishDelta>(incoming.frame.value)) break;
+    const bool is_last = std::holds_alternative<msg::FinishDelta>(incoming.frame.value);
+    if (incoming.sealed.empty() && is_last) break;
   }
   --sessions;
   worker.ended = true;
@@ -324,6 +438,7 @@ Receiver::~Receiver() {
   impl_->wake();
   if (impl_->thread.joinable()) impl_->thread.join();
   impl_->router.close();
+  impl_->sealed.close();
   impl_->gate.reset();
 }
 
@@ -363,6 +478,7 @@ Result<std::unique_ptr<Receiver>> Receiver::start(ReceiverOptions options, const
     return fail(ErrorCode::kInvalidArgument, what,
                 "write data.listen as tcp://ADDRESS:PORT with an address of this host");
   }
+  impl->open_sealed();
   Impl* const raw = impl.get();
   impl->world = {.open_item = impl->options.open_item,
                  .introduction = [raw](const std::string& item) -> Introduction* {
@@ -372,7 +488,9 @@ Result<std::unique_ptr<Receiver>> Receiver::start(ReceiverOptions options, const
                  },
                  .on_durable = impl->options.on_durable,
                  .send = {},
-                 .window_bytes = impl->options.window_bytes};
+                 .window_bytes = impl->options.window_bytes,
+                 .sealed_port = impl->sealed ? port_of(impl->sealed_endpoint) : std::uint16_t{0},
+                 .sealed_session = 0};
   impl->thread = std::thread([raw] { raw->run(); });
   return std::unique_ptr<Receiver>(new Receiver(std::move(impl)));
 }
@@ -449,6 +567,7 @@ void Receiver::forget_key(const std::string& key) {
 ReceiverFigures Receiver::figures() const {
   return {.sessions = impl_->sessions,
           .batches = impl_->batches,
+          .sealed_batches = impl_->sealed_batches,
           .payload_bytes = impl_->payload_bytes,
           .refused = impl_->refused,
           .strangers = impl_->gate->refused()};

@@ -39,6 +39,20 @@ Status Session::handle(const msg::DataFrame& frame, std::string_view payload) {
   return fail(ErrorCode::kInvalidArgument, "a source does not send " + std::string(name_of(frame)));
 }
 
+Status Session::handle_sealed(std::string_view part1, std::span<char> payload) {
+  if (!seal_) return fail(ErrorCode::kUnavailable, "the session is not open here");
+  FARSIDE_ASSIGN(const std::string header, seal_->open(part1, payload));
+  FARSIDE_ASSIGN(const auto frame, msg::decode<msg::DataFrame>(header));
+  if (std::holds_alternative<msg::DataPing>(frame.value)) {
+    world_.send(data::frame(msg::SealedReady{}), {});
+    return {};
+  }
+  if (!std::holds_alternative<msg::BlockBatch>(frame.value)) {
+    return fail(ErrorCode::kForbidden, "only blocks may come beside CURVE");
+  }
+  return handle(frame, {payload.data(), payload.size()});
+}
+
 Status Session::check_owner() const {
   if (!introduction_->allowed) {
     return fail(ErrorCode::kForbidden, "replication of " + item_name_ + " to this host was ended");
@@ -87,12 +101,18 @@ Status Session::open(const msg::OpenDelta& request) {
       const replica::DeltaState state,
       item_->begin_delta(
           {.cycle = request.cycle, .epoch = request.epoch, .keep_any = request.compare}));
-  world_.send(frame(msg::DeltaOpened{.seq = state.seq,
-                                     .newest = state.newest,
-                                     .newest_attempt = state.newest_attempt,
-                                     .staged_blocks = state.staged,
-                                     .window_bytes = world_.window_bytes}),
-              {});
+  msg::DeltaOpened opened{.seq = state.seq,
+                          .newest = state.newest,
+                          .newest_attempt = state.newest_attempt,
+                          .staged_blocks = state.staged,
+                          .window_bytes = world_.window_bytes};
+  if (world_.sealed_port != 0) {
+    FARSIDE_ASSIGN(opened.sealed_key, Seal::make_key());
+    FARSIDE_ASSIGN(seal_, Seal::with_key(opened.sealed_key, Seal::Side::kOpens));
+    opened.sealed_port = world_.sealed_port;
+    opened.sealed_session = world_.sealed_session;
+  }
+  world_.send(frame(std::move(opened)), {});
   return {};
 }
 

@@ -10,12 +10,15 @@
 #include <cstdint>
 #include <functional>
 #include <mutex>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "common/base/result.h"
 #include "common/schema/data.plain.h"
+#include "services/agent/data_plane/seal.h"
 #include "services/agent/replica_store/item.h"
 
 namespace farside::data {
@@ -41,6 +44,8 @@ class Session final {
     std::function<void(const std::string& item, const msg::RecoveryPoint& point)> on_durable;
     std::function<void(const msg::DataFrame& frame, std::string payload)> send;
     std::uint64_t window_bytes = 0;
+    std::uint16_t sealed_port = 0;  // Where sealed frames arrive; 0: nowhere.
+    std::uint64_t sealed_session = 0;
   };
 
   Session(std::uint64_t number, std::string source_key, const World& world)
@@ -53,6 +58,8 @@ class Session final {
 
   // An error ends the session; the caller tells the source.
   Status handle(const msg::DataFrame& frame, std::string_view payload);
+  // A frame that came beside CURVE: only blocks may.
+  Status handle_sealed(std::string_view part1, std::span<char> payload);
 
  private:
   Status open(const msg::OpenDelta& request);
@@ -73,6 +80,7 @@ class Session final {
   std::uint64_t epoch_ = 0;
   std::vector<std::uint16_t> disks_;  // The replica's numbers of the source's disks.
   std::vector<replica::BlockWrite> writes_;
+  std::optional<Seal> seal_;
 };
 
 }  // namespace farside::data

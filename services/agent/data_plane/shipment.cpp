@@ -16,6 +16,8 @@ constexpr std::size_t kPackingMax = 8;  // Chunks in the pool.
 constexpr std::size_t kReadyMax = 16;   // Batches that wait for credit or bandwidth.
 constexpr int kNapMs = 20;
 constexpr auto kDrainMax = std::chrono::seconds(3);
+// A delta of less is over before a second connection pays.
+constexpr std::uint64_t kSealedFromBytes = std::uint64_t{16} << 20U;
 
 std::chrono::steady_clock::time_point now() {
   return std::chrono::steady_clock::now();
@@ -89,10 +91,9 @@ Result<msg::DeltaOpened> Shipment::open(const std::string& cycle, bool compare) 
   for (const auto& disk : point_.disks()) {
     open.disks.push_back({.name = disk->name(), .bytes = disk->bytes()});
   }
-  FARSIDE_ASSIGN(const msg::DeltaOpened opened,
-                 ask<msg::DeltaOpened>(frame(std::move(open)), {}, nullptr));
-  credit_ = window_bytes_ = opened.window_bytes;
-  return opened;
+  FARSIDE_ASSIGN(opened_, ask<msg::DeltaOpened>(frame(std::move(open)), {}, nullptr));
+  credit_ = window_bytes_ = opened_.window_bytes;
+  return opened_;
 }
 
 Status Shipment::unstage(std::uint16_t disk, const BlockSet& blocks) {
@@ -179,7 +180,11 @@ Status Shipment::flush_batches() {
       shipped_.blocks_sent += next.batch.blocks.size();
       shipped_.zero_blocks += next.zero_blocks;
       rate_.sent(cost);
-      FARSIDE_TRY(channel_.send(frame(std::move(next.batch)), std::move(next.payload)));
+      // Nothing but blocks goes beside CURVE, and the delta ends only when all of them are
+      // confirmed: it does not matter which way each of them took.
+      auto batch = frame(std::move(next.batch));
+      FARSIDE_TRY(channel_.is_sealed_ready() ? channel_.send_sealed(batch, std::move(next.payload))
+                                             : channel_.send(batch, std::move(next.payload)));
     }
     moved_ = now();
     shipped_.guest_bytes += next.guest_bytes;
@@ -254,6 +259,9 @@ Status Shipment::send(const std::vector<BlockSet>& blocks, const std::vector<Blo
     blocks[i].for_each([&](std::uint64_t block) { progress_.total += length_of(bytes, block); });
   }
   report();
+  if (opened_.sealed_port != 0 && progress_.total >= kSealedFromBytes) {
+    FARSIDE_TRY(channel_.open_sealed(opened_));
+  }
   if (!compare) {
     std::vector<BlockSet> to_read;
     for (std::size_t i = 0; i < blocks.size(); ++i) {
@@ -303,6 +311,8 @@ void Shipment::drain() {
 }
 
 Result<Shipped> Shipment::finish(std::uint64_t blocks) {
+  // The request goes inside CURVE and must not overtake blocks that do not.
+  while (channel_.is_sealed_ready() && credit_ < window_bytes_) FARSIDE_TRY(pump_incoming(kNapMs));
   const msg::FinishDelta request{.blocks = blocks,
                                  .captured_at = point_.captured_at_micros(),
                                  .app_consistent = point_.is_app_consistent(),

@@ -1,6 +1,8 @@
 // A source and a target in one process, over real sockets on loopback with CURVE.
 #include <gtest/gtest.h>
+
 #include <unistd.h>
+#include <cstring>
 
 #include <thread>
 
@@ -130,6 +132,49 @@ TEST_F(DataPlaneTest, AnInitialCopyAndDeltasAreEqualToTheSource) {
     EXPECT_EQ(shipped->point.captured_at, point_->captured_at);
     expect_equal();
   }
+}
+
+TEST_F(DataPlaneTest, BulkGoesBesideCurveAndASmallDeltaDoesNot) {
+  window_ =
+      std::uint64_t{2} << 20U;  // Far less than the disk: the answer about the way comes first.
+  start_target();
+  ASSERT_TRUE(receiver_->allow("web", source_keys_.public_key, 1));
+  SeededRandom random(7);
+  std::string noise(std::size_t{40} << 20U, '\0');
+  for (std::size_t at = 0; at < noise.size(); at += 8) {
+    const std::uint64_t value = random.next();
+    std::memcpy(&noise[at], &value, sizeof value);
+  }
+  vm_.disks[0] = std::move(noise);
+
+  initial();
+
+  expect_equal();
+  const std::uint64_t sealed = receiver_->figures().sealed_batches;
+  EXPECT_GT(sealed, 10U);
+  EXPECT_EQ(receiver_->figures().refused, 0U);
+
+  vm_.write(0, 0, "x");
+  ASSERT_TRUE(cycle(token_));
+  expect_equal();
+  EXPECT_EQ(receiver_->figures().sealed_batches, sealed);
+}
+
+TEST_F(DataPlaneTest, AWayThatIsBlockedIsNotWaitedFor) {
+  const ShipRequest asked = request("x", "", ShipMode::kEverything);
+  zmq::context_t context;
+  auto channel = Channel::open(context, {.endpoint = asked.endpoint,
+                                         .target_key = asked.target_key,
+                                         .keys = asked.keys,
+                                         .silent_s = 60});
+  ASSERT_TRUE(channel);
+
+  ASSERT_TRUE(channel->open_sealed({.sealed_port = 1,  // Nobody listens there.
+                                    .sealed_session = 1,
+                                    .sealed_key = Seal::make_key().value()}));
+
+  EXPECT_TRUE(channel->receive(300));
+  EXPECT_FALSE(channel->is_sealed_ready());
 }
 
 TEST_F(DataPlaneTest, ADeltaReadsAndSendsOnlyWhatChanged) {
