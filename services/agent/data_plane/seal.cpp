@@ -8,11 +8,11 @@
 namespace farside::data {
 namespace {
 
-unsigned char* bytes(char* at) {
-  return reinterpret_cast<unsigned char*>(at);
+unsigned char* bytes(std::span<char> of) {
+  return reinterpret_cast<unsigned char*>(of.data());
 }
-const unsigned char* bytes(const char* at) {
-  return reinterpret_cast<const unsigned char*>(at);
+const unsigned char* bytes(std::string_view of) {
+  return reinterpret_cast<const unsigned char*>(of.data());
 }
 
 // Frames are a few MiB at most.
@@ -28,7 +28,7 @@ void Seal::Free::operator()(evp_cipher_ctx_st* context) const {
 
 Result<std::string> Seal::make_key() {
   std::string key(kSealKeyBytes, '\0');
-  if (RAND_bytes(bytes(key.data()), length_of(key.size())) != 1) {
+  if (RAND_bytes(bytes(std::span(key)), length_of(key.size())) != 1) {
     return fail(ErrorCode::kInternal, "no randomness for a session's key");
   }
   return key;
@@ -41,9 +41,9 @@ Result<Seal> Seal::with_key(std::string_view key, Side side) {
   Seal seal;
   seal.side_ = side;
   seal.context_.reset(EVP_CIPHER_CTX_new());
-  const bool good = seal.context_ != nullptr &&
-                    EVP_CipherInit_ex(seal.context_.get(), EVP_aes_256_gcm(), nullptr,
-                                      bytes(key.data()), nullptr, side == Side::kSeals) == 1;
+  const bool good =
+      seal.context_ != nullptr && EVP_CipherInit_ex(seal.context_.get(), EVP_aes_256_gcm(), nullptr,
+                                                    bytes(key), nullptr, side == Side::kSeals) == 1;
   if (!good) return fail(ErrorCode::kInternal, "AES-256-GCM is not available");
   return seal;
 }
@@ -62,11 +62,11 @@ Result<std::string> Seal::seal(std::string_view header, std::span<char> payload)
   std::string part1(kSealTagBytes + header.size(), '\0');
   int done = 0;
   bool good =
-      begin() && EVP_CipherUpdate(context_.get(), bytes(part1.data() + kSealTagBytes), &done,
-                                  bytes(header.data()), length_of(header.size())) == 1;
-  good = good && (payload.empty() ||
-                  EVP_CipherUpdate(context_.get(), bytes(payload.data()), &done,
-                                   bytes(payload.data()), length_of(payload.size())) == 1);
+      begin() && EVP_CipherUpdate(context_.get(), bytes(std::span(part1).subspan(kSealTagBytes)),
+                                  &done, bytes(header), length_of(header.size())) == 1;
+  good =
+      good && (payload.empty() || EVP_CipherUpdate(context_.get(), bytes(payload), &done,
+                                                   bytes(payload), length_of(payload.size())) == 1);
   std::array<unsigned char, 16> rest{};
   good = good && EVP_CipherFinal_ex(context_.get(), rest.data(), &done) == 1 &&
          EVP_CIPHER_CTX_ctrl(context_.get(), EVP_CTRL_AEAD_GET_TAG, length_of(kSealTagBytes),
@@ -85,12 +85,12 @@ Result<std::string> Seal::open(std::string_view part1, std::span<char> payload) 
   part1.remove_prefix(kSealTagBytes);
   std::string header(part1.size(), '\0');
   int done = 0;
-  bool good = begin() && (part1.empty() ||
-                          EVP_CipherUpdate(context_.get(), bytes(header.data()), &done,
-                                           bytes(part1.data()), length_of(part1.size())) == 1);
-  good = good && (payload.empty() ||
-                  EVP_CipherUpdate(context_.get(), bytes(payload.data()), &done,
-                                   bytes(payload.data()), length_of(payload.size())) == 1);
+  bool good =
+      begin() && (part1.empty() || EVP_CipherUpdate(context_.get(), bytes(std::span(header)), &done,
+                                                    bytes(part1), length_of(part1.size())) == 1);
+  good =
+      good && (payload.empty() || EVP_CipherUpdate(context_.get(), bytes(payload), &done,
+                                                   bytes(payload), length_of(payload.size())) == 1);
   std::array<unsigned char, 16> rest{};
   good = good &&
          EVP_CIPHER_CTX_ctrl(context_.get(), EVP_CTRL_AEAD_SET_TAG, length_of(kSealTagBytes),
