@@ -95,6 +95,7 @@ Result<msg::Message> SourceWork::cycle(const msg::RunCycle& job, std::stop_token
 
   FARSIDE_ASSIGN(auto how, plan(source));
   FARSIDE_ASSIGN(const auto point, take_point(job, how));
+  const auto frozen = clock_.monotonic();
   auto reported = Micros{0};
   const auto on_progress = [&](const data::Progress& progress) {
     const auto now = clock_.monotonic();
@@ -139,7 +140,13 @@ Result<msg::Message> SourceWork::cycle(const msg::RunCycle& job, std::stop_token
     }
     digest = std::move(*taken);
   }
+  const auto durable = clock_.monotonic();
   FARSIDE_TRY(point->close());
+  log::debug("cycle_done", {{"item", source.item},
+                            {"blocks", shipped->blocks_sent},
+                            {"freeze_us", (frozen - started).count()},
+                            {"ship_us", (durable - frozen).count()},
+                            {"close_us", (clock_.monotonic() - durable).count()}});
   return reactor::message(msg::CycleDone{
       .item = source.item,
       .point = shipped->point,
