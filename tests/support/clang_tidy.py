@@ -4,7 +4,8 @@
 usage: clang_tidy.py BUILD_FOLDER [PATH_PREFIX ...]
 
 A file counts as unchanged if it, every header of ours or of the build that it includes, its compile
-command, .clang-tidy and clang-tidy itself are what they were when it last passed.
+command, .clang-tidy and clang-tidy itself are what they were when it last passed, in whatever clone
+of the tree: what passed is remembered in $XDG_CACHE_HOME/farside/tidy, for a month.
 """
 
 import concurrent.futures
@@ -15,10 +16,12 @@ import pathlib
 import shlex
 import subprocess
 import sys
+import time
 
 TIDY = "clang-tidy-19"
 FOLDERS = ("common/", "services/", "cli/")
 SECONDS_MAX = 900
+DAYS_REMEMBERED = 30
 # The analyzer does not follow Asio's coroutines and reports them inside Boost's own headers.
 CHECKS_OF = {"services/vault/front_door/server.cpp": "-clang-analyzer-*"}
 
@@ -36,9 +39,12 @@ def headers_of(build, output):
 
 
 def key_of(root, build, entry, tool):
-    parts = [tool, digest(root / ".clang-tidy"), entry["command"], digest(entry["file"])]
+    def within(path):  # As any other clone would say it.
+        return path.replace(build, "BUILD").replace(str(root), "ROOT")
+
+    parts = [tool, digest(root / ".clang-tidy"), within(entry["command"]), digest(entry["file"])]
     for header in headers_of(build, entry["output"]):
-        parts += [header, digest(header)]
+        parts += [within(header), digest(header)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -63,8 +69,9 @@ def main():
     build = os.path.abspath(sys.argv[1])
     prefixes = tuple(sys.argv[2:]) or FOLDERS
     tool = subprocess.run([TIDY, "--version"], capture_output=True, text=True, check=True).stdout
-    cache = pathlib.Path(build) / "tidy-passed"
-    cache.mkdir(exist_ok=True)
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    cache = pathlib.Path(home) / "farside" / "tidy"
+    cache.mkdir(parents=True, exist_ok=True)
 
     entries = []
     for entry in json.loads((pathlib.Path(build) / "compile_commands.json").read_text()):
@@ -85,9 +92,12 @@ def main():
             else:
                 failed += 1
                 print(text, flush=True)
-    if prefixes == FOLDERS:
-        for old in set(os.listdir(cache)) - set(keys.values()):
-            (cache / old).unlink()
+    for key in keys.values():
+        if (cache / key).exists():
+            (cache / key).touch()
+    for passed in cache.iterdir():
+        if time.time() - passed.stat().st_mtime > DAYS_REMEMBERED * 86400:
+            passed.unlink()
     print(f"clang-tidy: {failed} files with findings")
     return 1 if failed else 0
 

@@ -48,22 +48,30 @@ Result<Seal> Seal::with_key(std::string_view key, Side side) {
   return seal;
 }
 
-bool Seal::begin() {
+// The length of the header is authenticated too: the border between the parts cannot be moved.
+bool Seal::begin(std::size_t header_bytes) {
   std::array<unsigned char, 12> nonce{};
   for (std::size_t i = 0; i < 8; ++i) {
     nonce[nonce.size() - 1 - i] = static_cast<unsigned char>(number_ >> (8 * i));
   }
   ++number_;
+  std::array<unsigned char, 4> length{};
+  for (std::size_t i = 0; i < length.size(); ++i) {
+    length[i] = static_cast<unsigned char>(header_bytes >> (8 * i));
+  }
+  int done = 0;
   return EVP_CipherInit_ex(context_.get(), nullptr, nullptr, nullptr, nonce.data(),
-                           side_ == Side::kSeals) == 1;
+                           side_ == Side::kSeals) == 1 &&
+         EVP_CipherUpdate(context_.get(), nullptr, &done, length.data(),
+                          length_of(length.size())) == 1;
 }
 
 Result<std::string> Seal::seal(std::string_view header, std::span<char> payload) {
   std::string part1(kSealTagBytes + header.size(), '\0');
   int done = 0;
-  bool good =
-      begin() && EVP_CipherUpdate(context_.get(), bytes(std::span(part1).subspan(kSealTagBytes)),
-                                  &done, bytes(header), length_of(header.size())) == 1;
+  bool good = begin(header.size()) &&
+              EVP_CipherUpdate(context_.get(), bytes(std::span(part1).subspan(kSealTagBytes)),
+                               &done, bytes(header), length_of(header.size())) == 1;
   good =
       good && (payload.empty() || EVP_CipherUpdate(context_.get(), bytes(payload), &done,
                                                    bytes(payload), length_of(payload.size())) == 1);
@@ -85,9 +93,9 @@ Result<std::string> Seal::open(std::string_view part1, std::span<char> payload) 
   part1.remove_prefix(kSealTagBytes);
   std::string header(part1.size(), '\0');
   int done = 0;
-  bool good =
-      begin() && (part1.empty() || EVP_CipherUpdate(context_.get(), bytes(std::span(header)), &done,
-                                                    bytes(part1), length_of(part1.size())) == 1);
+  bool good = begin(part1.size()) &&
+              (part1.empty() || EVP_CipherUpdate(context_.get(), bytes(std::span(header)), &done,
+                                                 bytes(part1), length_of(part1.size())) == 1);
   good =
       good && (payload.empty() || EVP_CipherUpdate(context_.get(), bytes(payload), &done,
                                                    bytes(payload), length_of(payload.size())) == 1);

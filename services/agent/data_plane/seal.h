@@ -1,6 +1,6 @@
 // Seals the frames that travel beside a session's CURVE connection: AES-256-GCM under a key that
 // the target made for this session and told the source inside CURVE.  Each frame's number is its
-// nonce, so that one that is repeated, left out, moved or changed does not open.
+// nonce, so that one that is repeated, left out, moved, changed or split elsewhere does not open.
 //
 //   part 1  | tag 16 | header, sealed |        part 2  | payload, sealed in place |
 //
@@ -40,7 +40,7 @@ class Seal final {
     void operator()(evp_cipher_ctx_st* context) const;
   };
   Seal() = default;
-  bool begin();
+  bool begin(std::size_t header_bytes);
 
   std::unique_ptr<evp_cipher_ctx_st, Free> context_;
   Side side_ = Side::kOpens;

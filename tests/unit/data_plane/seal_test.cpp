@@ -54,6 +54,15 @@ TEST_F(SealTest, ARepeatedOrMissingFrameDoesNotOpen) {
   EXPECT_FALSE(late.open(head2, second));
 }
 
+TEST_F(SealTest, AFrameSplitElsewhereDoesNotOpen) {
+  std::string payload = "payload";
+  std::string part1 = source_.seal("header", payload).value();
+  payload.insert(payload.begin(), part1.back());
+  part1.pop_back();
+
+  EXPECT_FALSE(target_.open(part1, payload));
+}
+
 TEST_F(SealTest, AnotherKeyOpensNothing) {
   Seal other = Seal::with_key(Seal::make_key().value(), Seal::Side::kOpens).value();
   std::string payload = "payload";
