@@ -1,0 +1,137 @@
+#include "services/provider/provider_core.h"
+
+#include <gtest/gtest.h>
+
+#include "common/store/mem_store.h"
+
+namespace farside::provider {
+namespace {
+
+const std::string kAgent = "agent/A/host";
+
+// The core with a store in memory; what it decides is looked at.
+class ProviderCoreTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    turn([&](auto& effects) { core_.start(effects); });
+  }
+  void turn(const std::function<void(reactor::Effects&)>& act) {
+    reactor::Effects effects("provider/A", store_, now_, Micros{now_.micros}, random_);
+    act(effects);
+    ASSERT_TRUE(store_.commit(effects.writes));
+    sent_.clear();
+    for (auto& effect : effects.effects) {
+      if (auto* sent = std::get_if<reactor::SendMessage>(&effect)) sent_.push_back(*sent);
+    }
+  }
+  void message(const reactor::PeerId& peer, msg::Envelope envelope) {
+    turn([&](auto& effects) { core_.on_message(peer, envelope, effects); });
+  }
+  void order(const std::string& to) {
+    message({.principal = "orchestrator", .role = msg::Role::orchestrator},
+            {.id = "flow/job/0/a0.1",
+             .from = "orchestrator",
+             .to = to,
+             .body = reactor::message(msg::CheckSource{.vm = "vm"})});
+  }
+  void agent(bool connected) {
+    turn([&](auto& effects) {
+      core_.on_peer(
+          {.peer = {.principal = kAgent, .role = msg::Role::agent}, .connected = connected},
+          effects);
+    });
+  }
+  template <class Body>
+  const Body* sent_to(const std::string& peer) const {
+    for (const auto& sent : sent_) {
+      if (sent.peer != peer) continue;
+      if (const auto* body = std::get_if<Body>(&sent.envelope.body.value)) return body;
+    }
+    return nullptr;
+  }
+
+  store::MemStore store_;
+  SeededRandom random_{1};
+  Time now_{1'800'000'000'000'000};
+  metrics::Registry registry_;
+  metrics::Problems problems_;
+  Probe probe_{registry_, problems_};
+  ProviderCore core_{"A",
+                     {.principal = "provider/A",
+                      .endpoint = "tcp://a:8083",
+                      .public_key = std::string(40, 'p'),
+                      .key_pair_from =
+                          [](const std::string& hex) {
+                            return identity::KeyPair{.public_key = hex.substr(0, 40),
+                                                     .secret_key = hex.substr(0, 40)};
+                          }},
+                     probe_};
+  std::vector<reactor::SendMessage> sent_;
+};
+
+TEST_F(ProviderCoreTest, PassesOrdersOnToAnAgentThatIsThere) {
+  agent(true);
+
+  order(kAgent);
+
+  ASSERT_EQ(sent_.size(), 1U);
+  EXPECT_NE(sent_to<msg::CheckSource>(kAgent), nullptr);
+}
+
+TEST_F(ProviderCoreTest, SaysThatTheAgentIsAwayAndPassesTheOrderOnAllTheSame) {
+  agent(true);
+  agent(false);
+
+  order(kAgent);
+
+  EXPECT_NE(sent_to<msg::CheckSource>(kAgent), nullptr);
+  const auto* progress = sent_to<msg::Progress>("orchestrator");
+  ASSERT_NE(progress, nullptr);
+  EXPECT_NE(progress->note.find("'agent/A/host' has not been heard of since 2027-"),
+            std::string::npos)
+      << progress->note;
+}
+
+TEST_F(ProviderCoreTest, DoesNotReachAgentsOfOtherSites) {
+  order("agent/B/host");
+
+  ASSERT_EQ(sent_.size(), 1U);
+  EXPECT_NE(sent_to<msg::Refused>("orchestrator"), nullptr);
+}
+
+TEST_F(ProviderCoreTest, AnAgentSpeaksOnlyForItself) {
+  message({.principal = kAgent, .role = msg::Role::agent},
+          {.from = "agent/A/other", .to = "vault", .body = reactor::message(msg::StatusReport{})});
+
+  EXPECT_TRUE(sent_.empty());
+}
+
+TEST_F(ProviderCoreTest, ABrokenSiteFileIsAProblemUntilItIsMended) {
+  turn([&](auto& effects) {
+    core_.on_job("read_site", fail(ErrorCode::kInvalidArgument, "line 3: no such key"), effects);
+  });
+  EXPECT_EQ(problems_.text(), "site file: line 3: no such key");
+
+  turn([&](auto& effects) {
+    core_.on_job("read_site", reactor::message(msg::SiteRead{}), effects);
+  });
+  EXPECT_EQ(problems_.text(), "");
+}
+
+TEST_F(ProviderCoreTest, HostsAreShownToPrometheus) {
+  message({.principal = kAgent, .role = msg::Role::agent},
+          {.from = kAgent,
+           .to = "provider/A",
+           .body = reactor::message(msg::HostReport{
+               .host = {.name = "host", .storage = {{.path = "/r", .free_bytes = 7}}}})});
+
+  turn([&](auto& effects) { core_.on_timer("report", effects); });
+
+  EXPECT_NE(sent_to<msg::InventoryReport>("vault"), nullptr);
+  EXPECT_NE(registry_.text().find("farside_host_storage_free_bytes{host=\"host\",path=\"/r\"} 7"),
+            std::string::npos)
+      << registry_.text();
+}
+
+}  // namespace
+}  // namespace farside::provider
