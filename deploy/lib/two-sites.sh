@@ -32,9 +32,10 @@ wait_for() {
 free_port() {
   local port
   while :; do
-    port=$((20000 + RANDOM % 30000))
+    # Below those that connections get; even, as an agent uses the next one too.
+    port=$((10000 + 2 * (RANDOM % 11000)))
     case " $TAKEN_PORTS " in *" $port "*) continue ;; esac
-    ss -Htln "sport = :$port" | grep -q . || break
+    ss -Htln "sport = :$port or sport = :$((port + 1))" | grep -q . || break
   done
   TAKEN_PORTS="$TAKEN_PORTS $port"
   PORT=$port
