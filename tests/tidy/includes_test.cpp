@@ -104,6 +104,8 @@ TEST(IncludesTest, EachLibraryHasOneHome) {
       {"toml++", {"common/base/"}},
       {"spdlog", {"common/base/"}},
       {"curl/", {"cli/", "services/agent/platforms/hyperv/", "services/vault/"}},
+      {"gssapi/", {"services/agent/platforms/hyperv/wsman/security_context.cpp"}},
+      {"pugixml", {"services/agent/platforms/hyperv/"}},
       {"CLI/", {"cli/", "common/shell/"}},
       {"libvirt/", {"services/agent/platforms/libvirt/"}},
       {"libnbd", {"services/agent/platforms/libvirt/"}},
