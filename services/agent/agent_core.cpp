@@ -95,16 +95,7 @@ void AgentCore::on_job(const std::string& id, const Result<msg::Message>& result
   } else if (id.starts_with(kSettingsPrefix)) {
     on_settings_applied(after(id, kSettingsPrefix), result, effects);
   } else if (id.starts_with(kMaintainPrefix)) {
-    if (!result) {
-      const auto item = after(id, kMaintainPrefix);
-      log::warn("maintenance failed", {{"replica", item}, {"cause", result.error()}});
-      if (result.error().code != ErrorCode::kUnavailable) {  // An order is under way.
-        replica_status_[item].item = item;
-        replica_status_[item].fault = flow::to_fault(result.error());
-      }
-    } else if (const auto* done = std::get_if<msg::ReplicaMaintained>(&result->value)) {
-      on_maintained(*done, effects);
-    }
+    on_maintained(after(id, kMaintainPrefix), result, effects);
   } else if (id == kReconcile) {
     on_reconciled(result, effects);
   } else if (id == kObserve) {
@@ -254,11 +245,20 @@ void AgentCore::on_reconciled(const Result<msg::Message>& result, reactor::Effec
   for (const auto& [item, source] : *items) schedule(item, Micros{0}, effects);
 }
 
-void AgentCore::on_maintained(const msg::ReplicaMaintained& done, reactor::Effects& effects) {
-  const auto& item = done.status.item;
+void AgentCore::on_maintained(const std::string& item, const Result<msg::Message>& result,
+                              reactor::Effects& effects) {
   auto found = replicas_.get(effects.store(), item);
   if (!found || !*found || (*found)->committed) return;  // Gone meanwhile.
   auto& replica = **found;
+  if (!result) {
+    log::warn("maintenance failed", {{"replica", item}, {"cause", result.error()}});
+    if (result.error().code == ErrorCode::kUnavailable) return;  // An order is under way.
+    replica_status_[item].item = item;
+    replica_status_[item].fault = flow::to_fault(result.error());
+    return;
+  }
+  if (!std::holds_alternative<msg::ReplicaMaintained>(result->value)) return;
+  const auto& done = std::get<msg::ReplicaMaintained>(result->value);
   auto& status = replica_status_[item];
   status = done.status;
   status.settings = replica.settings;

@@ -101,7 +101,8 @@ class AgentCore final : public reactor::Core {
   void reconcile(reactor::Effects& effects);
   void on_reconciled(const Result<msg::Message>& result, reactor::Effects& effects);
   void maintain(reactor::Effects& effects);
-  void on_maintained(const msg::ReplicaMaintained& done, reactor::Effects& effects);
+  void on_maintained(const std::string& item, const Result<msg::Message>& result,
+                     reactor::Effects& effects);
   void prune_replies(reactor::Effects& effects);
   void upwards(const std::string& to, msg::Message body, reactor::Effects& effects) const;
   void forget_running(const std::string& item);

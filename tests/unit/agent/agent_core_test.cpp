@@ -364,6 +364,22 @@ TEST_F(AgentCoreTest, AReplicaWorksByItsSettingsOnceTheDataPortDoes) {
   EXPECT_EQ((*table.get(store_, "kept"))->source_key, "key");
 }
 
+TEST_F(AgentCoreTest, MaintenanceThatEndsAfterItsReplicaWentSaysNothingOfIt) {
+  order("p1", msg::PrepareReplica{.item = "kept", .epoch = 1});
+  job_done("order/p1", reactor::message(msg::ReplicaPrepared{.item = "kept"}));
+  job_done("maintain/kept", failure(ErrorCode::kIo));
+  timer("status");
+  ASSERT_NE(told<msg::ReplicaReport>(), nullptr);
+  EXPECT_EQ(told<msg::ReplicaReport>()->replicas.at(0).fault->what, "planted");
+
+  order("p2", msg::RemoveReplica{.item = "kept"});
+  job_done("order/p2", reactor::message(msg::ReplicaRemoved{.item = "kept"}));
+  job_done("maintain/kept", failure(ErrorCode::kNotFound));
+  timer("status");
+
+  EXPECT_EQ(told<msg::ReplicaReport>(), nullptr);
+}
+
 // ---- Many items, slow hosts ----
 
 TEST_F(AgentCoreTest, InitialCopiesLeaveRoomAndTheNextBeginsWhenOneEnds) {
