@@ -61,7 +61,7 @@ struct StringWriter final : pugi::xml_writer {
 std::string for_recording(const std::string& xml) {
   pugi::xml_document document;
   if (!load_xml(document, xml)) return "<!-- not XML -->";
-  scrub(document, 0);
+  scrub(document.root(), 0);
   StringWriter writer;
   document.save(writer, "", pugi::format_raw | pugi::format_no_declaration);
   return writer.out;

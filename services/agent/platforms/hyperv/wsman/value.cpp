@@ -68,6 +68,10 @@ bool Value::operator==(const Value& other) const {
   return of == other.of;
 }
 
+Value Value::null() {
+  return {};
+}
+
 Value Value::text(std::string text) {
   return scalar(CimType::kString, std::move(text));
 }
@@ -188,8 +192,9 @@ Result<std::vector<Instance>> Instance::instances(std::string_view name) const {
 
 Result<std::uint64_t> parse_number(std::string_view text) {
   std::uint64_t number = 0;
-  const char* end = text.data() + text.size();
-  const auto [stop, error] = std::from_chars(text.data(), end, number);
+  const char* const begin = text.data();
+  const char* const end = begin + text.size();
+  const auto [stop, error] = std::from_chars(begin, end, number);
   if (error != std::errc{} || stop != end || text.empty()) {
     return fail(ErrorCode::kCorrupt, "not a number: '" + std::string(text.substr(0, 64)) + "'");
   }

@@ -56,7 +56,7 @@ struct Value {
   // The vector of instances holds exactly one: an embedded object.
   std::variant<std::monostate, Scalar, Reference, Array, std::vector<Instance>> of;
 
-  static Value null() { return {}; }
+  static Value null();
   static Value text(std::string text);
   static Value flag(bool flag);
   static Value u8(std::uint8_t number);

@@ -7,7 +7,7 @@
 namespace farside::agent::wsman {
 namespace {
 
-constexpr std::size_t kPathBytesMax = 16 * 1024;
+constexpr std::size_t kPathBytesMax = 16'384;
 
 bool is_name(std::string_view text) {
   return !text.empty() && std::ranges::all_of(text, [](unsigned char c) {
@@ -34,7 +34,8 @@ std::optional<std::string> take_value(std::string_view& rest) {
       rest.remove_prefix(at + 1);
       return value;
     }
-    if (rest[at] == '\\' && ++at == rest.size()) break;
+    if (rest[at] == '\\') ++at;
+    if (at == rest.size()) break;
     value += rest[at];
   }
   return std::nullopt;
