@@ -112,8 +112,9 @@ std::size_t HttpPipe::Impl::take_header(char* bytes, std::size_t, std::size_t co
 // host may have done by then what was asked.
 int HttpPipe::Impl::before_sending(void* self, char*, char*, int, int local_port) {
   auto& impl = *static_cast<Impl*>(self);
+  if (impl.times_sent > 0) return CURL_PREREQFUNC_ABORT;
   impl.is_other_connection = impl.same_connection && local_port != impl.local_port;
-  if (impl.is_other_connection || impl.times_sent > 0) return CURL_PREREQFUNC_ABORT;
+  if (impl.is_other_connection) return CURL_PREREQFUNC_ABORT;
   ++impl.times_sent;
   impl.local_port = local_port;
   return CURL_PREREQFUNC_OK;

@@ -192,8 +192,8 @@ Result<std::vector<Instance>> Instance::instances(std::string_view name) const {
 
 Result<std::uint64_t> parse_number(std::string_view text) {
   std::uint64_t number = 0;
-  const char* const begin = text.data();
-  const char* const end = begin + text.size();
+  const char* begin = text.data();
+  const char* end = begin + text.size();
   const auto [stop, error] = std::from_chars(begin, end, number);
   if (error != std::errc{} || stop != end || text.empty()) {
     return fail(ErrorCode::kCorrupt, "not a number: '" + std::string(text.substr(0, 64)) + "'");

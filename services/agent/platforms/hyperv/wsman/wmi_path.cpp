@@ -7,7 +7,7 @@
 namespace farside::agent::wsman {
 namespace {
 
-constexpr std::size_t kPathBytesMax = 16'384;
+constexpr std::size_t kPathBytesMax = std::size_t{16} << 10U;
 
 bool is_name(std::string_view text) {
   return !text.empty() && std::ranges::all_of(text, [](unsigned char c) {
@@ -35,8 +35,7 @@ std::optional<std::string> take_value(std::string_view& rest) {
       return value;
     }
     if (rest[at] == '\\') ++at;
-    if (at == rest.size()) break;
-    value += rest[at];
+    if (at < rest.size()) value += rest[at];
   }
   return std::nullopt;
 }

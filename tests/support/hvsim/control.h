@@ -1,0 +1,39 @@
+// A Unix socket that takes orders, one JSON object a line, and answers each with a line:
+//
+//   {"do":"unauthorized","times":1}        the next request gets a 401, its login is forgotten
+//   {"do":"reset","times":1}               the next request's connection is reset
+//   {"do":"delay","times":1,"ms":500}      the next answer comes late
+//   {"do":"job_time","ms":100}             how long jobs take
+//   {"do":"fail_jobs","times":1,"code":32768,"text":"…"}
+//   {"do":"lose_tracking","path":"C:\\…"}
+//   {"do":"disk_changes","path":"C:\\…","disk_bytes":1048576,"ranges":[[0,4096],…]}
+//
+// Owns: the socket and its thread.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "common/base/result.h"
+#include "tests/support/hvsim/faults.h"
+
+namespace farside::hvsim {
+
+// What a line does, and "ok" or why not.
+std::string obey(Faults& faults, const std::string& line);
+
+class Control final {
+ public:
+  // `faults` outlives it.  Errors: kUnavailable.
+  static Result<std::unique_ptr<Control>> start(const std::string& path, Faults& faults);
+  ~Control();
+  Control(const Control&) = delete;
+  Control& operator=(const Control&) = delete;
+
+ private:
+  struct Impl;
+  explicit Control(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace farside::hvsim
