@@ -129,7 +129,7 @@ Result<Query> parse_associators(Words& words, std::string_view text) {
     query.of.keys[key] = value.substr(1);
   }
   if (words.is_at_end()) return query;
-  if (!words.take_word("where")) return invalid(text);
+  if (!words.take_word("where") || words.is_at_end()) return invalid(text);
   while (!words.is_at_end()) {
     const std::string what = lower(words.next());
     if (!words.take_word("=")) return invalid(text);

@@ -75,7 +75,9 @@ std::string words(OM_uint32 code, int type, gss_OID mechanism) {
   do {
     Buffer one;
     if (GSS_ERROR(gss_display_status(&minor, code, type, mechanism, &more, &one.bytes)) != 0) break;
-    all += (all.empty() ? "" : "; ") + one.text();
+    std::string text = one.text();
+    while (text.ends_with('\0')) text.pop_back();  // Some mechanisms count it in.
+    all += (all.empty() ? "" : "; ") + text;
   } while (more != 0);
   return all;
 }
