@@ -16,7 +16,7 @@ FARSIDE_HOST_PACKAGES="libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients
   bsdextrautils"
 
 # To log in to Hyper-V hosts; and for the simulated one, a second client and a Kerberos of its own.
-FARSIDE_HYPERV_PACKAGES="gss-ntlmssp python3-winrm krb5-kdc krb5-user"
+FARSIDE_HYPERV_PACKAGES="gss-ntlmssp python3-winrm krb5-kdc krb5-admin-server"
 
 # To check the sources, and to let clocks jump in a test.
 FARSIDE_CHECK_PACKAGES="clang-19 clang-tidy-19 clang-format-19 libclang-rt-19-dev python3 shellcheck
