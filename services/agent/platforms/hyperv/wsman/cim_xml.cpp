@@ -1,5 +1,7 @@
 #include "services/agent/platforms/hyperv/wsman/cim_xml.h"
 
+#include <algorithm>
+
 #include "services/agent/platforms/hyperv/wsman/wmi_path.h"
 #include "services/agent/platforms/hyperv/wsman/xml.h"
 
@@ -59,6 +61,12 @@ Value read_property(const pugi::xml_node& node) {
   return Value::list(std::move(items), type);
 }
 
+// Names stand in attributes, where control characters do not survive being written.
+bool is_name(std::string_view text) {
+  return !text.empty() &&
+         std::ranges::none_of(text, [](char c) { return static_cast<unsigned char>(c) < 0x20; });
+}
+
 }  // namespace
 
 Result<Instance> parse_cim_xml(std::string_view text) {
@@ -71,14 +79,14 @@ Result<Instance> parse_cim_xml(std::string_view text) {
   for (int depth = 0; depth < 4 && root && !is_named(root, "INSTANCE"); ++depth) {
     root = first_element(root);
   }
-  if (!root || !is_named(root, "INSTANCE") || attribute(root, "CLASSNAME").empty()) {
+  if (!root || !is_named(root, "INSTANCE") || !is_name(attribute(root, "CLASSNAME"))) {
     return fail(ErrorCode::kCorrupt, "read an embedded object: no INSTANCE with a class");
   }
   Instance instance{.class_name = attribute(root, "CLASSNAME"), .properties = {}};
   for (const pugi::xml_node& node : root.children()) {
     if (node.type() != pugi::node_element || !local_name(node).starts_with("PROPERTY")) continue;
     const std::string name = attribute(node, "NAME");
-    if (name.empty()) return fail(ErrorCode::kCorrupt, "read an embedded object: no name");
+    if (!is_name(name)) return fail(ErrorCode::kCorrupt, "read an embedded object: no name");
     instance.properties[name] = read_property(node);
   }
   return instance;
