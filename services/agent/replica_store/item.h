@@ -49,7 +49,7 @@ struct Limits {
   std::uint64_t flush_bytes = std::uint64_t{32} << 20U;
   std::chrono::milliseconds flush_every{5'000};
   std::uint64_t reserve_bytes = std::uint64_t{256} << 20U;  // Kept free, for the index and others.
-  std::function<std::uint64_t(const std::string&)> free_bytes = replica::free_bytes;
+  std::function<std::uint64_t(const std::string&)> free_bytes = farside::free_bytes;
   BaseDisks* bases = &raw_bases();  // Outlives the item.
 };
 

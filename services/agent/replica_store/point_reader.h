@@ -15,11 +15,11 @@
 #include <string>
 #include <vector>
 
+#include "common/base/file.h"
 #include "common/base/result.h"
 #include "common/schema/types.plain.h"
 #include "common/store/store.h"
 #include "services/agent/replica_store/base_disk.h"
-#include "services/agent/replica_store/file.h"
 #include "services/agent/replica_store/layout.h"
 
 namespace farside::replica {

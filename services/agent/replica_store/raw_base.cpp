@@ -1,6 +1,6 @@
 #include "services/agent/replica_store/raw_base.h"
 
-#include "services/agent/replica_store/file.h"
+#include "common/base/file.h"
 
 namespace farside::replica {
 namespace {
@@ -23,7 +23,7 @@ class RawBase final : public BaseDisk {
     file_.forget_cache();
     return {};
   }
-  std::uint64_t used_bytes() override { return replica::used_bytes(file_.path()); }
+  std::uint64_t used_bytes() override { return farside::used_bytes(file_.path()); }
 
  private:
   File file_;
