@@ -20,6 +20,7 @@ struct OpenCheckpoint {
   token @0 :Text;
   others @1 :List(Text);               # Checkpoints that were there before: ours is none of these.
   checkpoint @2 :Text;                 # InstanceID; empty: it was asked for, and maybe exists.
+  otherPoints @3 :List(Text);          # Reference points that were there before.
 }
 
 struct StoredTracking {

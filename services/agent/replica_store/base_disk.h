@@ -44,8 +44,8 @@ class BaseDisks {
                                     std::uint64_t bytes) = 0;
   // Removes all that belong to the replica, but for those that a VM has taken over.  None is fine.
   virtual Status remove(const std::string& folder) = 0;
-  // Whether they may be written while a point is pinned.  If not, consolidation waits.
-  virtual bool can_change_under_views() const = 0;
+  // Whether those of the replica may be written to now.  If not, consolidation waits.
+  virtual Result<bool> may_change(const std::string& folder, bool is_pinned) = 0;
 };
 
 }  // namespace farside::replica

@@ -66,7 +66,10 @@ Result<bool> Item::consolidate(std::uint64_t blocks_max) {
   FARSIDE_ASSERT(next != points_.end());  // The newest point is never dropped.
   const std::uint64_t through = next->first;
   const std::uint64_t after = next == points_.begin() ? 0 : std::prev(next)->first;
-  if (after == 0 && !pins_.empty() && !limits_.bases->can_change_under_views()) return false;
+  if (after == 0) {
+    FARSIDE_ASSIGN(const bool may_fold, limits_.bases->may_change(folder_, !pins_.empty()));
+    if (!may_fold) return false;
+  }
   FARSIDE_ASSIGN(const bool more,
                  after == 0 ? fold(through, blocks_max) : thin(after, through, blocks_max));
   if (more) return true;

@@ -13,7 +13,9 @@ class RawBases final : public BaseDisks {
   Result<SharedBase> create(const std::string& folder, const std::string& disk,
                             std::uint64_t bytes) override;
   Status remove(const std::string& folder) override;  // They go with the folder.
-  bool can_change_under_views() const override { return true; }
+  Result<bool> may_change(const std::string& /*folder*/, bool /*is_pinned*/) override {
+    return true;
+  }
 
   // For a reader in another process, like that of a view: it is there, and is not written to.
   static Result<SharedBase> open_to_read(const std::string& folder, const std::string& disk);

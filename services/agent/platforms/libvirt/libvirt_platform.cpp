@@ -21,7 +21,7 @@
 #include "common/base/log.h"
 #include "services/agent/platforms/libvirt/backup_point.h"
 #include "services/agent/platforms/libvirt/connection.h"
-#include "services/agent/platforms/libvirt/deadline.h"
+#include "services/agent/platforms/deadline.h"
 #include "services/agent/platforms/libvirt/domain_xml.h"
 #include "services/agent/platforms/libvirt/kvm_probe.h"
 #include "services/agent/platforms/marks.h"
