@@ -60,6 +60,10 @@ struct Geometry {
   std::uint64_t entry_of_bitmap(std::uint64_t chunk) const {
     return (chunk + 1) * (blocks_per_chunk + 1) - 1;
   }
+  // In the bitmap of the block's chunk, the bit of the block's first sector.
+  std::uint64_t first_bit_of(std::uint64_t block) const {
+    return block % blocks_per_chunk * (block_bytes / sector_bytes);
+  }
   // Of the last block, a part may lie beyond the disk's end.
   std::uint64_t bytes_of_block(std::uint64_t block) const {
     return std::min(block_bytes, disk_bytes - block * block_bytes);

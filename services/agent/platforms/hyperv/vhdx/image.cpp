@@ -5,6 +5,7 @@
 
 #include "common/base/assert.h"
 #include "services/agent/platforms/hyperv/vhdx/layout.h"
+#include "services/agent/platforms/hyperv/vhdx/sector_bits.h"
 
 namespace farside::agent::vhdx {
 namespace {
@@ -27,27 +28,6 @@ void add(std::vector<Segment>& to, const Segment& segment) {
     return;
   }
   to.push_back(segment);
-}
-
-bool bit(std::string_view bitmap, std::uint64_t index) {
-  return ((static_cast<unsigned char>(bitmap[index / 8]) >> (index % 8)) & 1U) != 0;
-}
-
-// The first index from `begin` whose bit is not as that of `begin`, or `end`.
-std::uint64_t end_of_run(std::string_view bitmap, std::uint64_t begin, std::uint64_t end) {
-  const bool value = bit(bitmap, begin);
-  const char whole = value ? '\xFF' : '\0';
-  std::uint64_t at = begin + 1;
-  while (at < end) {
-    if (at % 8 == 0 && bitmap[at / 8] == whole) {
-      at += 8;
-    } else if (bit(bitmap, at) == value) {
-      ++at;
-    } else {
-      break;
-    }
-  }
-  return std::min(at, end);
 }
 
 }  // namespace
@@ -190,6 +170,13 @@ Result<std::vector<Image::Stretch>> Image::stretches() const {
   std::vector<Stretch> used{{.at = 0, .bytes = kMiB},
                             {.at = regions_.bat.at, .bytes = regions_.bat.bytes},
                             {.at = regions_.metadata.at, .bytes = regions_.metadata.bytes}};
+  for (const Region& region : regions_.others) {
+    if (!fits(region.at, region.bytes, file_bytes_)) {
+      return corrupt("a region at " + std::to_string(region.at) + " lies beyond the file's " +
+                     std::to_string(file_bytes_) + " bytes");
+    }
+    used.push_back({.at = region.at, .bytes = region.bytes});
+  }
   if (header().log_bytes != 0) used.push_back({.at = header().log_at, .bytes = header().log_bytes});
   const Geometry& table = *geometry_;
   for (std::uint64_t block = 0; block < table.blocks; ++block) {
@@ -315,8 +302,7 @@ Status Image::map_partial(std::uint64_t block, std::uint64_t inside, std::uint64
                           std::vector<Segment>& to) {
   FARSIDE_ASSIGN(const std::string* bits, bitmap(block / geometry_->blocks_per_chunk));
   const std::uint64_t sector_bytes = geometry_->sector_bytes;
-  const std::uint64_t first =
-      block % geometry_->blocks_per_chunk * (geometry_->block_bytes / sector_bytes);
+  const std::uint64_t first = geometry_->first_bit_of(block);
   const std::uint64_t at = entry_of_block(block).at();
   const std::uint64_t end = inside + length;
   const std::uint64_t end_sector = first + (end + sector_bytes - 1) / sector_bytes;
@@ -324,7 +310,7 @@ Status Image::map_partial(std::uint64_t block, std::uint64_t inside, std::uint64
     const std::uint64_t sector = first + inside / sector_bytes;
     const std::uint64_t run = end_of_run(*bits, sector, end_sector);
     const std::uint64_t until = std::min(end, (run - first) * sector_bytes);
-    if (bit(*bits, sector)) {
+    if (has_bit(*bits, sector)) {
       add_payload(at + inside, until - inside, to);
     } else {
       add(to, {.source = Source::kParent, .length = until - inside});

@@ -1,7 +1,7 @@
 #include "services/agent/platforms/hyperv/vhdx/region_table.h"
 
 #include <optional>
-#include <vector>
+#include <utility>
 
 #include "services/agent/platforms/hyperv/vhdx/crc32c.h"
 #include "services/agent/platforms/hyperv/vhdx/guid.h"
@@ -33,6 +33,7 @@ Result<RegionTable> parse_region_table(std::string_view bytes) {
   std::optional<Region> bat;
   std::optional<Region> metadata;
   std::vector<Region> seen;
+  std::vector<Region> others;
   for (std::size_t i = 0; i < count; ++i) {
     const std::size_t at = kTableHeaderBytes + i * kEntryBytes;
     const Guid guid = Guid::load(bytes, at);
@@ -54,13 +55,14 @@ Result<RegionTable> parse_region_table(std::string_view bytes) {
     std::optional<Region>* known = guid == kBat ? &bat : guid == kMetadata ? &metadata : nullptr;
     if (known == nullptr) {
       if (required) return unsupported("a VHDX file with region " + guid.text());
+      others.push_back(region);
       continue;
     }
     if (*known) return corrupt("region " + guid.text() + " twice");
     *known = region;
   }
   if (!bat || !metadata) return corrupt(std::string("no region for ") + (bat ? "metadata" : "BAT"));
-  return RegionTable{.bat = *bat, .metadata = *metadata};
+  return RegionTable{.bat = *bat, .metadata = *metadata, .others = std::move(others)};
 }
 
 std::string write_region_table(const RegionTable& table) {

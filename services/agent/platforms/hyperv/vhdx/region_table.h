@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "common/base/result.h"
 
@@ -21,6 +22,7 @@ struct Region {
 struct RegionTable {
   Region bat;
   Region metadata;
+  std::vector<Region> others = {};  // Not for us, but not free either.
 };
 
 // Errors: kCorrupt (mark, checksum, a region twice, misplaced or missing), kUnsupported (a region
