@@ -108,6 +108,7 @@ TEST(IncludesTest, EachLibraryHasOneHome) {
       {"gssapi/", {"services/agent/platforms/hyperv/wsman/security_context.cpp"}},
       {"pugixml", {"services/agent/platforms/hyperv/"}},
       {"CLI/", {"cli/", "common/shell/"}},
+      {"libsmbclient", {"services/agent/platforms/hyperv/smb/session.h"}},
       {"libvirt/", {"services/agent/platforms/libvirt/"}},
       {"libnbd", {"services/agent/platforms/libvirt/"}},
       {"nbdkit", {"services/agent/view/"}},
