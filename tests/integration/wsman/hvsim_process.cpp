@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -87,7 +88,13 @@ HvsimProcess::HvsimProcess(const std::vector<std::string>& more,
 
 HvsimProcess::~HvsimProcess() {
   ::close(input_);
+  if (pid_ > 0) ::waitpid(pid_, nullptr, 0);
+}
+
+void HvsimProcess::kill() {
+  ::kill(pid_, SIGKILL);
   ::waitpid(pid_, nullptr, 0);
+  pid_ = -1;
 }
 
 std::string HvsimProcess::http_url() const {

@@ -38,6 +38,9 @@ class HvsimProcess final {
   agent::wsman::HttpTarget http() const;
   agent::wsman::HttpTarget https() const;
 
+  // At once, as if its host had lost its power.
+  void kill();
+
   // To its control socket; see tests/support/hvsim/control.h.
   void order(const std::string& json) const;
 

@@ -49,9 +49,11 @@ std::string obey_json(Faults& faults, const Json& order) {
 
 }  // namespace
 
-std::string obey(Faults& faults, const std::string& line) {
+std::string obey(Faults& faults, const MoreOrders& more, const std::string& line) {
   try {
-    return obey_json(faults, Json::parse(line));
+    const Json order = Json::parse(line);
+    const std::string answer = more ? more(order) : "";
+    return answer.empty() ? obey_json(faults, order) : answer;
   } catch (const Json::exception& error) {
     return error.what();
   }
@@ -59,6 +61,7 @@ std::string obey(Faults& faults, const std::string& line) {
 
 struct Control::Impl {
   Faults& faults;
+  MoreOrders more;
   std::string path;
   int socket = -1;
   std::atomic<bool> is_stopping = false;
@@ -76,7 +79,7 @@ struct Control::Impl {
            !is_stopping && (count = ::read(accepted, bytes, sizeof bytes)) > 0;) {
         read.append(bytes, static_cast<std::size_t>(count));
         for (std::size_t end = 0; (end = read.find('\n')) != std::string::npos;) {
-          const std::string reply = obey(faults, read.substr(0, end)) + "\n";
+          const std::string reply = obey(faults, more, read.substr(0, end)) + "\n";
           read.erase(0, end + 1);
           if (::send(accepted, reply.data(), reply.size(), MSG_NOSIGNAL) < 0) break;
         }
@@ -98,7 +101,8 @@ Control::~Control() {
   ::unlink(impl_->path.c_str());
 }
 
-Result<std::unique_ptr<Control>> Control::start(const std::string& path, Faults& faults) {
+Result<std::unique_ptr<Control>> Control::start(const std::string& path, Faults& faults,
+                                                MoreOrders more) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof address.sun_path) return fail(ErrorCode::kUnavailable, "path too long");
@@ -109,7 +113,8 @@ Result<std::unique_ptr<Control>> Control::start(const std::string& path, Faults&
     ::close(socket);
     return fail(ErrorCode::kUnavailable, "listen on " + path);
   }
-  std::unique_ptr<Impl> impl(new Impl{.faults = faults, .path = path, .socket = socket});
+  std::unique_ptr<Impl> impl(
+      new Impl{.faults = faults, .more = std::move(more), .path = path, .socket = socket});
   impl->thread = std::jthread([raw = impl.get()] { raw->serve(); });
   return std::unique_ptr<Control>(new Control(std::move(impl)));
 }

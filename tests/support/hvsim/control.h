@@ -8,10 +8,14 @@
 //   {"do":"lose_tracking","path":"C:\\…"}
 //   {"do":"disk_changes","path":"C:\\…","disk_bytes":1048576,"ranges":[[0,4096],…]}
 //
+// A host whose machines really run knows more orders: RealHost::obey().
+//
 // Owns: the socket and its thread.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 #include "common/base/result.h"
@@ -19,13 +23,17 @@
 
 namespace farside::hvsim {
 
+// Obeys what is for somebody else than the faults; empty if it is not for him either.
+using MoreOrders = std::function<std::string(const nlohmann::json& order)>;
+
 // What a line does, and "ok" or why not.
-std::string obey(Faults& faults, const std::string& line);
+std::string obey(Faults& faults, const MoreOrders& more, const std::string& line);
 
 class Control final {
  public:
-  // `faults` outlives it.  Errors: kUnavailable.
-  static Result<std::unique_ptr<Control>> start(const std::string& path, Faults& faults);
+  // `faults` outlives it; `more` is asked first.  Errors: kUnavailable.
+  static Result<std::unique_ptr<Control>> start(const std::string& path, Faults& faults,
+                                                MoreOrders more = {});
   ~Control();
   Control(const Control&) = delete;
   Control& operator=(const Control&) = delete;

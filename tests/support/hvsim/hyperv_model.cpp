@@ -39,6 +39,20 @@ void define_classes(Objects& objects) {
   objects.define({"Msvm_VirtualSystemSettingData", "CIM_SettingData", {}});
   objects.define({"CIM_ResourceAllocationSettingData", "CIM_SettingData", {}});
   for (const char* name :
+       {"Msvm_VirtualEthernetSwitchSettingData", "Msvm_EthernetSwitchPortFeatureSettingData",
+        "Msvm_GuestNetworkAdapterConfiguration"}) {
+    objects.define({name, "CIM_SettingData", {}});
+  }
+  objects.define(
+      {"Msvm_EthernetSwitchPortVlanSettingData", "Msvm_EthernetSwitchPortFeatureSettingData", {}});
+  objects.define({"Msvm_VirtualSystemReferencePoint", "", setting});
+  objects.define({"CIM_LogicalDevice",
+                  "",
+                  {"SystemCreationClassName", "SystemName", "CreationClassName", "DeviceID"}});
+  for (const char* name : {"Msvm_ShutdownComponent", "Msvm_Processor", "Msvm_Memory"}) {
+    objects.define({name, "CIM_LogicalDevice", {}});
+  }
+  for (const char* name :
        {"Msvm_ResourceAllocationSettingData", "Msvm_StorageAllocationSettingData",
         "Msvm_SyntheticEthernetPortSettingData", "Msvm_EthernetPortAllocationSettingData",
         "Msvm_ProcessorSettingData", "Msvm_MemorySettingData"}) {
@@ -51,7 +65,10 @@ void define_classes(Objects& objects) {
     objects.define({name, "", part});
   }
   for (const char* name : {"Msvm_SettingsDefineState", "Msvm_VirtualSystemSettingDataComponent",
-                           "Msvm_AffectedJobElement"}) {
+                           "Msvm_AffectedJobElement", "Msvm_SnapshotOfVirtualSystem",
+                           "Msvm_MostCurrentSnapshotInBranch", "Msvm_ReferencePointOfVirtualSystem",
+                           "Msvm_EthernetPortSettingDataComponent", "Msvm_SettingDataComponent",
+                           "Msvm_SystemDevice"}) {
     objects.define({name, "", {}});
   }
 }
@@ -74,11 +91,6 @@ void add_services(Objects& objects, const std::string& host) {
          {"ElementName", Value::text("Hyper-V")}});
   }
 }
-
-struct Words {
-  std::string host;
-  std::string vm;
-};
 
 Instance& add_system(Objects& objects, const std::string& name, const std::string& element,
                      const std::string& description, std::uint16_t state) {
@@ -222,7 +234,11 @@ Result<MethodResult> request_state(Objects& objects, Jobs& jobs, const MethodCal
   become(transition.via);
   return jobs.start(
       "Changing the state of a virtual machine", reference,
-      [become, to = transition.to] { become(to); }, [become, now] { become(now); });
+      [become, to = transition.to]() -> Result<std::vector<Reference>> {
+        become(to);
+        return std::vector<Reference>{};
+      },
+      [become, now] { become(now); });
 }
 
 Result<MethodResult> disk_changes(Faults& faults, const MethodCall& call) {
@@ -260,20 +276,27 @@ std::string vm_guid(int number) {
   return fmt::format("5A1B0000-0000-4000-8000-{:012X}", number + 1);
 }
 
-void fill_model(Objects& objects, const ModelOptions& options) {
+std::string ModelOptions::description() const {
+  return is_german ? "Virtueller Computer von Microsoft" : "Microsoft Virtual Machine";
+}
+
+void fill_host(Objects& objects, const ModelOptions& options) {
   define_classes(objects);
   add_services(objects, options.host);
-  const Words words =
-      options.is_german
-          ? Words{"Hostcomputersystem von Microsoft", "Virtueller Computer von Microsoft"}
-          : Words{"Microsoft Hosting Computer System", "Microsoft Virtual Machine"};
-  add_system(objects, options.host, options.host, words.host, kRunning);
+  add_system(
+      objects, options.host, options.host,
+      options.is_german ? "Hostcomputersystem von Microsoft" : "Microsoft Hosting Computer System",
+      kRunning);
+}
+
+void fill_model(Objects& objects, const ModelOptions& options) {
+  fill_host(objects, options);
   const Instance& network = add(objects, "Msvm_VirtualEthernetSwitch",
                                 {{"CreationClassName", Value::text("Msvm_VirtualEthernetSwitch")},
                                  {"Name", Value::text("0C5E0000-0000-4000-8000-000000000001")},
                                  {"ElementName", Value::text("external")}});
   VmMaker maker(objects, options.host, network);
-  for (int number = 0; number < options.vms; ++number) maker.make(number, words.vm);
+  for (int number = 0; number < options.vms; ++number) maker.make(number, options.description());
 }
 
 void add_methods(Methods& methods, Objects& objects, Jobs& jobs, Faults& faults) {

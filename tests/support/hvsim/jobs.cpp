@@ -8,8 +8,8 @@ Micros Jobs::scaled(Micros time) const {
   return Micros{static_cast<std::int64_t>(static_cast<double>(time.count()) / times_.scale)};
 }
 
-MethodResult Jobs::start(const std::string& caption, const Reference& affected,
-                         std::function<void()> on_end, std::function<void()> on_failure) {
+MethodResult Jobs::start(const std::string& caption, const Reference& affected, Work on_end,
+                         std::function<void()> on_failure) {
   const Micros now = clock_.monotonic();
   Instance instance{.class_name = "Msvm_ConcreteJob", .properties = {}};
   instance.properties["InstanceID"] = Value::text(random_.uuid());
@@ -41,18 +41,32 @@ MethodResult Jobs::start(const std::string& caption, const Reference& affected,
 
 void Jobs::end(Job& job) {
   job.has_ended = true;
+  std::uint64_t code = 32768;
+  std::string text;
+  if (job.fails) {
+    const std::lock_guard lock(faults_.mutex);
+    code = faults_.failing_code;
+    text = faults_.failing_text;
+  } else {
+    const auto done = job.on_end();
+    Instance* instance = objects_.find(job.reference);
+    if (done && instance == nullptr) return;
+    for (const Reference& one : done.value_or(std::vector<Reference>{})) {
+      if (const Instance* made = objects_.find(one); made != nullptr) {
+        objects_.associate("Msvm_AffectedJobElement", *instance, *made);
+      }
+    }
+    if (!done) text = to_text(done.error());
+    job.fails = !done;
+  }
+  if (job.fails && job.on_failure) job.on_failure();
   Instance* instance = objects_.find(job.reference);
   if (instance == nullptr) return;
   instance->properties["PercentComplete"] = Value::u16(100);
   instance->properties["JobState"] = Value::u16(job.fails ? 10 : 7);
-  if (!job.fails) {
-    job.on_end();
-    return;
-  }
-  const std::lock_guard lock(faults_.mutex);
-  instance->properties["ErrorCode"] = Value::u16(static_cast<std::uint16_t>(faults_.failing_code));
-  instance->properties["ErrorDescription"] = Value::text(faults_.failing_text);
-  if (job.on_failure) job.on_failure();
+  if (!job.fails) return;
+  instance->properties["ErrorCode"] = Value::u16(static_cast<std::uint16_t>(code));
+  instance->properties["ErrorDescription"] = Value::text(text);
 }
 
 void Jobs::advance() {

@@ -25,10 +25,14 @@ class Jobs final {
   Jobs(Objects& objects, Faults& faults, const Clock& clock, Random& random, JobTimes times)
       : objects_(objects), faults_(faults), clock_(clock), random_(random), times_(times) {}
 
+  // What is done when a job ends: returns the objects that came of it, which are to be found
+  // through Msvm_AffectedJobElement.  An error is the job's.
+  using Work = std::function<Result<std::vector<Reference>>()>;
+
   // Starts one whose end acts on the objects; returns what its method answers.
-  // `on_failure` acts in place of that if it is to fail.
-  MethodResult start(const std::string& caption, const Reference& affected,
-                     std::function<void()> on_end, std::function<void()> on_failure = {});
+  // `on_failure` acts after an error, and in place of `on_end` if the job is to fail.
+  MethodResult start(const std::string& caption, const Reference& affected, Work on_end,
+                     std::function<void()> on_failure = {});
 
   // Lets end what is due, and vanish what ended long ago.  Call before looking at the objects.
   void advance();
@@ -40,7 +44,7 @@ class Jobs final {
     Micros ends;
     bool fails = false;
     bool has_ended = false;
-    std::function<void()> on_end;
+    Work on_end;
     std::function<void()> on_failure;
   };
   Micros scaled(Micros time) const;

@@ -41,12 +41,15 @@ class Objects final {
 
   Reference reference_to(const Instance& instance) const;
 
- private:
   struct Link {
     std::string association;
     Reference left;
     Reference right;
   };
+  const std::map<std::string, Instance>& instances() const { return instances_; }
+  const std::vector<Link>& links() const { return links_; }
+
+ private:
   std::map<std::string, ClassShape> classes_;
   // By reference_to(): addresses stay the same while others come and go.
   std::map<std::string, Instance> instances_;

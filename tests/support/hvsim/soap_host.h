@@ -44,6 +44,13 @@ class SoapHost final {
 
   SoapAnswer answer(const std::string& envelope);
 
+  // Calls `act` while nothing is being answered.
+  template <class Act>
+  auto exclusively(Act act) {
+    const std::lock_guard lock(mutex_);
+    return act();
+  }
+
  private:
   struct Request;
   struct Context {
