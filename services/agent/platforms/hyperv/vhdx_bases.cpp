@@ -123,8 +123,8 @@ Result<std::string> VhdxBases::create_child(const NewDisk& disk, const std::stri
     shape = vhdx::child_of(*parent, relative_windows_path(folder, base_path), base_path);
   }
   FARSIDE_TRY(shares_.make_folders(folder));
-  FARSIDE_TRY(shares_.write_small(join_windows_path(folder, kStandsOn),
-                                  replica_path(disk.replica_folder)));
+  FARSIDE_TRY(
+      shares_.write_small(join_windows_path(folder, kStandsOn), replica_path(disk.replica_folder)));
   const std::string half_made = path + std::string(kUnfinished);
   FARSIDE_TRY(create_file(shares_, half_made, shape, random_));
   {
