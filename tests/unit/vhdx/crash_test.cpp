@@ -72,12 +72,15 @@ std::optional<std::uint64_t> number_in(std::string_view sector) {
 struct Plan {
   std::uint64_t disk_bytes;
   bool has_parent;
+  std::uint64_t base;    // What the parent holds everywhere.
   std::uint64_t spread;  // Writes begin at multiples of so many sectors.
   std::uint64_t longest;
   int crashes;
+  std::uint64_t calls;  // At most, until the power fails.
+  double flush;         // How likely, after each write.
 };
 
-constexpr std::uint64_t kBase = 0xBA5E;  // What the parent holds everywhere.
+constexpr std::uint64_t kBase = 0xBA5E;
 
 void check(Share& share, Bytes& bytes, Model& model, std::uint64_t disk_bytes) {
   auto chain = Chain::open(test::open(bytes), share.opener());
@@ -110,23 +113,25 @@ void crash_again_and_again(const Plan& plan, std::uint64_t seed) {
   SeededRandom random(seed);
   Share share;
   share.create("base.vhdx", {.disk_bytes = plan.disk_bytes, .block_bytes = kBlockBytesMin});
-  if (plan.has_parent) {
+  if (plan.base != 0) {
     auto base = share.write("base.vhdx");
     ASSERT_TRUE(base->write_at(0, [&] {
       std::string all(plan.disk_bytes, '\0');
-      for (std::size_t at = 0; at < all.size(); at += 8) store(all, at, kBase);
+      for (std::size_t at = 0; at < all.size(); at += 8) store(all, at, plan.base);
       return all;
     }()));
     ASSERT_TRUE(base->close());
+  }
+  if (plan.has_parent) {
     share.create_child("disk.vhdx", "base.vhdx");
   } else {
     share.files["disk.vhdx"] = share.files["base.vhdx"];
   }
   FailingDisk disk(share.files["disk.vhdx"], random);
-  Model model(plan.has_parent ? kBase : 0);
+  Model model(plan.base);
   std::uint64_t number = 1'000'000;
   for (int crash = 0; crash < plan.crashes; ++crash) {
-    disk.fail_after(random.below(crash % 3 == 0 ? 40 : 400));
+    disk.fail_after(random.below(crash % 3 == 0 ? plan.calls / 10 : plan.calls));
     auto image = WritableImage::open(disk.open(), HasNoChildren{}, random);
     if (!image) {
       ASSERT_TRUE(disk.has_failed()) << to_text(image.error());
@@ -151,11 +156,12 @@ void crash_again_and_again(const Plan& plan, std::uint64_t seed) {
         done = (*image)->write_at(first * kSector, filled(number, count));
         number += count;
       }
-      if (done && random.chance(0.2)) {
+      if (done && random.chance(plan.flush)) {
         done = (*image)->flush();
         if (done) model.flushed();
       }
-      if (done && random.chance(0.02)) {
+      if (done && random.chance(0.03)) {
+        if (random.chance(0.7)) disk.fail_after(random.below(12));  // In the middle of it.
         done = (*image)->close();
         if (done) model.flushed();
         if (done) break;
@@ -176,36 +182,61 @@ void crash_again_and_again(const Plan& plan, std::uint64_t seed) {
   }
 }
 
-TEST(CrashTest, ADynamicDiskKeepsWhatWasFlushed) {
-  for (std::uint64_t seed = 1; seed <= 25; ++seed) {
-    crash_again_and_again(
-        {.disk_bytes = 8 * kMiB, .has_parent = false, .spread = 1, .longest = 3000, .crashes = 8},
-        seed);
+void crash_for_seeds(const Plan& plan, std::uint64_t seeds) {
+  for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
+    crash_again_and_again(plan, seed);
     if (testing::Test::HasFailure()) return;
   }
+}
+
+TEST(CrashTest, ADynamicDiskKeepsWhatWasFlushed) {
+  crash_for_seeds({.disk_bytes = 8 * kMiB,
+                   .has_parent = false,
+                   .base = 0,
+                   .spread = 1,
+                   .longest = 3000,
+                   .crashes = 8,
+                   .calls = 400,
+                   .flush = 0.2},
+                  10);
 }
 
 TEST(CrashTest, ADifferencingDiskKeepsWhatWasFlushed) {
-  for (std::uint64_t seed = 1; seed <= 25; ++seed) {
-    crash_again_and_again(
-        {.disk_bytes = 8 * kMiB, .has_parent = true, .spread = 1, .longest = 3000, .crashes = 8},
-        seed);
-    if (testing::Test::HasFailure()) return;
-  }
+  crash_for_seeds({.disk_bytes = 8 * kMiB,
+                   .has_parent = true,
+                   .base = kBase,
+                   .spread = 1,
+                   .longest = 3000,
+                   .crashes = 8,
+                   .calls = 400,
+                   .flush = 0.2},
+                  10);
 }
 
-// Every few writes fall into another log sector of the BAT and another bitmap, so that one entry
-// does not hold all that changed.
+// Nearly each write falls into another log sector of the BAT, so that one entry does not hold all
+// that changed.
 TEST(CrashTest, ALargeDiskKeepsWhatWasFlushed) {
-  for (std::uint64_t seed = 1; seed <= 6; ++seed) {
-    crash_again_and_again({.disk_bytes = 256 * 1024 * kMiB,
-                           .has_parent = false,
-                           .spread = 512 * kMiB / kSector,
-                           .longest = 16,
-                           .crashes = 4},
-                          seed);
-    if (testing::Test::HasFailure()) return;
-  }
+  crash_for_seeds({.disk_bytes = 256 * 1024 * kMiB,
+                   .has_parent = false,
+                   .base = 0,
+                   .spread = 512 * kMiB / kSector,
+                   .longest = 16,
+                   .crashes = 8,
+                   .calls = 2500,
+                   .flush = 0.005},
+                  3);
+}
+
+TEST(CrashTest, ALargeDifferencingDiskKeepsWhatWasFlushed) {
+  crash_for_seeds({.disk_bytes = 256 * 1024 * kMiB,
+                   .has_parent = true,
+                   .base = 0,
+                   .spread = 512 * kMiB / kSector,
+                   .longest = 16,
+                   .crashes = 8,
+                   .calls = 2500,
+                   .flush = 0.005},
+                  3);
 }
 
 }  // namespace

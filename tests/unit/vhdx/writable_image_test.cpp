@@ -213,6 +213,29 @@ TEST_F(WritableImageTest, ZeroesHideWhatTheParentHas) {
   EXPECT_EQ(share.contents("child.avhdx").substr(0, 4 * kMiB), expected);
 }
 
+// A crash between two log entries, or another writer, may leave bits without a partial block.
+TEST_F(WritableImageTest, BitsOfABlockThatIsNotPresentMeanNothing) {
+  auto image = share.write("disk.vhdx");
+  ASSERT_TRUE(image->write_at(0, std::string(4 * kMiB, 'a')));
+  ASSERT_TRUE(image->close());
+  share.create_child("child.avhdx", "disk.vhdx");
+  image = share.write("child.avhdx");
+  ASSERT_TRUE(image->write_at(0, std::string(512, 'b')));
+  ASSERT_TRUE(image->close());
+  // 1 MiB blocks of 512-byte sectors: 4,096 blocks in the table, then their bitmap.
+  test::Bytes& file = share.files["child.avhdx"];
+  const auto bitmap = load<std::uint64_t>(file.read(3 * kMiB + 4096 * 8, 8), 0) & ~(kMiB - 1);
+  file.write(bitmap + 256, std::string(256, '\xFF'));  // Of block 1.
+
+  image = share.write("child.avhdx");
+  ASSERT_TRUE(image->write_at(kMiB + 512, std::string(512, 'b')));
+  ASSERT_TRUE(image->close());
+
+  std::string expected(4 * kMiB, 'a');
+  expected.replace(0, 512, 512, 'b').replace(kMiB + 512, 512, 512, 'b');
+  EXPECT_EQ(share.contents("child.avhdx").substr(0, 4 * kMiB), expected);
+}
+
 TEST_F(WritableImageTest, MoreChangesThanALogEntryHoldsAreLoggedInSeveral) {
   // 64 GiB in blocks of 1 MiB: a BAT of 129 log sectors.
   share.create("large.vhdx", {.disk_bytes = 64 * 1024 * kMiB, .block_bytes = kBlockBytesMin});
