@@ -1,5 +1,5 @@
 // What happens when the server or farside-smb goes away in the middle of something.
-#include <signal.h>
+#include <csignal>
 
 #include "tests/integration/smb/samba_fixture.h"
 

@@ -391,7 +391,8 @@ Status Session::learn_wire_handle(File& file) {
   }
   if (seen.st_size == 0) {
     // Write a byte and take it away again.
-    FARSIDE_TRY(write_at(file, 0, std::string_view("", 1)));
+    constexpr char kZero = 0;
+    FARSIDE_TRY(write_at(file, 0, {&kZero, 1}));
     if (smbc_getFunctionFtruncate(context_)(context_, file.file, 0) != 0) {
       return failed(errno, "set the size of", file.path);
     }
