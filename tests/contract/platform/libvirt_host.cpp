@@ -15,7 +15,7 @@
 #include <iterator>
 
 #include "common/base/random.h"
-#include "services/agent/platforms/libvirt/deadline.h"
+#include "services/agent/platforms/deadline.h"
 #include "services/agent/platforms/libvirt/program.h"
 
 namespace farside::agent {
