@@ -49,7 +49,7 @@ std::string obey_json(Faults& faults, const Json& order) {
 
 }  // namespace
 
-std::string obey(Faults& faults, const MoreOrders& more, const std::string& line) {
+std::string obey(Faults& faults, const std::string& line, const MoreOrders& more) {
   try {
     const Json order = Json::parse(line);
     const std::string answer = more ? more(order) : "";
@@ -79,7 +79,7 @@ struct Control::Impl {
            !is_stopping && (count = ::read(accepted, bytes, sizeof bytes)) > 0;) {
         read.append(bytes, static_cast<std::size_t>(count));
         for (std::size_t end = 0; (end = read.find('\n')) != std::string::npos;) {
-          const std::string reply = obey(faults, more, read.substr(0, end)) + "\n";
+          const std::string reply = obey(faults, read.substr(0, end), more) + "\n";
           read.erase(0, end + 1);
           if (::send(accepted, reply.data(), reply.size(), MSG_NOSIGNAL) < 0) break;
         }

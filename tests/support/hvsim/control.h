@@ -27,7 +27,7 @@ namespace farside::hvsim {
 using MoreOrders = std::function<std::string(const nlohmann::json& order)>;
 
 // What a line does, and "ok" or why not.
-std::string obey(Faults& faults, const MoreOrders& more, const std::string& line);
+std::string obey(Faults& faults, const std::string& line, const MoreOrders& more = {});
 
 class Control final {
  public:

@@ -83,14 +83,15 @@ Status HostState::load() {
       objects_.associate(one.at(0).get<std::string>(), *left, *right);
     }
     unclean = all.at("unclean").get<std::set<std::string>>();
-    for (const auto& [guid, one] : all.value("vms", json::object()).items()) {
+    const json known_vms = all.value("vms", json::object());
+    for (const auto& [guid, one] : known_vms.items()) {
       vms[guid] = {.boots_witness = one.at("boots_witness").get<bool>(),
                    .arguments = one.at("arguments").get<std::string>()};
     }
-    for (const auto& [guid, one] : all.value("checkpoints", json::object()).items()) {
-      checkpoints[guid] = checkpoint_from(one);
-    }
-    for (const auto& [disk, one] : all.value("tracking", json::object()).items()) {
+    const json open = all.value("checkpoints", json::object());
+    for (const auto& [guid, one] : open.items()) checkpoints[guid] = checkpoint_from(one);
+    const json written = all.value("tracking", json::object());
+    for (const auto& [disk, one] : written.items()) {
       tracking_[disk] = ChangeTracking::from_json(one);
     }
   } catch (const json::exception& error) {
