@@ -21,7 +21,6 @@
 namespace farside::agent {
 namespace {
 
-using libvirt::Deadline;
 using std::chrono::seconds;
 
 constexpr std::uint64_t kDiskBytes = 16U << 20U;

@@ -14,7 +14,6 @@
 namespace farside::agent {
 namespace {
 
-using libvirt::Deadline;
 using std::chrono::seconds;
 
 class FailoverTest : public testing::Test {

@@ -55,14 +55,18 @@ std::vector<std::string> Switches::names(const std::vector<std::string>& switche
   return names;
 }
 
-Result<Port> Switches::port_of(const std::string& network,
-                               const std::vector<std::string>& switches) const {
-  if (network.empty()) return Port{};
+Result<std::optional<Port>> Switches::port_of(const std::string& network,
+                                              const std::vector<std::string>& switches) const {
+  if (network.empty()) return std::nullopt;
   const auto entry = networks_.find(network);
-  const Port port = entry != networks_.end() ? entry->second : Port{.switch_name = network};
-  if (port.switch_name.empty() || std::ranges::find(switches, port.switch_name) != switches.end()) {
-    return port;
+  Port port;
+  if (entry != networks_.end()) {
+    port = entry->second;
+  } else {
+    port.switch_name = network;
   }
+  const bool is_there = std::ranges::find(switches, port.switch_name) != switches.end();
+  if (port.switch_name.empty() || is_there) return port;
   return fail(ErrorCode::kNotFound,
               entry == networks_.end()
                   ? fmt::format("this host has no network '{}'", network)
@@ -72,7 +76,6 @@ Result<Port> Switches::port_of(const std::string& network,
 }
 
 std::string Switches::network_of(const Port& port) const {
-  if (port.switch_name.empty()) return {};
   for (const auto& [name, each] : networks_) {
     if (each == port) return name;
   }

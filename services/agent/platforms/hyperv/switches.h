@@ -14,7 +14,7 @@
 namespace farside::agent::hyperv {
 
 struct Port {
-  std::string switch_name;  // Empty: connected to nothing.
+  std::string switch_name;  // Empty: of no switch.
   std::uint32_t vlan = 0;   // 0: untagged.
 
   bool operator==(const Port&) const = default;
@@ -28,9 +28,10 @@ class Switches final {
 
   // Those of the entries, and `switches` of the host, which need none.
   std::vector<std::string> names(const std::vector<std::string>& switches) const;
-  // "" is connected to nothing.  Errors: kNotFound.
-  Result<Port> port_of(const std::string& network, const std::vector<std::string>& switches) const;
-  // Which network a port is on; "" if it is connected to nothing.
+  // None for "".  Errors: kNotFound.
+  Result<std::optional<Port>> port_of(const std::string& network,
+                                      const std::vector<std::string>& switches) const;
+  // Which network a port is on; "" if none of ours.
   std::string network_of(const Port& port) const;
 
  private:

@@ -108,12 +108,13 @@ msg::Nic read_card(const Instance& card, const std::vector<Instance>& parts,
     if (!is_part(port, kConnection)) continue;
     const Instance* parent = by_path(parts, port.text("Parent"));
     if (parent == nullptr || parent->text("InstanceID") != card.text("InstanceID")) continue;
+    Port on;
     const auto connected = port.texts("HostResource");
-    if (connected.empty() || connected.front().empty()) continue;
-    const auto reference = wsman::parse_wmi_path(connected.front());
-    const auto found = switches.find(reference ? reference->key("Name") : "");
-    Port on{.switch_name =
-                found != switches.end() ? found->second : port.text("LastKnownSwitchName")};
+    if (!connected.empty() && !connected.front().empty()) {
+      const auto reference = wsman::parse_wmi_path(connected.front());
+      const auto found = switches.find(reference ? reference->key("Name") : "");
+      on.switch_name = found != switches.end() ? found->second : port.text("LastKnownSwitchName");
+    }
     for (const Instance& feature : parts) {
       if (feature.class_name == "Msvm_EthernetSwitchPortVlanSettingData" &&
           feature.text("InstanceID").starts_with(port.text("InstanceID"))) {

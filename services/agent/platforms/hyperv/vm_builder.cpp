@@ -163,7 +163,7 @@ Status VmBuilder::add_disks(const VmPlan& plan) {
   return {};
 }
 
-Status VmBuilder::add_card(const msg::Nic& nic, const Port& port) {
+Status VmBuilder::add_card(const msg::Nic& nic, const std::optional<Port>& port) {
   Instance card = part("Msvm_SyntheticEthernetPortSettingData", kEthernet, kNetworkCard);
   card.properties["ElementName"] = Value::text("Network Adapter");
   if (!nic.mac.empty()) {
@@ -171,6 +171,15 @@ Status VmBuilder::add_card(const msg::Nic& nic, const Port& port) {
     card.properties["StaticMacAddress"] = Value::flag(true);
   }
   FARSIDE_ASSIGN(const Instance added, add(std::move(card)));
+  if (port) FARSIDE_TRY(connect(added, *port));
+  return nic.address.empty() ? Status() : set_address(added, nic.address);
+}
+
+Status VmBuilder::connect(const Instance& card, const Port& port) {
+  FARSIDE_ASSIGN(const std::string card_path, path_of(card));
+  Instance connection =
+      part("Msvm_EthernetPortAllocationSettingData", kEthernetConnection, kConnection);
+  connection.properties["Parent"] = Value::text(card_path);
   if (!port.switch_name.empty()) {
     FARSIDE_ASSIGN(const auto switches, host_.switches());
     const auto found = std::ranges::find_if(
@@ -179,19 +188,14 @@ Status VmBuilder::add_card(const msg::Nic& nic, const Port& port) {
       return fail(ErrorCode::kNotFound,
                   "this host has no switch '" + port.switch_name + "' any more");
     }
-    FARSIDE_ASSIGN(const std::string card_path, path_of(added));
     FARSIDE_ASSIGN(const std::string switch_path,
                    host_.path_of({.class_name = "Msvm_VirtualEthernetSwitch",
                                   .keys = {{"CreationClassName", "Msvm_VirtualEthernetSwitch"},
                                            {"Name", found->first}}}));
-    Instance connection =
-        part("Msvm_EthernetPortAllocationSettingData", kEthernetConnection, kConnection);
-    connection.properties["Parent"] = Value::text(card_path);
     connection.properties["HostResource"] = Value::texts({switch_path});
-    FARSIDE_ASSIGN(const Instance connected, add(std::move(connection)));
-    if (port.vlan != 0) FARSIDE_TRY(set_vlan(connected, port));
   }
-  return nic.address.empty() ? Status() : set_address(added, nic.address);
+  FARSIDE_ASSIGN(const Instance connected, add(std::move(connection)));
+  return port.vlan == 0 ? Status() : set_vlan(connected, port);
 }
 
 Status VmBuilder::set_vlan(const Instance& connection, const Port& port) {

@@ -16,9 +16,9 @@ namespace farside::agent::hyperv {
 struct VmPlan {
   msg::Vm shape;
   Mark mark;
-  std::string folder;              // For its configuration.
-  std::vector<std::string> disks;  // Paths of VHDX files, in order.
-  std::vector<Port> ports;         // As many as shape.nics.
+  std::string folder;                      // For its configuration.
+  std::vector<std::string> disks;          // Paths of VHDX files, in order.
+  std::vector<std::optional<Port>> ports;  // As many as shape.nics.
 };
 
 class VmBuilder final {
@@ -33,7 +33,8 @@ class VmBuilder final {
   Result<std::string> define(const VmPlan& plan);  // Returns the id of its settings.
   Status set_memory_and_processors(const VmPlan& plan);
   Status add_disks(const VmPlan& plan);
-  Status add_card(const msg::Nic& nic, const Port& port);
+  Status add_card(const msg::Nic& nic, const std::optional<Port>& port);
+  Status connect(const wsman::Instance& card, const Port& port);
   Status set_vlan(const wsman::Instance& connection, const Port& port);
   Status set_address(const wsman::Instance& card, const std::string& address);
   Status set_notes(const Mark& mark);
