@@ -27,11 +27,17 @@ std::string vm_folder(const msg::ReplicaItem& replica, const std::string& vm) {
 
 // ---- Which replicas there are ----
 
+replica::Limits TargetWork::limits() {
+  replica::Limits limits;
+  if (auto* bases = platform_.base_disks()) limits.bases = bases;
+  return limits;
+}
+
 Result<replica::ReplicaStore*> TargetWork::store_at(const std::string& storage_path) {
   const std::lock_guard lock(mutex_);
   auto& store = stores_[storage_path];
   if (!store) {
-    auto opened = replica::ReplicaStore::open(storage_path + "/farside-replicas");
+    auto opened = replica::ReplicaStore::open(storage_path + "/farside-replicas", limits());
     if (!opened) {
       stores_.erase(storage_path);
       return fail(opened.error());
@@ -267,12 +273,19 @@ Result<std::uint64_t> TargetWork::boot(const msg::ReplicaItem& replica, const Bo
   vm.shape.id = wanted.vm;
   vm.shape.name = wanted.name;
   vm.shape.nics = wanted.nics;
+  std::uint16_t number = 0;
   for (const auto& disk : item->disks()) {
     vm.disks.push_back({.name = disk.name,
                         .bytes = disk.bytes,
+                        .replica_folder = item->folder(),
+                        .delta =
+                            [item, number, seq](const VisitRange& visit) {
+                              return item->for_each_above_base(number, seq, visit);
+                            },
                         .overlay_path = folder + "/" + disk.name + ".qcow2",
                         .nbd_socket = view.socket,
                         .nbd_export = disk.name});
+    ++number;
   }
   FARSIDE_TRY(platform_.create_vm(vm));
   return seq;

@@ -81,6 +81,7 @@ class TargetWork final {
   msg::ReplicaItem change(Kept& kept, const Change& change);
   Status admit(const msg::ReplicaItem& replica);
   Status scrub(replica::Item& item, msg::ReplicaItem& replica) const;
+  replica::Limits limits();
   Result<replica::ReplicaStore*> store_at(const std::string& storage_path);
   Result<replica::SharedItem> item_of(const msg::ReplicaItem& replica);
   Result<std::uint64_t> boot(const msg::ReplicaItem& replica, const Boot& wanted);

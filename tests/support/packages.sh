@@ -8,15 +8,16 @@ FARSIDE_BUILD_PACKAGES="g++ cmake ninja-build ccache pkg-config git ca-certifica
   prometheus-cpp-dev libcivetweb-dev libgtest-dev libgmock-dev libbenchmark-dev
   libvirt-dev libxml2-dev libnbd-dev nbdkit-plugin-dev libzstd-dev libxxhash-dev
   libcli11-dev libtomlplusplus-dev libspdlog-dev libfmt-dev nlohmann-json3-dev
-  libboost1.81-dev libssl-dev libcurl4-openssl-dev libkrb5-dev libpugixml-dev"
+  libboost1.81-dev libssl-dev libcurl4-openssl-dev libkrb5-dev libpugixml-dev libsmbclient-dev"
 
 # To run virtual machines on this host, in the demo and in the tests.
 FARSIDE_HOST_PACKAGES="libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients nbdkit libnbd-bin
   qemu-system-x86 qemu-utils busybox-static cpio gzip iproute2 openssl curl jq procps
   bsdextrautils"
 
-# To log in to Hyper-V hosts; and for the simulated one, a second client and a Kerberos of its own.
-FARSIDE_HYPERV_PACKAGES="gss-ntlmssp python3-winrm krb5-kdc krb5-admin-server"
+# To log in to Hyper-V hosts; and for the simulated one, a second client, a Kerberos and shares of
+# its own.  None of their services is started.
+FARSIDE_HYPERV_PACKAGES="gss-ntlmssp python3-winrm krb5-kdc krb5-admin-server samba smbclient"
 
 # To check the sources, and to let clocks jump in a test.
 FARSIDE_CHECK_PACKAGES="clang-19 clang-tidy-19 clang-format-19 libclang-rt-19-dev python3 shellcheck

@@ -53,12 +53,13 @@ const std::vector<Banned>& banned() {
       {R"(\bu?sleep\()", "a timer, or a wait with a condition"},
       {R"(\bs?rand\(|std::rand\b|mt19937)", "Random", {}, true},
       {"random_device", "SystemRandom", {}, true},
-      // A connection and whoever answers it, orders and sessions at work on one replica: neither
-      // outlives the other by rule.
+      // A connection and whoever answers it, orders and sessions at work on one replica, writers
+      // and readers of a base disk: neither outlives the other by rule.
       {"shared_ptr|shared_from_this",
        "one owner",
        {"services/vault/front_door/", "services/agent/target_work",
-        "services/agent/replica_store/item.h"}},
+        "services/agent/replica_store/(item|base_disk).h",
+        "services/agent/platforms/hyperv/vhdx_bases"}},
       {"using namespace std", "the name itself", {}, true},
       {R"(\bassert\()", "FARSIDE_ASSERT", {}, true},
       {"std::(cout|cerr)",

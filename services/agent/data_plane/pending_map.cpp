@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "common/base/file.h"
 #include "common/base/log.h"
 #include "common/schema/data.plain.h"
-#include "services/agent/replica_store/file.h"
 #include "services/agent/replica_store/layout.h"
 
 namespace farside::data {
@@ -97,7 +97,7 @@ BlockSet still_to_send(const PendingDisk& disk, const BlockSet& staged) {
 }
 
 Result<Pending> PendingMap::load() const {
-  auto bytes = replica::read_file(path_);
+  auto bytes = farside::read_file(path_);
   if (!bytes && bytes.error().code == ErrorCode::kNotFound) return Pending();
   if (!bytes) return fail(bytes.error());
   if (auto pending = pending_from(*bytes)) return std::move(*pending);
@@ -117,17 +117,17 @@ Status PendingMap::save(const Pending& pending) const {
                             .stale = squeeze(disk.stale)});
   }
   const std::string body = encode(stored);
-  FARSIDE_TRY(replica::make_folders(std::filesystem::path(path_).parent_path().string()));
-  return replica::replace_file(path_, replica::number_key(replica::hash_of(body), 8) + body);
+  FARSIDE_TRY(farside::make_folders(std::filesystem::path(path_).parent_path().string()));
+  return farside::replace_file(path_, replica::number_key(replica::hash_of(body), 8) + body);
 }
 
 Status PendingMap::clear() const {
   std::error_code error;
   std::filesystem::remove(path_, error);
-  if (error) return fail(replica::from_errno(error.value(), "remove " + path_));
+  if (error) return fail(farside::from_errno(error.value(), "remove " + path_));
   const std::string folder = std::filesystem::path(path_).parent_path().string();
   if (!std::filesystem::exists(folder)) return {};
-  return replica::sync_folder(folder);
+  return farside::sync_folder(folder);
 }
 
 }  // namespace farside::data

@@ -1,5 +1,5 @@
 // How an agent controls its host.  One interface, one contract suite (tests/contract/platform),
-// several implementations: libvirt, sim, later hyperv.
+// several implementations: libvirt, hyperv, sim.
 //
 // Thread: any worker thread; calls for different VMs may run at once, calls for one VM do not.
 // Invariants
@@ -18,6 +18,7 @@
 
 #include "common/base/result.h"
 #include "common/schema/types.plain.h"
+#include "services/agent/replica_store/base_disk.h"
 
 namespace farside::agent {
 
@@ -89,9 +90,19 @@ struct PowerResult {
   bool forced = false;  // The guest did not react to the shutdown request within its deadline.
 };
 
+// Visits what a disk holds at a recovery point where that may differ from its base disk, in
+// ascending order; no bytes means zeros.  An error of the visit ends it and is returned.
+using VisitRange =
+    std::function<Status(std::uint64_t offset, std::uint32_t length, std::string_view bytes)>;
+using DiskDelta = std::function<Status(const VisitRange&)>;
+
+// A disk of a VM made from a recovery point.  Where the platform keeps base disks, it stands on the
+// base of disk `name` of the replica in `replica_folder`, with `delta` on top; else on a view.
 struct NewDisk {
   std::string name;  // "vda"
   std::uint64_t bytes = 0;
+  std::string replica_folder;
+  DiskDelta delta;
   std::string overlay_path;  // qcow2 overlay to create (kept if it exists) on ...
   std::string nbd_socket;    // ... the NBD view at this Unix socket ...
   std::string nbd_export;    // ... and export name.
@@ -116,6 +127,10 @@ struct BlockProgress {
 class Platform {
  public:
   virtual ~Platform() = default;
+
+  // Where replicas that this host is to run keep their base disks.  Null: in raw files beside their
+  // index, and VMs boot from views.  The platform owns it.
+  virtual replica::BaseDisks* base_disks() { return nullptr; }
 
   virtual Result<msg::HostState> describe_host() = 0;
   virtual Result<std::vector<msg::Vm>> list_vms() = 0;

@@ -66,6 +66,10 @@ Result<bool> Item::consolidate(std::uint64_t blocks_max) {
   FARSIDE_ASSERT(next != points_.end());  // The newest point is never dropped.
   const std::uint64_t through = next->first;
   const std::uint64_t after = next == points_.begin() ? 0 : std::prev(next)->first;
+  if (after == 0) {
+    FARSIDE_ASSIGN(const bool may_fold, limits_.bases->may_change(folder_, !pins_.empty()));
+    if (!may_fold) return false;
+  }
   FARSIDE_ASSIGN(const bool more,
                  after == 0 ? fold(through, blocks_max) : thin(after, through, blocks_max));
   if (more) return true;
@@ -86,7 +90,7 @@ Result<bool> Item::fold(std::uint64_t through, std::uint64_t blocks_max) {
 
   store::Batch batch;
   std::vector<BlockEntry> gone;
-  std::map<std::uint16_t, File> bases;
+  std::set<SharedBase> written;
   std::array<char, kBlockBytes> plain;  // NOLINT: filled by the read.
   for (const BlockKey& member : members) {
     std::vector<Version> versions;  // Newest first, from what the oldest kept point sees.
@@ -109,20 +113,17 @@ Result<bool> Item::fold(std::uint64_t through, std::uint64_t blocks_max) {
     if (versions.empty() || versions.front().key != member) continue;
     const Version& newest = versions.front();
     if (newest.entry.codec == Codec::kBase) continue;  // Of the first delta: it is there already.
-    if (!bases.contains(member.disk)) {
-      FARSIDE_ASSIGN(bases[member.disk],
-                     File::open_to_write(base_path(folder_, replica_.disks[member.disk].name)));
-    }
-    const File& base = bases[member.disk];
+    FARSIDE_ASSIGN(const auto to, base(member.disk));
+    written.insert(to);
     const std::uint64_t offset = std::uint64_t{member.block} * kBlockBytes;
     const std::uint32_t length = length_of(replica_.disks[member.disk].bytes, member.block);
     gone.push_back(newest.entry);
     if (newest.entry.codec == Codec::kZero) {
-      FARSIDE_TRY(base.punch(offset, length));
+      FARSIDE_TRY(to->punch(offset, length));
       batch.erase(kBlocks, to_key(member));
     } else {
       FARSIDE_TRY(reader_->read_version(newest, {plain.data(), length}));
-      FARSIDE_TRY(base.write_at(offset, {plain.data(), length}));
+      FARSIDE_TRY(to->write_at(offset, {plain.data(), length}));
       batch.put(kBlocks, to_key(member),
                 to_value({.codec = Codec::kBase, .hash = newest.entry.hash}));
     }
@@ -132,7 +133,7 @@ Result<bool> Item::fold(std::uint64_t through, std::uint64_t blocks_max) {
       gone.push_back(versions[i].entry);
     }
   }
-  for (const auto& [disk, base] : bases) FARSIDE_TRY(base.sync());
+  for (const auto& base : written) FARSIDE_TRY(base->sync());
   // Only now: an error above must leave the accounts as they were.
   for (const BlockEntry& entry : gone) account(entry, -1);
   FARSIDE_TRY(commit(batch));

@@ -18,18 +18,7 @@ namespace {
 constexpr std::size_t kEraseBatch = 4096;
 constexpr std::size_t kUnflushedOperationsMax = 65'536;
 constexpr std::uint32_t kDigestSlice = 65'536;
-
-Status sync_all(const std::vector<File>& files) {
-  for (const File& file : files) FARSIDE_TRY(file.sync());
-  return {};
-}
-
-// Nobody reads a large delta soon; it must not push out what the host's own work keeps cached.
-Status sync_and_forget(const std::vector<File>& files) {
-  FARSIDE_TRY(sync_all(files));
-  for (const File& file : files) file.forget_cache();
-  return {};
-}
+constexpr std::size_t kVisitSlice = 1024;
 
 constexpr store::RocksStore::Tuning kIndexTuning{.write_buffer_bytes = std::size_t{8} << 20U,
                                                  .cache_bytes = std::size_t{8} << 20U};
@@ -37,6 +26,20 @@ constexpr store::RocksStore::Tuning kIndexTuning{.write_buffer_bytes = std::size
 }  // namespace
 
 Item::~Item() = default;
+
+Status Item::Dirty::sync() const {
+  for (const File& file : segments) FARSIDE_TRY(file.sync());
+  for (const auto& base : bases) FARSIDE_TRY(base->sync());
+  // Nobody reads a large delta soon; it must not push out what the host's own work keeps cached.
+  for (const File& file : segments) file.forget_cache();
+  return {};
+}
+
+void Item::make_reader() {
+  reader_ = std::make_unique<PointReader>(
+      *index_, folder_, replica_.disks,
+      [this](const msg::ReplicaDisk& disk) { return limits_.bases->open(folder_, disk.name); });
+}
 
 Result<std::unique_ptr<Item>> Item::open(std::string folder, Limits limits) {
   if (!std::filesystem::exists(folder + "/index")) {
@@ -79,6 +82,7 @@ void Item::close() {
   writer_ = {};
   full_segments_.clear();
   bases_.clear();
+  dirty_bases_.clear();
   sealed_.reset();
   unflushed_.clear();
   unflushed_bytes_ = 0;
@@ -155,7 +159,7 @@ Status Item::load() {
     if (!segments_.contains(number)) std::filesystem::remove(file.path(), error);
   }
   index_ = std::move(index);
-  reader_ = std::make_unique<PointReader>(*index_, folder_, replica_.disks);
+  make_reader();
   return replica_.rewind_to == 0 ? Status() : finish_rewind();
 }
 
@@ -228,9 +232,7 @@ Status Item::grow_locked(const std::vector<msg::ReplicaDisk>& disks) {
   }
   if (!changed && !replica_.disks.empty()) return {};
   for (const msg::ReplicaDisk& disk : grown) {
-    FARSIDE_ASSIGN(const File base, File::open_to_write(base_path(folder_, disk.name)));
-    FARSIDE_TRY(base.truncate(disk.bytes));
-    FARSIDE_TRY(base.sync());
+    FARSIDE_TRY(limits_.bases->create(folder_, disk.name, disk.bytes));
   }
   FARSIDE_TRY(sync_folder(folder_));
   replica_.disks = grown;
@@ -239,7 +241,7 @@ Status Item::grow_locked(const std::vector<msg::ReplicaDisk>& disks) {
   FARSIDE_TRY(commit(batch));
   staged_.resize(grown.size());
   for (std::size_t i = 0; i < grown.size(); ++i) staged_[i].grow(blocks_of(grown[i].bytes));
-  reader_ = std::make_unique<PointReader>(*index_, folder_, replica_.disks);
+  make_reader();
   return {};
 }
 
@@ -369,11 +371,12 @@ Status Item::append(std::span<const BlockWrite> writes) {
   return seal();
 }
 
-Result<File*> Item::base(std::uint16_t disk) {
-  const auto found = bases_.find(disk);
-  if (found != bases_.end()) return &found->second.file;
-  FARSIDE_ASSIGN(File file, File::open_to_write(base_path(folder_, replica_.disks[disk].name)));
-  return &bases_.emplace(disk, Base{.file = std::move(file)}).first->second.file;
+Result<SharedBase> Item::base(std::uint16_t disk) {
+  auto& base = bases_[disk];
+  if (base == nullptr) {
+    FARSIDE_ASSIGN(base, limits_.bases->open(folder_, replica_.disks[disk].name));
+  }
+  return base;
 }
 
 Status Item::write_one(const BlockWrite& write, std::string_view plain, std::uint64_t seq) {
@@ -387,9 +390,9 @@ Status Item::write_one(const BlockWrite& write, std::string_view plain, std::uin
   BlockEntry entry{.codec = Codec::kZero, .hash = write.hash};
   if (write.codec != Codec::kZero && points_.empty()) {
     // Nobody can read anything yet: the first delta goes where its blocks would be folded to.
-    FARSIDE_ASSIGN(const File* const file, base(write.disk));
+    FARSIDE_ASSIGN(const auto file, base(write.disk));
+    dirty_bases_.insert(write.disk);
     FARSIDE_TRY(file->write_at(std::uint64_t{write.block} * kBlockBytes, plain));
-    bases_[write.disk].is_dirty = true;
     entry.codec = Codec::kBase;
     unflushed_bytes_ += plain.size();
   } else if (write.codec != Codec::kZero) {
@@ -435,35 +438,33 @@ Status Item::flush() {
 }
 
 // All files with payload that was not synced since the last call.
-Result<std::vector<File>> Item::take_dirty() {
-  std::vector<File> files = std::exchange(full_segments_, {});
+Result<Item::Dirty> Item::take_dirty() {
+  Dirty dirty{.segments = std::exchange(full_segments_, {}), .bases = {}};
   if (writer_.is_dirty()) {
     FARSIDE_ASSIGN(File file, writer_.take_dirty());
-    files.push_back(std::move(file));
+    dirty.segments.push_back(std::move(file));
   }
-  for (auto& [disk, base] : bases_) {
-    if (!std::exchange(base.is_dirty, false)) continue;
-    FARSIDE_ASSIGN(File file, base.file.again());
-    files.push_back(std::move(file));
-  }
-  return files;
+  for (const std::uint16_t disk : dirty_bases_) dirty.bases.push_back(bases_[disk]);
+  dirty_bases_.clear();
+  return dirty;
 }
 
 Status Item::seal() {
   FARSIDE_ASSERT(!sealed_);
-  auto files = take_dirty();
-  if (!files) {
+  auto dirty = take_dirty();
+  if (!dirty) {
     close();
-    return fail(files.error());
+    return fail(dirty.error());
   }
   put_replica(unflushed_);
   for (const std::uint32_t number : changed_segments_) {
     unflushed_.put(kSegments, number_key(number, 4), encode(segments_[number]));
   }
   changed_segments_.clear();
-  sealed_.emplace(
-      Sealed{.batch = std::exchange(unflushed_, {}),
-             .synced = std::async(std::launch::async, sync_and_forget, std::move(*files))});
+  sealed_.emplace(Sealed{.batch = std::exchange(unflushed_, {}),
+                         .synced = std::async(std::launch::async, [dirty = std::move(*dirty)] {
+                           return dirty.sync();
+                         })});
   unflushed_bytes_ = 0;
   flushed_at_ = std::chrono::steady_clock::now();
   return {};
@@ -488,8 +489,8 @@ Status Item::settle() {
 Status Item::flush_locked() {
   FARSIDE_TRY(settle());
   if (unflushed_.empty()) return {};
-  auto files = take_dirty();
-  const Status synced = files ? sync_all(*files) : fail(files.error());
+  const auto dirty = take_dirty();
+  const Status synced = dirty ? dirty->sync() : fail(dirty.error());
   if (!synced) {
     close();
     return synced;
@@ -533,6 +534,12 @@ Status Item::erase_staged(std::uint16_t disk, const BlockSet* only) {
                    reader_->find(disk, static_cast<std::uint32_t>(*block), seq));
     if (version && version->key == key) {
       erase_version(batch, *version);
+      if (version->entry.codec == Codec::kBase) {
+        // Its bytes stay in the base disk, which others may read without this index.
+        const std::uint32_t length = length_of(replica_.disks[disk].bytes, *block);
+        batch.put(kBlocks, to_key(key),
+                  to_value({.codec = Codec::kZero, .hash = zero_hash(length)}));
+      }
       replica_.cycle_bytes -= std::min<std::uint64_t>(replica_.cycle_bytes, version->entry.stored);
     } else {
       batch.erase(kDeltas, to_member_key(key));
@@ -664,10 +671,7 @@ Result<std::string> Item::digest_at(std::uint64_t seq) {
       const std::uint64_t end = std::min<std::uint64_t>(blocks, next + kDigestSlice);
       const std::lock_guard lock(mutex_);
       FARSIDE_TRY(ready());
-      if (!points_.contains(seq)) {
-        return fail(ErrorCode::kNotFound,
-                    "no point " + std::to_string(seq) + " of " + replica_.item);
-      }
+      FARSIDE_TRY(check_point(seq));
       FARSIDE_TRY(reader_->for_each(disk, seq, static_cast<std::uint32_t>(next), end,
                                     [&](const Version& version) {
                                       zeros_up_to(version.key.block);
@@ -681,12 +685,55 @@ Result<std::string> Item::digest_at(std::uint64_t seq) {
   return digest.finish();
 }
 
+Status Item::for_each_above_base(std::uint16_t disk, std::uint64_t seq, const VisitBlock& visit) {
+  const std::vector<msg::ReplicaDisk> shape = disks();
+  if (disk >= shape.size()) return fail(ErrorCode::kInvalidArgument, "no such disk");
+  const std::uint64_t blocks = blocks_of(shape[disk].bytes);
+  std::vector<char> plain(kBlockBytes);
+  for (std::uint64_t next = 0; next < blocks;) {
+    std::vector<Version> above;
+    {
+      const std::lock_guard lock(mutex_);
+      FARSIDE_TRY(ready());
+      FARSIDE_TRY(check_point(seq));
+      std::uint64_t end = blocks;
+      FARSIDE_TRY(reader_->for_each(disk, seq, static_cast<std::uint32_t>(next), blocks,
+                                    [&](const Version& version) {
+                                      if (version.entry.codec == Codec::kBase) return true;
+                                      above.push_back(version);
+                                      if (above.size() < kVisitSlice) return true;
+                                      end = std::uint64_t{version.key.block} + 1;
+                                      return false;
+                                    }));
+      next = end;
+    }
+    for (const Version& version : above) {
+      const std::uint64_t offset = std::uint64_t{version.key.block} * kBlockBytes;
+      const std::uint32_t length = length_of(shape[disk].bytes, version.key.block);
+      if (version.entry.codec == Codec::kZero) {
+        FARSIDE_TRY(visit(offset, length, {}));
+        continue;
+      }
+      {
+        const std::lock_guard lock(mutex_);
+        FARSIDE_TRY(ready());
+        FARSIDE_TRY(reader_->read_version(version, {plain.data(), length}));
+      }
+      FARSIDE_TRY(visit(offset, length, {plain.data(), length}));
+    }
+  }
+  return {};
+}
+
+Status Item::check_point(std::uint64_t seq) const {
+  if (points_.contains(seq)) return {};
+  return fail(ErrorCode::kNotFound, "no point " + std::to_string(seq) + " of " + replica_.item);
+}
+
 Status Item::read(std::uint16_t disk, std::uint64_t seq, std::uint64_t offset, std::span<char> to) {
   const std::lock_guard lock(mutex_);
   FARSIDE_TRY(ready());
-  if (!points_.contains(seq)) {
-    return fail(ErrorCode::kNotFound, "no point " + std::to_string(seq) + " of " + replica_.item);
-  }
+  FARSIDE_TRY(check_point(seq));
   if (disk >= replica_.disks.size()) return fail(ErrorCode::kInvalidArgument, "no such disk");
   return reader_->read(disk, seq, offset, to);
 }
@@ -800,8 +847,10 @@ Usage Item::usage() {
     usage.journal_bytes += used_bytes(segment_path(folder_, number));
     usage.live_bytes += segment.live_bytes;
   }
-  for (const msg::ReplicaDisk& disk : replica_.disks) {
-    usage.base_bytes += used_bytes(base_path(folder_, disk.name));
+  for (std::size_t disk = 0; disk < replica_.disks.size(); ++disk) {
+    if (const auto open = base(static_cast<std::uint16_t>(disk))) {
+      usage.base_bytes += (*open)->used_bytes();
+    }
   }
   usage.points = points_.size();
   if (!points_.empty()) {

@@ -1,6 +1,6 @@
 // The replica of one protected item: all its disks, at every recovery point that is kept.
 //
-//   <folder>/base-<disk>.raw      the oldest kept state (sparse)
+//   <folder>/base-<disk>.raw      the oldest kept state (sparse), or wherever BaseDisks keeps it
 //           /segments/NNNNNNNN.seg  payload of the deltas since (segment.h)
 //           /index/                 RocksDB: where each version of each block lies (layout.h)
 //           /views/<view>/          frozen index of a view (services/agent/view)
@@ -38,6 +38,7 @@
 #include "common/store/rocks_store.h"
 #include "services/agent/replica_store/block_set.h"
 #include "services/agent/replica_store/point_reader.h"
+#include "services/agent/replica_store/raw_base.h"
 #include "services/agent/replica_store/segment.h"
 
 namespace farside::replica {
@@ -48,7 +49,8 @@ struct Limits {
   std::uint64_t flush_bytes = std::uint64_t{32} << 20U;
   std::chrono::milliseconds flush_every{5'000};
   std::uint64_t reserve_bytes = std::uint64_t{256} << 20U;  // Kept free, for the index and others.
-  std::function<std::uint64_t(const std::string&)> free_bytes = replica::free_bytes;
+  std::function<std::uint64_t(const std::string&)> free_bytes = farside::free_bytes;
+  BaseDisks* bases = &raw_bases();  // Outlives the item.
 };
 
 struct DeltaRequest {
@@ -138,6 +140,12 @@ class Item final {
   Result<std::string> digest_at(std::uint64_t seq);  // See digest.h.
   Status read(std::uint16_t disk, std::uint64_t seq, std::uint64_t offset, std::span<char> to);
 
+  // Every block, in order, whose content at a pinned point may differ from the base disk's; no
+  // bytes means zeros.  Others get their turn meanwhile.  An error of `visit` ends it.
+  using VisitBlock =
+      std::function<Status(std::uint64_t offset, std::uint32_t length, std::string_view bytes)>;
+  Status for_each_above_base(std::uint16_t disk, std::uint64_t seq, const VisitBlock& visit);
+
   // Drops points; their space comes back as consolidate() runs.  Errors: kConflict (the newest, or
   // pinned); dropping an unknown one is fine.
   Status drop_points(const std::vector<std::uint64_t>& seqs);
@@ -178,15 +186,23 @@ class Item final {
   void close();
   std::uint64_t newest_seq() const { return points_.empty() ? 0 : points_.rbegin()->first; }
   Status flush_locked();
-  Result<std::vector<File>> take_dirty();
+  struct Dirty {  // Written to and not synced.
+    std::vector<File> segments;
+    std::vector<SharedBase> bases;
+
+    Status sync() const;
+  };
+  Result<Dirty> take_dirty();
   Status seal();    // Starts to sync what is not flushed; nothing may be sealed already.
   Status settle();  // Waits for what is sealed and adds it to the index.
-  Result<File*> base(std::uint16_t disk);
+  Result<SharedBase> base(std::uint16_t disk);
+  void make_reader();
   Status write_one(const BlockWrite& write, std::string_view plain, std::uint64_t seq);
   Status erase_staged(std::uint16_t disk, const BlockSet* only);  // nullptr: all.
   Status discard_locked();
   Status grow_locked(const std::vector<msg::ReplicaDisk>& disks);
   Status check_epoch(std::uint64_t epoch) const;
+  Status check_point(std::uint64_t seq) const;
   void put_replica(store::Batch& batch) const;
   void account(const BlockEntry& entry, int sign);
   void erase_version(store::Batch& batch, const Version& version);
@@ -214,12 +230,9 @@ class Item final {
   std::vector<BlockEntry> dead_;  // Erased by the next batch; their space goes back after it.
   SegmentWriter writer_;
   std::uint32_t next_segment_ = 1;
-  std::vector<File> full_segments_;  // Not synced yet.
-  struct Base {
-    File file;
-    bool is_dirty = false;
-  };
-  std::map<std::uint16_t, Base> bases_;  // Written by a first delta.
+  std::vector<File> full_segments_;            // Not synced yet.
+  std::map<std::uint16_t, SharedBase> bases_;  // Open ones.
+  std::set<std::uint16_t> dirty_bases_;        // Written by a first delta.
 
   bool delta_open_ = false;       // begin_delta() was called since the item was opened.
   std::vector<BlockSet> staged_;  // By disk, of seq newest_seq() + 1; flushed or not.

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "common/base/assert.h"
+#include "services/agent/replica_store/raw_base.h"
 #include "services/agent/replica_store/segment.h"
 
 namespace farside::replica {
@@ -18,10 +19,6 @@ Result<Version> version_from(std::string_view key, std::string_view value) {
 }
 
 }  // namespace
-
-std::string base_path(const std::string& folder, const std::string& disk) {
-  return folder + "/base-" + disk + ".raw";
-}
 
 std::optional<std::uint16_t> PointReader::number_of(std::string_view disk) const {
   for (std::size_t i = 0; i < disks_.size(); ++i) {
@@ -76,7 +73,7 @@ Status PointReader::read_version(const Version& version, std::span<char> plain) 
       std::memset(plain.data(), 0, plain.size());
       return {};
     case Codec::kBase: {
-      FARSIDE_ASSIGN(const File* const file, base(key.disk));
+      FARSIDE_ASSIGN(const auto file, base(key.disk));
       FARSIDE_TRY(file->read_at(std::uint64_t{key.block} * kBlockBytes, plain));
       break;
     }
@@ -144,12 +141,14 @@ Result<const File*> PointReader::segment(std::uint32_t number) const {
   return &segments_.emplace(number, std::move(file)).first->second;
 }
 
-Result<const File*> PointReader::base(std::uint16_t disk) const {
+Result<SharedBase> PointReader::base(std::uint16_t disk) const {
   const std::lock_guard lock(mutex_);
-  const auto found = bases_.find(disk);
-  if (found != bases_.end()) return &found->second;
-  FARSIDE_ASSIGN(File file, File::open_to_read(base_path(folder_, disks_[disk].name)));
-  return &bases_.emplace(disk, std::move(file)).first->second;
+  auto& base = bases_[disk];
+  if (base == nullptr) {
+    FARSIDE_ASSIGN(base, open_base_ ? open_base_(disks_[disk])
+                                    : RawBases::open_to_read(folder_, disks_[disk].name));
+  }
+  return base;
 }
 
 }  // namespace farside::replica

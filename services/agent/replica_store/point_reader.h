@@ -15,10 +15,11 @@
 #include <string>
 #include <vector>
 
+#include "common/base/file.h"
 #include "common/base/result.h"
 #include "common/schema/types.plain.h"
 #include "common/store/store.h"
-#include "services/agent/replica_store/file.h"
+#include "services/agent/replica_store/base_disk.h"
 #include "services/agent/replica_store/layout.h"
 
 namespace farside::replica {
@@ -28,13 +29,17 @@ struct Version {
   BlockEntry entry;
 };
 
-std::string base_path(const std::string& folder, const std::string& disk);
-
 class PointReader final {
  public:
-  // `index` must outlive the reader.
-  PointReader(const store::Reader& index, std::string folder, std::vector<msg::ReplicaDisk> disks)
-      : index_(index), folder_(std::move(folder)), disks_(std::move(disks)) {}
+  using OpenBase = std::function<Result<SharedBase>(const msg::ReplicaDisk& disk)>;
+
+  // `index` must outlive the reader.  By default base disks are raw files in the folder.
+  PointReader(const store::Reader& index, std::string folder, std::vector<msg::ReplicaDisk> disks,
+              OpenBase open_base = {})
+      : index_(index),
+        folder_(std::move(folder)),
+        disks_(std::move(disks)),
+        open_base_(std::move(open_base)) {}
 
   const std::vector<msg::ReplicaDisk>& disks() const { return disks_; }
   std::optional<std::uint16_t> number_of(std::string_view disk) const;
@@ -61,14 +66,15 @@ class PointReader final {
 
  private:
   Result<const File*> segment(std::uint32_t number) const;
-  Result<const File*> base(std::uint16_t disk) const;
+  Result<SharedBase> base(std::uint16_t disk) const;
 
   const store::Reader& index_;
   std::string folder_;
   std::vector<msg::ReplicaDisk> disks_;
+  OpenBase open_base_;
   mutable std::mutex mutex_;  // The two maps; their files stay where they are.
   mutable std::map<std::uint32_t, File> segments_;
-  mutable std::map<std::uint16_t, File> bases_;
+  mutable std::map<std::uint16_t, SharedBase> bases_;
 };
 
 }  // namespace farside::replica

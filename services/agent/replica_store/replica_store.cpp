@@ -26,6 +26,8 @@ Result<std::unique_ptr<ReplicaStore>> ReplicaStore::open(std::string root, Limit
   for (const auto& entry : std::filesystem::directory_iterator(root, error)) {
     // A removal that a crash cut short.
     if (entry.path().filename().string().starts_with(kGoing)) {
+      const std::string item = entry.path().filename().string().substr(kGoing.size());
+      FARSIDE_TRY(limits.bases->remove(root + "/" + item));
       std::filesystem::remove_all(entry.path(), error);
     }
   }
@@ -78,12 +80,13 @@ Status ReplicaStore::remove(const std::string& item) {
   const std::string folder = root_ + "/" + item;
   const std::string going = root_ + "/" + std::string(kGoing) + item;
   std::error_code error;
-  if (!std::filesystem::exists(folder, error)) return {};
+  if (!std::filesystem::exists(folder, error)) return limits_.bases->remove(folder);
   // Renamed first: from then on the replica is gone, however long erasing takes.
   std::filesystem::remove_all(going, error);
   std::filesystem::rename(folder, going, error);
   if (error) return fail(from_errno(error.value(), "remove " + folder));
   FARSIDE_TRY(sync_folder(root_));
+  FARSIDE_TRY(limits_.bases->remove(folder));
   std::filesystem::remove_all(going, error);
   if (error) return fail(from_errno(error.value(), "remove " + going));
   return {};

@@ -19,8 +19,8 @@
 #include <string>
 #include <string_view>
 
+#include "common/base/file.h"
 #include "common/base/result.h"
-#include "services/agent/replica_store/file.h"
 #include "services/agent/replica_store/layout.h"
 
 namespace farside::replica {

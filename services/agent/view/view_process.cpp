@@ -18,7 +18,7 @@
 #include <iterator>
 #include <vector>
 
-#include "services/agent/replica_store/file.h"
+#include "common/base/file.h"
 
 namespace farside::replica {
 namespace {

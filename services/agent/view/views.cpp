@@ -20,9 +20,10 @@ std::string default_plugin() {
 
 }  // namespace
 
-Views::Views(std::string run_folder, std::string plugin)
+Views::Views(std::string run_folder, std::string plugin, bool served)
     : run_folder_(std::move(run_folder)),
-      plugin_(plugin.empty() ? default_plugin() : std::move(plugin)) {}
+      plugin_(plugin.empty() ? default_plugin() : std::move(plugin)),
+      served_(served) {}
 
 std::string Views::socket_of(const Item& item, const std::string& view) const {
   // The same after every restart, and short whatever the folders are called.
@@ -41,6 +42,7 @@ Result<OpenView> Views::open(Item& item, const std::string& view, std::uint64_t 
   FARSIDE_TRY(make_folders(run_folder_));
   const bool was_pinned = item.pins().contains(view);
   FARSIDE_TRY(item.pin(view, seq));
+  if (!served_) return OpenView{.socket = {}, .seq = seq};
   const Status started = process(item, view, seq).start();
   if (!started) {
     if (!was_pinned) {
@@ -53,11 +55,12 @@ Result<OpenView> Views::open(Item& item, const std::string& view, std::uint64_t 
 }
 
 Status Views::close(Item& item, const std::string& view) {
-  FARSIDE_TRY(process(item, view, 0).stop());
+  if (served_) FARSIDE_TRY(process(item, view, 0).stop());
   return item.unpin(view);
 }
 
 Result<int> Views::revive(Item& item) {
+  if (!served_) return 0;
   int revived = 0;
   for (const auto& [view, seq] : item.pins()) {
     if (is_alive(item, view)) continue;

@@ -13,15 +13,16 @@
 namespace farside::replica {
 
 struct OpenView {
-  std::string socket;  // NBD; the export name is the disk's.
+  std::string socket;  // NBD; the export name is the disk's.  Empty: not served.
   std::uint64_t seq = 0;
 };
 
 class Views final {
  public:
   // `run_folder` takes the sockets; keep its path short.  `plugin`: path of farside_view.so; empty:
-  // next to this program, or where the package puts it.
-  Views(std::string run_folder, std::string plugin);
+  // next to this program, or where the package puts it.  Where hosts read their own storage only,
+  // nothing is `served`: a view is its pin then, and no process.
+  Views(std::string run_folder, std::string plugin, bool served = true);
 
   // Pins the point and serves it.  `view` names the use ("test", "failover"); repeating the call
   // with the same arguments succeeds with the same socket.  Errors: kNotFound (no such point),
@@ -42,6 +43,7 @@ class Views final {
 
   std::string run_folder_;
   std::string plugin_;
+  bool served_;
 };
 
 }  // namespace farside::replica

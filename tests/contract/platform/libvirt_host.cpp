@@ -15,13 +15,12 @@
 #include <iterator>
 
 #include "common/base/random.h"
-#include "services/agent/platforms/libvirt/deadline.h"
+#include "services/agent/platforms/deadline.h"
 #include "services/agent/platforms/libvirt/program.h"
 
 namespace farside::agent {
 namespace {
 
-using libvirt::Deadline;
 using std::chrono::seconds;
 
 constexpr std::uint64_t kDiskBytes = 16U << 20U;

@@ -5,7 +5,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "services/agent/platforms/libvirt/deadline.h"
+#include "services/agent/platforms/deadline.h"
 #include "services/agent/platforms/libvirt/program.h"
 #include "tests/contract/platform/libvirt_host.h"
 #include "tests/contract/platform/replica.h"
@@ -14,7 +14,6 @@
 namespace farside::agent {
 namespace {
 
-using libvirt::Deadline;
 using std::chrono::seconds;
 
 class FailoverTest : public testing::Test {

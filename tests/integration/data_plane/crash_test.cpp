@@ -12,9 +12,9 @@
 #include <optional>
 
 #include "common/base/clock.h"
+#include "common/base/file.h"
 #include "services/agent/data_plane/receiver.h"
 #include "services/agent/data_plane/shipper.h"
-#include "services/agent/replica_store/file.h"
 #include "services/agent/replica_store/replica_store.h"
 #include "tests/support/memory_vm.h"
 #include "tests/support/temp_folder.h"
@@ -89,7 +89,7 @@ std::uint64_t writes_of(const std::string& token) {
   SystemRandom random;
   Shipper shipper(world.folder + "/source", random);
   const std::string progress = world.folder + "/token";
-  std::string token = replica::read_file(progress).value_or("");
+  std::string token = farside::read_file(progress).value_or("");
   if (token == "none") token.clear();
   for (;;) {
     const std::uint64_t seed = random.next();
@@ -124,7 +124,7 @@ std::uint64_t writes_of(const std::string& token) {
       continue;  // The target is away; the next attempt goes on.
     }
     token = attempt;
-    if (!replica::replace_file(progress, token)) _exit(3);
+    if (!farside::replace_file(progress, token)) _exit(3);
     const std::array<std::uint64_t, 2> ack{shipped->point.seq, writes};
     if (write(acks, ack.data(), sizeof ack) != sizeof ack) _exit(4);
   }

@@ -5,9 +5,9 @@
 #include <fstream>
 #include <map>
 
+#include "common/base/file.h"
 #include "common/base/random.h"
 #include "services/agent/replica_store/block.h"
-#include "services/agent/replica_store/file.h"
 #include "tests/support/temp_folder.h"
 
 namespace farside::data {
@@ -122,7 +122,7 @@ TEST_F(PendingMapTest, ReadsBackWhatItSaved) {
 
 TEST_F(PendingMapTest, ADamagedFileIsAsGoodAsNone) {
   ASSERT_TRUE(map_.save(sample()));
-  const std::string bytes = replica::read_file(folder_ / "state/web.pending").value();
+  const std::string bytes = farside::read_file(folder_ / "state/web.pending").value();
   for (std::size_t at = 0; at < bytes.size(); at += 7) {
     std::string damaged = bytes;
     damaged[at] = static_cast<char>(damaged[at] ^ 1);
@@ -137,7 +137,7 @@ TEST_F(PendingMapTest, ATerabyteTakesLittleSpaceUnlessItIsWildlyFragmented) {
   ASSERT_TRUE(map_.save(first_attempt(
       "c", "a", "b", 1, {{.name = "vda", .bytes = 1ULL << 40U, .needed = std::move(all)}})));
 
-  EXPECT_LT(replica::read_file(folder_ / "state/web.pending").value().size(), 64U * 1024);
+  EXPECT_LT(farside::read_file(folder_ / "state/web.pending").value().size(), 64U * 1024);
 }
 
 }  // namespace

@@ -7,7 +7,7 @@
 
 #include "services/agent/platforms/libvirt/domain_xml.h"
 #include "services/agent/platforms/libvirt/kvm_probe.h"
-#include "services/agent/platforms/libvirt/marks.h"
+#include "services/agent/platforms/marks.h"
 #include "services/agent/platforms/libvirt/networks.h"
 #include "services/agent/platforms/libvirt/program.h"
 #include "services/agent/platforms/libvirt/xml.h"

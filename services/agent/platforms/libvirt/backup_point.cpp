@@ -12,7 +12,7 @@
 #include <system_error>
 
 #include "common/base/log.h"
-#include "services/agent/platforms/libvirt/deadline.h"
+#include "services/agent/platforms/deadline.h"
 #include "services/agent/platforms/libvirt/nbd_disk.h"
 #include "services/agent/platforms/libvirt/power.h"
 

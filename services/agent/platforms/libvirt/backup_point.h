@@ -17,7 +17,7 @@
 #include "common/base/clock.h"
 #include "services/agent/platforms/libvirt/connection.h"
 #include "services/agent/platforms/libvirt/domain_xml.h"
-#include "services/agent/platforms/libvirt/marks.h"
+#include "services/agent/platforms/marks.h"
 #include "services/agent/platforms/platform.h"
 
 namespace farside::agent::libvirt {

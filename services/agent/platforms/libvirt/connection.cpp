@@ -13,7 +13,7 @@
 #include <thread>
 #include <utility>
 
-#include "services/agent/platforms/libvirt/deadline.h"
+#include "services/agent/platforms/deadline.h"
 
 namespace farside::agent::libvirt {
 namespace {

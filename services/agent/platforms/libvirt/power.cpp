@@ -4,7 +4,7 @@
 
 #include <chrono>
 
-#include "services/agent/platforms/libvirt/deadline.h"
+#include "services/agent/platforms/deadline.h"
 
 namespace farside::agent::libvirt {
 namespace {

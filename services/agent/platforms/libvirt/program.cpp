@@ -12,7 +12,7 @@
 #include <csignal>
 #include <cstring>
 
-#include "services/agent/platforms/libvirt/deadline.h"
+#include "services/agent/platforms/deadline.h"
 
 extern char** environ;
 

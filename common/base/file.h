@@ -9,7 +9,7 @@
 
 #include "common/base/result.h"
 
-namespace farside::replica {
+namespace farside {
 
 class File final {
  public:
@@ -53,4 +53,4 @@ Error from_errno(int number, const std::string& doing);
 Status replace_file(const std::string& path, std::string_view bytes);
 Result<std::string> read_file(const std::string& path);
 
-}  // namespace farside::replica
+}  // namespace farside

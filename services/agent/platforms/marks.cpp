@@ -1,4 +1,4 @@
-#include "services/agent/platforms/libvirt/marks.h"
+#include "services/agent/platforms/marks.h"
 
 #include <fcntl.h>
 #include <fmt/core.h>
@@ -10,7 +10,7 @@
 #include <filesystem>
 #include <system_error>
 
-namespace farside::agent::libvirt {
+namespace farside::agent {
 namespace {
 
 std::unexpected<Error> failed(const char* doing, const std::string& path, int number) {
@@ -66,4 +66,4 @@ Status Marks::sync() const {
   return {};
 }
 
-}  // namespace farside::agent::libvirt
+}  // namespace farside::agent

@@ -1,4 +1,4 @@
-#include "services/agent/replica_store/file.h"
+#include "common/base/file.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -10,7 +10,7 @@
 #include <filesystem>
 #include <system_error>
 
-namespace farside::replica {
+namespace farside {
 
 Error from_errno(int number, const std::string& doing) {
   const std::string what = doing + ": " + std::strerror(number);
@@ -166,4 +166,4 @@ Result<std::string> read_file(const std::string& path) {
   return out;
 }
 
-}  // namespace farside::replica
+}  // namespace farside

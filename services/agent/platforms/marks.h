@@ -9,7 +9,7 @@
 
 #include "common/base/result.h"
 
-namespace farside::agent::libvirt {
+namespace farside::agent {
 
 class Marks {
  public:
@@ -28,4 +28,4 @@ class Marks {
   std::string folder_;
 };
 
-}  // namespace farside::agent::libvirt
+}  // namespace farside::agent

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <chrono>
 
-namespace farside::agent::libvirt {
+namespace farside::agent {
 
 class Deadline {
  public:
@@ -30,4 +30,4 @@ class Deadline {
   mutable int pause_ms_ = 1;
 };
 
-}  // namespace farside::agent::libvirt
+}  // namespace farside::agent

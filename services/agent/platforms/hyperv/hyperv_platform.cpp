@@ -1,0 +1,342 @@
+#include "services/agent/platforms/hyperv/hyperv_platform.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "common/base/file.h"
+#include "common/base/log.h"
+#include "services/agent/platforms/hyperv/checkpoints.h"
+#include "services/agent/platforms/hyperv/hyperv_point.h"
+#include "services/agent/platforms/hyperv/power.h"
+#include "services/agent/platforms/hyperv/shares.h"
+#include "services/agent/platforms/hyperv/vhdx_bases.h"
+#include "services/agent/platforms/hyperv/vm_builder.h"
+#include "services/agent/platforms/marks.h"
+
+namespace farside::agent::hyperv {
+namespace {
+
+using wsman::Value;
+
+constexpr std::uint64_t kStartNothing = 2;  // AutomaticStartupAction.
+constexpr Micros kDiskFactsKept{30'000'000};
+
+class HypervPlatform final : public Platform {
+ public:
+  HypervPlatform(Options options, SharedFolders folders, Switches networks, Tracking tracking,
+                 Marks fenced, Marks startup_actions, const Clock& clock)
+      : options_(std::move(options)),
+        clock_(clock),
+        host_(options_.access, std::move(networks), clock),
+        shares_(std::move(folders), options_.smb),
+        bases_(shares_, options_.folder),
+        checkpoints_(host_, std::move(tracking)),
+        fenced_(std::move(fenced)),
+        startup_actions_(std::move(startup_actions)) {}
+
+  replica::BaseDisks* base_disks() override { return &bases_; }
+  Result<msg::HostState> describe_host() override;
+  Result<std::vector<msg::Vm>> list_vms() override;
+  Result<msg::Vm> describe_vm(const std::string& vm_id) override;
+  Result<PowerResult> shut_down(const std::string& vm_id, int deadline_s) override;
+  Status power_off(const std::string& vm_id) override;
+  Status start(const std::string& vm_id) override;
+  Result<std::unique_ptr<Point>> create_point(const PointRequest& request) override;
+  Status forget_tokens(const std::string& vm_id) override;
+  Status create_vm(const NewVm& vm) override;
+  Result<BlockProgress> detach_view(const std::string& vm_id) override;
+  Status destroy_vm(const std::string& vm_id, bool delete_overlays) override;
+  Status set_fenced(const std::string& vm_id, bool fenced) override;
+  Result<std::vector<std::string>> enforce_fences() override;
+  Status reconcile(const std::vector<std::string>& vms_to_keep) override;
+
+ private:
+  msg::Vm with_sizes(VirtualMachine vm);
+  Result<std::uint64_t> disk_bytes(const std::string& path);
+  Status refuse_if_fenced(const VirtualMachine& vm);
+  Status remove(const VirtualMachine& vm, bool delete_disks);
+  Status set_startup_action(const VirtualMachine& vm, std::uint64_t action);
+  std::optional<std::uint64_t> former_startup_action(const std::string& vm_id) const;
+  Status clean_up(const VirtualMachine& vm, const std::vector<std::string>& vms_to_keep);
+
+  Options options_;
+  const Clock& clock_;
+  Host host_;
+  Shares shares_;
+  VhdxBases bases_;
+  Checkpoints checkpoints_;
+  Marks fenced_;
+  Marks startup_actions_;  // "ID=ACTION" of fenced VMs that their host would start by itself.
+
+  struct Known {
+    std::uint64_t bytes = 0;
+    Micros at{0};
+  };
+  std::mutex mutex_;  // Of the sizes of disks that were asked for a short while ago.
+  std::map<std::string, Known> sizes_;
+};
+
+Result<msg::HostState> HypervPlatform::describe_host() {
+  FARSIDE_ASSIGN(msg::HostState state, host_.describe());
+  if (!options_.host_name.empty()) state.name = options_.host_name;
+  FARSIDE_ASSIGN(const auto switches, host_.switches());
+  state.networks = host_.networks().names(host_.switch_names(switches));
+  // Room is needed where the disks of replicas are; journals of this machine are small beside them.
+  FARSIDE_ASSIGN(const smb::Space space, shares_.space(options_.folder));
+  for (const std::string& path : options_.storage) {
+    state.storage.push_back(
+        {.path = path, .total_bytes = space.total_bytes, .free_bytes = space.free_bytes});
+  }
+  return state;
+}
+
+Result<std::uint64_t> HypervPlatform::disk_bytes(const std::string& path) {
+  const Micros now = clock_.monotonic();
+  {
+    const std::lock_guard lock(mutex_);
+    std::erase_if(sizes_, [&](const auto& one) { return now - one.second.at > kDiskFactsKept; });
+    if (const auto known = sizes_.find(path); known != sizes_.end()) return known->second.bytes;
+  }
+  FARSIDE_ASSIGN(const Host::DiskFacts facts, host_.disk_facts(path));
+  const std::lock_guard lock(mutex_);
+  sizes_[path] = {.bytes = facts.bytes, .at = now};
+  return facts.bytes;
+}
+
+msg::Vm HypervPlatform::with_sizes(VirtualMachine vm) {
+  for (msg::Disk& disk : vm.vm.disks) {
+    const auto bytes = disk_bytes(disk.path);
+    if (bytes) disk.bytes = *bytes;
+    if (!vm.vm.problem.empty()) continue;
+    if (!bytes) {
+      vm.vm.problem = fmt::format("disk {} cannot be read: {}", disk.name, bytes.error().what);
+    } else if (const auto place = shares_.locate(disk.path); !place) {
+      vm.vm.problem = place.error().what;
+    }
+  }
+  return std::move(vm.vm);
+}
+
+Result<std::vector<msg::Vm>> HypervPlatform::list_vms() {
+  FARSIDE_ASSIGN(auto all, host_.vms());
+  std::vector<msg::Vm> vms;
+  for (VirtualMachine& one : all) {
+    if (one.mark && one.mark->is_unfinished) continue;
+    vms.push_back(with_sizes(std::move(one)));
+  }
+  return vms;
+}
+
+Result<msg::Vm> HypervPlatform::describe_vm(const std::string& vm_id) {
+  FARSIDE_ASSIGN(auto vm, host_.find(vm_id));
+  return with_sizes(std::move(vm));
+}
+
+Result<PowerResult> HypervPlatform::shut_down(const std::string& vm_id, int deadline_s) {
+  FARSIDE_ASSIGN(const auto vm, host_.find(vm_id));
+  return hyperv::shut_down(host_, vm, deadline_s);
+}
+
+Status HypervPlatform::power_off(const std::string& vm_id) {
+  FARSIDE_ASSIGN(const auto vm, host_.find(vm_id));
+  return turn_off(host_, vm.guid);
+}
+
+Status HypervPlatform::refuse_if_fenced(const VirtualMachine& vm) {
+  if (!fenced_.has(vm.vm.id)) return {};
+  return fail(ErrorCode::kStaleEpoch,
+              fmt::format("VM '{}' is fenced on this host: it is active elsewhere", vm.vm.name),
+              "fail back, or disable its protection, before starting it here");
+}
+
+Status HypervPlatform::start(const std::string& vm_id) {
+  FARSIDE_ASSIGN(const auto vm, host_.find(vm_id));
+  FARSIDE_TRY(refuse_if_fenced(vm));
+  const Status started = turn_on(host_, vm.guid);
+  if (!started) return fail(started.error().in(fmt::format("VM '{}'", vm.vm.name)));
+  return {};
+}
+
+Result<std::unique_ptr<Point>> HypervPlatform::create_point(const PointRequest& request) {
+  FARSIDE_ASSIGN(const auto vm, host_.find(request.vm_id));
+  if (!vm.vm.problem.empty()) {
+    return fail(ErrorCode::kUnsupported,
+                fmt::format("VM '{}' cannot be protected: {}", vm.vm.name, vm.vm.problem));
+  }
+  return HypervPoint::begin(host_, checkpoints_, shares_, vm, request, clock_);
+}
+
+Status HypervPlatform::forget_tokens(const std::string& vm_id) {
+  return checkpoints_.forget(vm_id);
+}
+
+Status HypervPlatform::create_vm(const NewVm& vm) {
+  if (const auto existing = host_.find(vm.id)) {
+    if (!existing->mark) {
+      return fail(ErrorCode::kForbidden,
+                  fmt::format("VM '{}' already has the id {} and was not created by Farside",
+                              existing->vm.name, vm.id));
+    }
+    if (!existing->mark->is_unfinished) return vm.start ? start(vm.id) : Status();
+    FARSIDE_TRY(remove(*existing, /*delete_disks=*/false));  // Its disks may be whole already.
+  } else if (existing.error().code != ErrorCode::kNotFound) {
+    return fail(existing.error());
+  }
+  VmPlan plan{.shape = vm.shape,
+              .mark = {.vm = vm.id, .item = vm.item_id, .is_test = vm.is_test},
+              .folder = bases_.vm_folder(vm.id),
+              .disks = {},
+              .ports = {}};
+  FARSIDE_ASSIGN(const auto switches, host_.switches());
+  const auto switch_names = host_.switch_names(switches);
+  for (const msg::Nic& nic : vm.shape.nics) {
+    FARSIDE_ASSIGN(plan.ports.emplace_back(), host_.networks().port_of(nic.network, switch_names));
+  }
+  for (const NewDisk& disk : vm.disks) {
+    FARSIDE_ASSIGN(plan.disks.emplace_back(), bases_.create_child(disk, vm.id));
+  }
+  FARSIDE_TRY(VmBuilder(host_).build(plan));
+  return vm.start ? start(vm.id) : Status();
+}
+
+// Its disks stand on files of its own host, which need nobody to serve them.
+Result<BlockProgress> HypervPlatform::detach_view(const std::string& vm_id) {
+  FARSIDE_ASSIGN(const auto vm, describe_vm(vm_id));
+  FARSIDE_TRY(bases_.keep_bases(vm_id));
+  BlockProgress progress{.finished = true};
+  for (const msg::Disk& disk : vm.disks) progress.total += disk.bytes;
+  progress.done = progress.total;
+  return progress;
+}
+
+Status HypervPlatform::remove(const VirtualMachine& vm, bool delete_disks) {
+  FARSIDE_TRY(turn_off(host_, vm.guid));
+  FARSIDE_TRY(checkpoints_.forget(vm.vm.id));
+  FARSIDE_TRY(destroy(host_, vm.guid));
+  // After the VM: until then the host has them open.
+  if (delete_disks) FARSIDE_TRY(bases_.remove_vm(vm.vm.id));
+  return fenced_.remove(vm.vm.id);
+}
+
+Status HypervPlatform::destroy_vm(const std::string& vm_id, bool delete_overlays) {
+  const auto vm = host_.find(vm_id);
+  if (!vm) {
+    if (vm.error().code != ErrorCode::kNotFound) return fail(vm.error());
+    // A call that was cut short may have removed the VM and not its disks.
+    return delete_overlays ? bases_.remove_vm(vm_id) : Status();
+  }
+  if (!vm->mark) {
+    return fail(ErrorCode::kForbidden,
+                fmt::format("VM '{}' was not created by Farside", vm->vm.name),
+                "remove it with the tools it was created with");
+  }
+  return remove(*vm, delete_overlays);
+}
+
+Status HypervPlatform::set_startup_action(const VirtualMachine& vm, std::uint64_t action) {
+  const wsman::Instance change{
+      .class_name = "Msvm_VirtualSystemSettingData",
+      .properties = {{"InstanceID", Value::text(vm.settings_id)},
+                     {"AutomaticStartupAction", Value::u16(static_cast<std::uint16_t>(action))}}};
+  FARSIDE_TRY(host_.call(wsman::service("Msvm_VirtualSystemManagementService"),
+                         "ModifySystemSettings", {{"SystemSettings", Value::embedded(change)}}));
+  return {};
+}
+
+std::optional<std::uint64_t> HypervPlatform::former_startup_action(const std::string& vm_id) const {
+  for (const std::string& mark : startup_actions_.all()) {
+    if (!mark.starts_with(vm_id + "=")) continue;
+    const auto action = wsman::parse_number(mark.substr(vm_id.size() + 1));
+    if (action) return *action;
+  }
+  return std::nullopt;
+}
+
+// A host starts VMs by itself before any agent is there to stop them.
+Status HypervPlatform::set_fenced(const std::string& vm_id, bool fenced) {
+  if (fenced) FARSIDE_TRY(fenced_.add(vm_id));
+  const auto former = former_startup_action(vm_id);
+  const auto vm = host_.find(vm_id);
+  if (!vm && vm.error().code != ErrorCode::kNotFound) return fail(vm.error());
+  if (vm && fenced && vm->startup_action != kStartNothing) {
+    if (!former) FARSIDE_TRY(startup_actions_.add(fmt::format("{}={}", vm_id, vm->startup_action)));
+    FARSIDE_TRY(set_startup_action(*vm, kStartNothing));
+  }
+  if (fenced) return {};
+  if (vm && former) FARSIDE_TRY(set_startup_action(*vm, *former));
+  if (former) FARSIDE_TRY(startup_actions_.remove(fmt::format("{}={}", vm_id, *former)));
+  return fenced_.remove(vm_id);
+}
+
+Result<std::vector<std::string>> HypervPlatform::enforce_fences() {
+  std::vector<std::string> turned_off;
+  const auto fenced = fenced_.all();
+  if (fenced.empty()) return turned_off;
+  std::optional<Error> first_error;  // One VM that refuses must not let the others run.
+  for (const std::string& id : fenced) {
+    const auto vm = host_.find(id);
+    if (!vm && vm.error().code == ErrorCode::kNotFound) continue;
+    Status off = vm ? Status() : fail(vm.error());
+    if (vm && vm->vm.state != msg::PowerState::off) {
+      log::warn("fenced_vm_runs", {{"vm", id}});
+      off = turn_off(host_, vm->guid);
+      if (off) turned_off.push_back(id);
+    }
+    if (!off && !first_error) first_error = off.error().in("fenced VM " + id);
+  }
+  if (first_error) return fail(std::move(*first_error));
+  return turned_off;
+}
+
+Status HypervPlatform::clean_up(const VirtualMachine& vm,
+                                const std::vector<std::string>& vms_to_keep) {
+  FARSIDE_TRY(checkpoints_.settle(vm.vm.id));
+  if (!vm.mark) return {};
+  FARSIDE_TRY(bases_.remove_unfinished(vm.vm.id));
+  if (std::ranges::find(vms_to_keep, vm.vm.id) != vms_to_keep.end()) return {};
+  log::info("leftover_vm_removed", {{"vm", vm.vm.id}, {"name", vm.vm.name}});
+  // What a failed-over VM wrote is kept even now; what a test VM wrote has no worth.
+  return remove(vm, /*delete_disks=*/vm.mark->is_test || vm.mark->is_unfinished);
+}
+
+// One VM that cannot be put in order does not keep the others from being replicated: create_point
+// settles what is left of it.
+Status HypervPlatform::reconcile(const std::vector<std::string>& vms_to_keep) {
+  FARSIDE_ASSIGN(const auto all, host_.vms());
+  for (const VirtualMachine& vm : all) {
+    const Status cleaned = clean_up(vm, vms_to_keep);
+    if (cleaned) continue;
+    log::error("vm_not_cleaned_up", {{"vm", vm.vm.id}, {"error", cleaned.error()}});
+  }
+  // Disks whose VM was never defined.
+  FARSIDE_ASSIGN(const auto with_disks, bases_.vms_with_disks());
+  for (const std::string& id : with_disks) {
+    const bool has_vm =
+        std::ranges::any_of(all, [&](const VirtualMachine& one) { return one.vm.id == id; });
+    if (!has_vm) FARSIDE_TRY(bases_.remove_unfinished(id));
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Platform>> open_platform(const Options& options, const Clock& clock) {
+  if (options.state_dir.empty()) {
+    return fail(ErrorCode::kInvalidArgument, "hyperv: state_dir must be set");
+  }
+  FARSIDE_ASSIGN(auto folders, SharedFolders::from(options.shares));
+  if (const auto place = folders.locate(options.folder); !place) {
+    return fail(place.error().in("hyperv.folder"));
+  }
+  FARSIDE_ASSIGN(auto networks, Switches::from_options(options.networks));
+  FARSIDE_ASSIGN(auto tracking, Tracking::open(options.state_dir + "/tracking"));
+  FARSIDE_ASSIGN(auto fenced, Marks::open(options.state_dir + "/fenced"));
+  FARSIDE_ASSIGN(auto startup_actions, Marks::open(options.state_dir + "/startup-actions"));
+  return std::make_unique<HypervPlatform>(options, std::move(folders), std::move(networks),
+                                          std::move(tracking), std::move(fenced),
+                                          std::move(startup_actions), clock);
+}
+
+}  // namespace farside::agent::hyperv

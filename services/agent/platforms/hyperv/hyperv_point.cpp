@@ -1,0 +1,65 @@
+#include "services/agent/platforms/hyperv/hyperv_point.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "common/base/log.h"
+
+namespace farside::agent::hyperv {
+
+Result<std::unique_ptr<Point>> HypervPoint::begin(Host& host, Checkpoints& checkpoints,
+                                                  Shares& shares, const VirtualMachine& vm,
+                                                  const PointRequest& request, const Clock& clock) {
+  FARSIDE_TRY(checkpoints.settle(request.vm_id));
+  std::optional<msg::TrackedPoint> since;
+  if (!request.since.empty()) {
+    FARSIDE_ASSIGN(since, checkpoints.find(request.vm_id, request.since));
+    if (!since) {
+      return fail(
+          ErrorCode::kTrackingLost,
+          fmt::format("VM '{}' has no reference point of token {}", vm.vm.name, request.since));
+    }
+  }
+  const Time before = clock.now();  // The disks are frozen at some instant of the call.
+  FARSIDE_ASSIGN(Checkpoint checkpoint,
+                 checkpoints.create(vm, request.token, request.app_consistent));
+  std::unique_ptr<HypervPoint> point(new HypervPoint(checkpoints, std::move(checkpoint), before));
+  const Status opened = point->open_disks(host, shares, since ? &*since : nullptr);
+  if (opened) return point;
+  point->disks_.clear();
+  if (const Status dropped = checkpoints.drop(point->checkpoint_); !dropped) {
+    log::warn("checkpoint_not_removed", {{"vm", request.vm_id}, {"error", dropped.error()}});
+  }
+  return fail(opened.error());
+}
+
+Status HypervPoint::open_disks(Host& host, Shares& shares, const msg::TrackedPoint* since) {
+  for (const VhdxDisk& shape : checkpoint_.disks) {
+    FARSIDE_ASSIGN(auto disk, VhdxFrozenDisk::open(shares, shape));
+    if (since != nullptr) {
+      const auto tracked =
+          std::ranges::find(since->disks, disk->disk_id(), &msg::TrackedDisk::disk_id);
+      if (tracked == since->disks.end()) {
+        return fail(ErrorCode::kTrackingLost,
+                    fmt::format("disk '{}' was not there at token {}", shape.path, since->token));
+      }
+      const wsman::ChangesQuestion question{
+          .path = shape.path, .since = tracked->change_id, .disk_bytes = disk->bytes()};
+      FARSIDE_ASSIGN(auto changes, host.changed_ranges(question));
+      disk->set_changes(std::move(changes));
+    }
+    disks_.push_back(std::move(disk));
+  }
+  return {};
+}
+
+Status HypervPoint::end(bool drops_older) {
+  if (is_ended_) return {};
+  disks_.clear();  // The files are about to be merged.
+  FARSIDE_TRY(checkpoints_.keep(checkpoint_, drops_older));
+  is_ended_ = true;
+  return {};
+}
+
+}  // namespace farside::agent::hyperv

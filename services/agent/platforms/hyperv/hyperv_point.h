@@ -1,0 +1,40 @@
+// A point of a VM on a Hyper-V host: a recovery checkpoint, whose disks are read over SMB.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "services/agent/platforms/hyperv/checkpoints.h"
+#include "services/agent/platforms/hyperv/frozen_disk.h"
+#include "services/agent/platforms/platform.h"
+
+namespace farside::agent::hyperv {
+
+class HypervPoint final : public Point {
+ public:
+  // All outlive the point.  Errors: see Platform::create_point.
+  static Result<std::unique_ptr<Point>> begin(Host& host, Checkpoints& checkpoints, Shares& shares,
+                                              const VirtualMachine& vm, const PointRequest& request,
+                                              const Clock& clock);
+
+  std::int64_t captured_at_micros() const override { return captured_at_.micros; }
+  bool is_app_consistent() const override { return checkpoint_.is_app_consistent; }
+  const std::vector<std::unique_ptr<FrozenDisk>>& disks() override { return disks_; }
+  bool is_lost() override { return false; }  // Nothing but its end takes a checkpoint away.
+  Status close() override { return end(/*drops_older=*/true); }
+  Status abandon() override { return end(/*drops_older=*/false); }
+
+ private:
+  HypervPoint(Checkpoints& checkpoints, Checkpoint checkpoint, Time captured_at)
+      : checkpoints_(checkpoints), checkpoint_(std::move(checkpoint)), captured_at_(captured_at) {}
+  Status open_disks(Host& host, Shares& shares, const msg::TrackedPoint* since);
+  Status end(bool drops_older);
+
+  Checkpoints& checkpoints_;
+  Checkpoint checkpoint_;
+  Time captured_at_;
+  bool is_ended_ = false;
+  std::vector<std::unique_ptr<FrozenDisk>> disks_;
+};
+
+}  // namespace farside::agent::hyperv
