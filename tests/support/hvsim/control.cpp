@@ -26,6 +26,8 @@ std::string obey_json(Faults& faults, const Json& order) {
     faults.delay_ms = order.value("ms", 0);
   } else if (what == "job_time") {
     faults.job_ms = order.value("ms", 0);
+  } else if (what == "settings_by_job") {
+    faults.settings_by_job = order.value("on", true);
   } else if (what == "fail_jobs") {
     faults.failing_jobs = times;
     faults.failing_code = order.value("code", 32768);

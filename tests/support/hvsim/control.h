@@ -5,6 +5,7 @@
 //   {"do":"delay","times":1,"ms":500}      the next answer comes late
 //   {"do":"job_time","ms":100}             how long jobs take
 //   {"do":"fail_jobs","times":1,"code":32768,"text":"…"}
+//   {"do":"settings_by_job","on":true}     results of changed settings come only through a job
 //   {"do":"lose_tracking","path":"C:\\…"}
 //   {"do":"disk_changes","path":"C:\\…","disk_bytes":1048576,"ranges":[[0,4096],…]}
 //

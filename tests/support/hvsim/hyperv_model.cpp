@@ -46,6 +46,8 @@ void define_classes(Objects& objects) {
   objects.define(
       {"Msvm_EthernetSwitchPortVlanSettingData", "Msvm_EthernetSwitchPortFeatureSettingData", {}});
   objects.define({"Msvm_VirtualSystemReferencePoint", "", setting});
+  objects.define({"Win32_ComputerSystem", "", {"Name"}});
+  objects.define({"Win32_OperatingSystem", "", {"Name"}});
   objects.define({"CIM_LogicalDevice",
                   "",
                   {"SystemCreationClassName", "SystemName", "CreationClassName", "DeviceID"}});

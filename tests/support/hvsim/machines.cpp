@@ -35,7 +35,8 @@ bool is_at_work(const std::string& log, std::uintmax_t from) {
   return false;
 }
 
-// Of "255.255.255.0", or of "24".
+}  // namespace
+
 int prefix_length(const std::string& subnet) {
   if (subnet.find('.') == std::string::npos) return std::atoi(subnet.c_str());
   int bits = 0;
@@ -46,8 +47,6 @@ int prefix_length(const std::string& subnet) {
   }
   return bits;
 }
-
-}  // namespace
 
 std::vector<std::string> Machines::bases_of(const std::string& guid) {
   std::vector<std::string> bases;

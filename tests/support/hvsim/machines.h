@@ -39,6 +39,9 @@ struct GuestOptions {
   bool locks_disks = true;
 };
 
+// Of "255.255.255.0", or of "24".
+int prefix_length(const std::string& subnet);
+
 class Machines final {
  public:
   // All outlive this.

@@ -127,6 +127,8 @@ int main(int argc, char** argv) {
     add_power_methods(methods, *real_host);
     add_checkpoint_methods(methods, *real_host);
     add_image_methods(methods, *real_host);
+    add_settings_methods(methods, *real_host);
+    add_network_methods(methods, *real_host);
   }
   SoapHost host(objects, methods, jobs, clock, random, limits);
   ShellHost shell(vmm, random);

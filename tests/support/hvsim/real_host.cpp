@@ -71,6 +71,18 @@ void RealHost::add_hardware() {
   struct sysinfo memory{};
   ::sysinfo(&memory);
   const std::uint64_t bytes = std::uint64_t{memory.totalram} * memory.mem_unit;
+  objects.add({"Win32_ComputerSystem",
+               {{"Name", host},
+                {"NumberOfLogicalProcessors", Value::u32(std::thread::hardware_concurrency())},
+                {"NumberOfProcessors", Value::u32(1)},
+                {"TotalPhysicalMemory", Value::u64(bytes)}}});
+  objects.add({"Win32_OperatingSystem",
+               {{"Name", Value::text("Microsoft Windows Server 2022 Datacenter")},
+                {"Caption", Value::text("Microsoft Windows Server 2022 Datacenter")},
+                {"Version", Value::text("10.0.20348")},
+                {"TotalVisibleMemorySize", Value::u64(bytes >> 10U)},
+                {"FreePhysicalMemory",
+                 Value::u64(std::uint64_t{memory.freeram} * memory.mem_unit >> 10U)}}});
   objects.add({"Msvm_Memory",
                {{"SystemCreationClassName", system},
                 {"SystemName", host},

@@ -39,6 +39,7 @@ class RealHost final {
   //   {"do":"lock_frozen","on":true}             frozen disks of running VMs cannot be opened
   std::string obey(const nlohmann::json& order);
   void tick() { machines.tick(); }
+  const std::string& guest_arguments() const { return options_.guest.arguments; }
 
   Objects& objects;
   Jobs& jobs;
@@ -63,6 +64,7 @@ class RealHost final {
 void add_power_methods(Methods& methods, RealHost& host);
 void add_checkpoint_methods(Methods& methods, RealHost& host);
 void add_image_methods(Methods& methods, RealHost& host);
-void add_management_methods(Methods& methods, RealHost& host);
+void add_settings_methods(Methods& methods, RealHost& host);
+void add_network_methods(Methods& methods, RealHost& host);
 
 }  // namespace farside::hvsim

@@ -57,6 +57,11 @@ bool is_bound(const pugi::xml_node& node, const std::string& prefix, const char*
   return false;
 }
 
+// Each class is in one namespace only.
+const char* home_of(std::string_view class_name) {
+  return class_name.starts_with("Win32_") ? "root/cimv2" : kVirtualization;
+}
+
 bool is_element(const pugi::xml_node& node, const char* name_space, std::string_view name) {
   return is_named(node, name) && namespace_of(node) == name_space;
 }
@@ -88,7 +93,8 @@ std::string value_xml(const std::string& name, const Value& value) {
 }
 
 std::string instance_xml(const Instance& instance) {
-  const Reference type{.class_name = instance.class_name, .keys = {}};
+  const Reference type{
+      .class_name = instance.class_name, .keys = {}, .name_space = home_of(instance.class_name)};
   std::string xml = fmt::format(R"(<p:{} xmlns:p="{}" xmlns:cim="{}" xsi:type="p:{}_Type">)",
                                 instance.class_name, resource_uri(type), kCim, instance.class_name);
   for (const auto& [name, value] : instance.properties) xml += value_xml(name, value);
@@ -263,12 +269,16 @@ Status SoapHost::Request::read_header(std::size_t own_max) {
     return fault("a:MessageInformationHeaderRequired", 2150858766, 400,
                  "A WS-Addressing header is missing.");
   }
-  const std::string prefix = std::string(kWmi) + kVirtualization + "/";
-  if (!uri.starts_with(prefix)) {
+  for (const char* home : {kVirtualization, "root/cimv2"}) {
+    const std::string prefix = std::string(kWmi) + home + "/";
+    if (!uri.starts_with(prefix)) continue;
+    target.class_name = uri.substr(prefix.size());
+    target.name_space = home;
+  }
+  if (target.class_name.empty()) {
     return fault("a:DestinationUnreachable", 2150858752, 500,
                  "The resource URI was not found: " + uri);
   }
-  target.class_name = uri.substr(prefix.size());
   for (const pugi::xml_node& one : child_of(header, kWsman, "SelectorSet").children()) {
     if (!is_element(one, kWsman, "Selector") || attribute(one, "Name").empty()) {
       return schema_fault("a selector without a name");
@@ -338,7 +348,9 @@ Result<std::string> SoapHost::body_for(Request& request) {
   if (request.action == enumeration + "/Enumerate") return enumerate(request);
   if (request.action == enumeration + "/Pull") return pull(request);
   if (request.action == enumeration + "/Release") return release(request);
-  if (request.target.class_name != "*" && !objects_.has_class(request.target.class_name)) {
+  if (request.target.class_name != "*" &&
+      (!objects_.has_class(request.target.class_name) ||
+       home_of(request.target.class_name) != request.target.name_space)) {
     return wmi_fault(0x80041010, "Invalid class " + request.target.class_name);
   }
   if (request.action == transfer + "/Get") return get(request);
@@ -366,6 +378,9 @@ Result<std::string> SoapHost::enumerate(const Request& request) {
       return fault("w:InvalidOptions", 2150858761, 400, "All classes need a filter.");
     }
     query.class_name = request.target.class_name;
+  }
+  if (!query.class_name.empty() && home_of(query.class_name) != request.target.name_space) {
+    return wmi_fault(0x80041010, "Invalid class " + query.class_name);
   }
   const auto found = run_query(objects_, query);
   if (!found) {

@@ -173,11 +173,10 @@ void VmObjects::remove_part(const Instance& part) {
       if (one->text("Parent") == path) hanging.push_back(objects_.reference_to(*one));
     }
   }
-  for (const char* association :
-       {"Msvm_EthernetPortSettingDataComponent", "Msvm_SettingDataComponent"}) {
-    for (const Instance* one : objects_.associated(self, association, "")) {
-      hanging.push_back(objects_.reference_to(*one));
-    }
+  for (const Objects::Link& link : objects_.links()) {
+    const bool hangs = link.association == "Msvm_EthernetPortSettingDataComponent" ||
+                       link.association == "Msvm_SettingDataComponent";
+    if (hangs && link.left == self) hanging.push_back(link.right);
   }
   for (const Reference& one : hanging) {
     if (const Instance* found = objects_.find(one); found != nullptr) remove_part(*found);
