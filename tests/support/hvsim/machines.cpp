@@ -71,7 +71,7 @@ Result<Json> Machines::node_of(const std::string& base, Running& running) {
   }
   const std::string socket = fmt::format("{}/d{}.sock", files_.run(), ++processes_);
   FARSIDE_ASSIGN(auto server, spawner_.spawn({"nbdkit", "-f", "-U", socket, options_.vhdx_plugin,
-                                              "file=" + file, "root=" + files_.shared()},
+                                              "file=" + file, "root=" + files_.shared() + "/" + base.substr(0, 1)},
                                              {}, socket + ".log"));
   running.servers.push_back(std::move(server));
   for (int waited = 0; ::access(socket.c_str(), F_OK) != 0; waited += 10) {

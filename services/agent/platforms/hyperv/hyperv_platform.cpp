@@ -322,14 +322,23 @@ Status HypervPlatform::reconcile(const std::vector<std::string>& vms_to_keep) {
 
 }  // namespace
 
+Status check(const Options& options) {
+  FARSIDE_ASSIGN(const auto folders, SharedFolders::from(options.shares));
+  if (const auto place = folders.locate(options.folder); !place) {
+    return fail(place.error().in("hyperv.folder"));
+  }
+  FARSIDE_TRY(Switches::from_options(options.networks));
+  FARSIDE_TRY(
+      wsman::LoginChannel::open(options.access.target, options.access.kind, options.access.login));
+  return {};
+}
+
 Result<std::unique_ptr<Platform>> open_platform(const Options& options, const Clock& clock) {
+  FARSIDE_TRY(check(options));
   if (options.state_dir.empty()) {
     return fail(ErrorCode::kInvalidArgument, "hyperv: state_dir must be set");
   }
   FARSIDE_ASSIGN(auto folders, SharedFolders::from(options.shares));
-  if (const auto place = folders.locate(options.folder); !place) {
-    return fail(place.error().in("hyperv.folder"));
-  }
   FARSIDE_ASSIGN(auto networks, Switches::from_options(options.networks));
   FARSIDE_ASSIGN(auto tracking, Tracking::open(options.state_dir + "/tracking"));
   FARSIDE_ASSIGN(auto fenced, Marks::open(options.state_dir + "/fenced"));
