@@ -70,7 +70,7 @@ TEST_F(CheckpointTest, ChangesBetweenTwoCheckpointsAreExact) {
   EXPECT_EQ(first->text("VirtualSystemType"), "Microsoft:Hyper-V:Snapshot:Recovery");
   const auto files = world.frozen(*first);
   ASSERT_EQ(files.size(), 2u);
-  EXPECT_EQ(mode_of(world.file_of(files[0])), 0644u);
+  EXPECT_EQ(mode_of(world.file_of(files[0])), 0444u);
 
   const auto older = copies(*first, "older");
   ASSERT_GT(world.write_more(30), 0u) << "the guest goes on";
@@ -212,6 +212,43 @@ TEST_F(CheckpointTest, TrackingIsLostOnOrderAndByACrash) {
     ASSERT_TRUE(world.convert(*second));
   }
   EXPECT_EQ(world.state(kWitness), 3u);
+}
+
+TEST_F(CheckpointTest, ARebootOfTheHostLeavesCheckpointsOfOthersBehind) {
+  ASSERT_GT(world.write_more(20), 0u);
+  world.process().order(R"({"do":"leave_checkpoint","vm":"5A1B0000-0000-4000-8000-00000000AAAA"})");
+  const std::uint64_t last = world.write_more(20);
+  world.process().order(R"({"do":"host_reboot"})");
+
+  EXPECT_EQ(world.state(kWitness), 3u);
+  const auto left = world.client().query(
+      "SELECT * FROM Msvm_VirtualSystemSettingData WHERE "
+      "VirtualSystemType='Microsoft:Hyper-V:Snapshot:Recovery'");
+  ASSERT_TRUE(left);
+  ASSERT_EQ(left->size(), 1u);
+  EXPECT_EQ(left->at(0).text("VirtualSystemIdentifier"), kWitness);
+  EXPECT_FALSE(world.checkpoint(kWitness)) << "it is in the way";
+  const auto destroyed =
+      world.call(agent::wsman::service("Msvm_VirtualSystemSnapshotService"), "DestroySnapshot",
+                 {{"AffectedSnapshot",
+                   Value::reference({.class_name = "Msvm_VirtualSystemSettingData",
+                                     .keys = {{"InstanceID", left->at(0).text("InstanceID")}}})}});
+  ASSERT_TRUE(destroyed) << to_text(destroyed.error());
+  const auto merged = world.checkpoint(kWitness);
+  ASSERT_TRUE(merged) << to_text(merged.error());
+  EXPECT_TRUE(world.check(copies(*merged, "merged"), last).ok);
+}
+
+TEST_F(CheckpointTest, FrozenDisksMayBeLockedAsLiveOnesAre) {
+  ASSERT_GT(world.write_more(5), 0u);
+  const auto checkpoint = world.checkpoint(kWitness);
+  ASSERT_TRUE(checkpoint);
+  const std::string file = world.file_of(world.frozen(*checkpoint).at(0));
+
+  world.process().order(R"({"do":"lock_frozen","on":true})");
+  EXPECT_EQ(mode_of(file), 0u);
+  world.process().order(R"({"do":"lock_frozen","on":false})");
+  EXPECT_EQ(mode_of(file), 0444u);
 }
 
 }  // namespace
