@@ -1,8 +1,11 @@
 // Checkpoints of a machine that runs: what they freeze, and what changed between two of them.
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <sys/stat.h>
 
 #include <fstream>
+#include <iterator>
+#include <thread>
 
 #include "tests/integration/hvsim/real_host_world.h"
 
@@ -174,6 +177,40 @@ TEST_F(CheckpointTest, APowerCutLosesNoWriteThatWasAcknowledged) {
   ASSERT_TRUE(world.changes(files[0], marks(*next)[0])) << "tracked anew";
   ASSERT_TRUE(world.request_state(kWitness, 2));
   EXPECT_GT(world.write_more(10), last);
+}
+
+TEST_F(CheckpointTest, AKillAtAnyInstantLosesNoWriteThatWasAcknowledged) {
+  std::ofstream(world.folder() / "vms.json") << "[]";
+  SeededRandom random(3);
+  for (int round = 0; round < 5; ++round) {
+    ASSERT_GT(world.write_more(10), 0u);
+    {
+      const std::jthread killer([&] {
+        ::poll(nullptr, 0, static_cast<int>(random.below(400)));
+        world.process().kill();
+      });
+      // Until the host is gone.
+      for (auto made = world.checkpoint(kWitness); made; made = world.checkpoint(kWitness)) {
+        if (!world.convert(*made)) break;
+      }
+    }
+    const std::uint64_t last = world.acknowledged();
+    world.kill_and_start_again();
+
+    const auto left = world.client().query(
+        "SELECT * FROM Msvm_VirtualSystemSettingData WHERE "
+        "VirtualSystemType='Microsoft:Hyper-V:Snapshot:Recovery'");
+    ASSERT_TRUE(left) << to_text(left.error());
+    if (!left->empty()) {
+      ASSERT_TRUE(world.convert(left->at(0)));
+    }
+    const auto checkpoint = world.checkpoint(kWitness);
+    ASSERT_TRUE(checkpoint) << to_text(checkpoint.error());
+    const auto verdict = world.check(copies(*checkpoint, "round"), last);
+    ASSERT_TRUE(verdict.ok) << round << ": " << to_json(verdict);
+    ASSERT_TRUE(world.convert(*checkpoint));
+    ASSERT_TRUE(world.request_state(kWitness, 2));
+  }
 }
 
 TEST_F(CheckpointTest, AShutdownOfTheHostKeepsTracking) {
