@@ -15,9 +15,10 @@ FARSIDE_HOST_PACKAGES="libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients
   qemu-system-x86 qemu-utils busybox-static cpio gzip iproute2 openssl curl jq procps
   bsdextrautils"
 
-# To log in to Hyper-V hosts; and for the simulated one, a second client, a Kerberos and shares of
-# its own.  None of their services is started.
-FARSIDE_HYPERV_PACKAGES="gss-ntlmssp python3-winrm krb5-kdc krb5-admin-server samba smbclient"
+# To log in to Hyper-V hosts; and for the simulated one, a second client, a second reader of its
+# disks, a Kerberos and shares of its own.  None of their services is started.
+FARSIDE_HYPERV_PACKAGES="gss-ntlmssp python3-winrm python3-libvhdi krb5-kdc krb5-admin-server
+  samba smbclient"
 
 # To check the sources, and to let clocks jump in a test.
 FARSIDE_CHECK_PACKAGES="clang-19 clang-tidy-19 clang-format-19 libclang-rt-19-dev python3 shellcheck

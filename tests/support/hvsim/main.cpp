@@ -16,6 +16,7 @@
 #include "tests/support/hvsim/http_server.h"
 #include "tests/support/hvsim/hyperv_model.h"
 #include "tests/support/hvsim/real_host.h"
+#include "tests/support/hvsim/shell_host.h"
 
 namespace {
 
@@ -65,6 +66,7 @@ int main(int argc, char** argv) {
   std::string users;
   std::string keytab;
   std::string control_path;
+  std::string vmm;
   ModelOptions model;
   JobTimes times;
   SoapLimits limits;
@@ -94,6 +96,8 @@ int main(int argc, char** argv) {
   app.add_option("--time-scale", times.scale, "jobs pass so many times faster");
   app.add_option("--max-envelope", limits.envelope_bytes_max, "bytes");
   app.add_option("--context-ms", context_ms, "how long enumerations are kept");
+  app.add_option("--vmm", vmm,
+                 "folder of what Virtual Machine Manager's scripts say; see shell_host.h");
   CLI11_PARSE(app, argc, argv);
   limits.context_kept = Micros{context_ms * 1000};
   ::setenv("NTLM_USER_FILE", users.c_str(), 1);
@@ -127,6 +131,8 @@ int main(int argc, char** argv) {
     add_network_methods(methods, *real_host);
   }
   SoapHost host(objects, methods, jobs, clock, random, limits);
+  ShellHost shell(vmm, random);
+  if (!vmm.empty()) host.serve_shell(shell);
   const DoorOptions door{.passwords = read_passwords(users)};
   const auto talk = [&](bool is_tls, std::string certificate) {
     return std::make_unique<Conversation>(host, faults, door, is_tls, std::move(certificate));

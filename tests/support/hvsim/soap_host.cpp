@@ -9,6 +9,7 @@
 #include "services/agent/platforms/hyperv/wsman/envelope.h"
 #include "services/agent/platforms/hyperv/wsman/uris.h"
 #include "services/agent/platforms/hyperv/wsman/xml.h"
+#include "tests/support/hvsim/shell_host.h"
 #include "tests/support/hvsim/wql.h"
 
 namespace farside::hvsim {
@@ -296,6 +297,9 @@ Status SoapHost::Request::read_header(std::size_t own_max) {
 }
 
 SoapAnswer SoapHost::answer(const std::string& envelope) {
+  if (shell_ != nullptr) {
+    if (auto said = shell_->answer(envelope)) return std::move(*said);
+  }
   const std::lock_guard lock(mutex_);
   jobs_.advance();
   pugi::xml_document document;

@@ -30,6 +30,8 @@ struct SoapLimits {
   Micros context_kept{240'000'000};          // EnumerationTimeoutms.
 };
 
+class ShellHost;
+
 class SoapHost final {
  public:
   // All outlive the host.
@@ -41,6 +43,9 @@ class SoapHost final {
         clock_(clock),
         random_(random),
         limits_(limits) {}
+
+  // `shell` outlives the host; call before anything is answered.
+  void serve_shell(ShellHost& shell) { shell_ = &shell; }
 
   SoapAnswer answer(const std::string& envelope);
 
@@ -73,6 +78,7 @@ class SoapHost final {
   const Clock& clock_;
   Random& random_;
   const SoapLimits limits_;
+  ShellHost* shell_ = nullptr;
   std::mutex mutex_;
   std::map<std::string, Context> contexts_;
 };

@@ -78,6 +78,7 @@ struct Plan {
   int crashes;
   std::uint64_t calls;  // At most, until the power fails.
   double flush;         // How likely, after each write.
+  double fail_in_flush;
 };
 
 constexpr std::uint64_t kBase = 0xBA5E;
@@ -131,7 +132,9 @@ void crash_again_and_again(const Plan& plan, std::uint64_t seed) {
   Model model(plan.base);
   std::uint64_t number = 1'000'000;
   for (int crash = 0; crash < plan.crashes; ++crash) {
-    disk.fail_after(random.below(crash % 3 == 0 ? plan.calls / 10 : plan.calls));
+    // A flush is where things may come in a wrong order; a few right after opening are the replay.
+    disk.fail_after(random.below(plan.calls));
+    if (random.chance(0.6)) disk.fail_after_flushes(random.below(random.chance(0.5) ? 5 : 20));
     auto image = WritableImage::open(disk.open(), HasNoChildren{}, random);
     if (!image) {
       ASSERT_TRUE(disk.has_failed()) << to_text(image.error());
@@ -157,11 +160,12 @@ void crash_again_and_again(const Plan& plan, std::uint64_t seed) {
         number += count;
       }
       if (done && random.chance(plan.flush)) {
+        if (random.chance(plan.fail_in_flush)) disk.fail_after_flushes(random.below(9));
         done = (*image)->flush();
         if (done) model.flushed();
       }
       if (done && random.chance(0.03)) {
-        if (random.chance(0.7)) disk.fail_after(random.below(12));  // In the middle of it.
+        if (random.chance(0.7)) disk.fail_after_flushes(random.below(6));  // In the middle of it.
         done = (*image)->close();
         if (done) model.flushed();
         if (done) break;
@@ -197,8 +201,9 @@ TEST(CrashTest, ADynamicDiskKeepsWhatWasFlushed) {
                    .longest = 3000,
                    .crashes = 8,
                    .calls = 400,
-                   .flush = 0.2},
-                  10);
+                   .flush = 0.2,
+                   .fail_in_flush = 0.05},
+                  15);
 }
 
 TEST(CrashTest, ADifferencingDiskKeepsWhatWasFlushed) {
@@ -209,8 +214,9 @@ TEST(CrashTest, ADifferencingDiskKeepsWhatWasFlushed) {
                    .longest = 3000,
                    .crashes = 8,
                    .calls = 400,
-                   .flush = 0.2},
-                  10);
+                   .flush = 0.2,
+                   .fail_in_flush = 0.05},
+                  15);
 }
 
 // Nearly each write falls into another log sector of the BAT, so that one entry does not hold all
@@ -223,20 +229,80 @@ TEST(CrashTest, ALargeDiskKeepsWhatWasFlushed) {
                    .longest = 16,
                    .crashes = 8,
                    .calls = 2500,
-                   .flush = 0.005},
-                  3);
+                   .flush = 0.005,
+                   .fail_in_flush = 0.7},
+                  2);
 }
 
 TEST(CrashTest, ALargeDifferencingDiskKeepsWhatWasFlushed) {
-  crash_for_seeds({.disk_bytes = 256 * 1024 * kMiB,
+  crash_for_seeds({.disk_bytes = 64 * 1024 * kMiB,
                    .has_parent = true,
                    .base = 0,
-                   .spread = 512 * kMiB / kSector,
+                   .spread = 32 * kMiB / kSector,
                    .longest = 16,
                    .crashes = 8,
                    .calls = 2500,
-                   .flush = 0.005},
-                  3);
+                   .flush = 0.005,
+                   .fail_in_flush = 0.7},
+                  2);
+}
+
+// One history, on a differencing disk of 64 GiB: so many log sectors change that they take several
+// entries.  Returns when it ends, or when the power fails.
+void write_far_and_wide(FailingDisk& disk, Model& model, SeededRandom& random) {
+  const std::uint64_t place = 128 * kMiB / kSector;
+  std::uint64_t number = 1'000'000;
+  auto image = WritableImage::open(disk.open(), HasNoChildren{}, random);
+  if (!image) return;
+  const auto write = [&](std::uint64_t sector) {
+    model.written(sector, 3, number);
+    const Status done = (*image)->write_at(sector * kSector, filled(number, 3));
+    number += 3;
+    return done.has_value();
+  };
+  const auto flush = [&] {
+    const bool done = (*image)->flush().has_value();
+    if (done) model.flushed();
+    return done;
+  };
+  for (std::uint64_t i = 0; i < 512; i += 100) {
+    if (!write(i * place)) return;
+  }
+  if (!flush()) return;
+  for (std::uint64_t i = 0; i < 512; i += 2) {
+    if (!write(i * place + 8)) return;
+  }
+  if (!flush()) return;
+  for (std::uint64_t i = 0; i < 512; i += 20) {
+    model.written(i * place, kMiB / kSector, 0);
+    if (!(*image)->zero(i * place * kSector, kMiB)) return;
+  }
+  for (std::uint64_t i = 1; i < 512; i += 50) {
+    if (!write(i * place)) return;
+  }
+  if ((*image)->close()) model.flushed();
+}
+
+TEST(CrashTest, EveryFlushOfAHistoryMayBeTheOneThatFails) {
+  Share share;
+  share.create("base.vhdx", {.disk_bytes = 64 * 1024 * kMiB, .block_bytes = kBlockBytesMin});
+  share.create_child("disk.vhdx", "base.vhdx");
+  bool has_failed = true;
+  std::uint64_t flushes = 0;
+  for (; has_failed; ++flushes) {
+    for (std::uint64_t seed = 1; seed <= 12; ++seed) {
+      SeededRandom random(seed);
+      FailingDisk disk(share.files["disk.vhdx"], random);
+      Model model(0);
+      disk.fail_after_flushes(flushes);
+      write_far_and_wide(disk, model, random);
+      has_failed = disk.has_failed();
+      Bytes left = disk.restart();
+      ASSERT_NO_FATAL_FAILURE(check(share, left, model, 64 * 1024 * kMiB))
+          << "flush " << flushes << ", seed " << seed;
+    }
+  }
+  EXPECT_GT(flushes, 12u);
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// A file on a disk whose power fails: after so many calls every further one fails, and of what was
-// not flushed any part may be there or not, in pieces and in any order.
+// A file on a disk whose power fails: after so many calls or flushes every further one fails, and
+// of what was not flushed any part may be there or not, in pieces and in any order.
 //
 // Thread: one at a time.
 #pragma once
@@ -19,6 +19,7 @@ class FailingDisk final {
       : stable_(stable), seen_(std::move(stable)), random_(random) {}
 
   void fail_after(std::uint64_t calls) { calls_left_ = calls; }
+  void fail_after_flushes(std::uint64_t flushes) { flushes_left_ = flushes; }
   bool has_failed() const { return has_failed_; }
   std::unique_ptr<agent::hyperv::ByteFile> open() { return std::make_unique<File>(*this); }
 
@@ -26,9 +27,10 @@ class FailingDisk final {
   const Bytes& restart() {
     // How much of it is lost differs from crash to crash: nothing, all and in between.
     const double kept = static_cast<double>(random_.below(11)) / 10;
+    const bool by_calls = random_.chance(0.5);  // Or by sectors.
     std::vector<Change> pieces;
     for (const Change& change : unflushed_) {
-      if (change.truncate_to) {
+      if (change.truncate_to || by_calls) {
         pieces.push_back(change);
         continue;
       }
@@ -52,6 +54,7 @@ class FailingDisk final {
     unflushed_.clear();
     seen_ = stable_;
     calls_left_.reset();
+    flushes_left_.reset();
     has_failed_ = false;
     return stable_;
   }
@@ -106,7 +109,9 @@ class FailingDisk final {
       return disk_.change({.truncate_to = bytes});
     }
     Status flush() override {
+      if (disk_.flushes_left_ && *disk_.flushes_left_ == 0) disk_.has_failed_ = true;
       FARSIDE_TRY(disk_.count());
+      if (disk_.flushes_left_) --*disk_.flushes_left_;
       for (const Change& change : disk_.unflushed_) apply(change, disk_.stable_);
       disk_.unflushed_.clear();
       return {};
@@ -121,6 +126,7 @@ class FailingDisk final {
   std::vector<Change> unflushed_;
   SeededRandom& random_;
   std::optional<std::uint64_t> calls_left_;
+  std::optional<std::uint64_t> flushes_left_;
   bool has_failed_ = false;
 };
 

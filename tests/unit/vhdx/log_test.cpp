@@ -282,6 +282,21 @@ TEST_F(ReplayTest, ZerosReachTheMetadata) {
   EXPECT_EQ(share.contents("disk.vhdx"), std::string(16 * kMiB, '\0'));
 }
 
+TEST_F(ReplayTest, MoreZerosThanADiskHoldsAreNotWritten) {
+  const std::uint64_t end = file().size();
+  put({.sequence = 1,
+       .updates = {{.at = kBatAt, .bytes = new_bat},
+                   {.at = end + 8 * kMiB, .bytes = page('x')},
+                   {.at = end, .zero_bytes = 16 * kTiB}}});
+  EXPECT_EQ(share.contents("disk.vhdx"), expected());
+
+  share.write("disk.vhdx").reset();
+
+  EXPECT_EQ(file().size(), end + 16 * kTiB);
+  EXPECT_EQ(file().read(end + 8 * kMiB, kLogSectorBytes), std::string(kLogSectorBytes, '\0'));
+  EXPECT_EQ(share.contents("disk.vhdx"), expected());
+}
+
 TEST_F(ReplayTest, RegionTablesComeThroughTheLogToo) {
   for (const std::uint64_t at : kRegionTableAt) file().write(at, std::string(4096, 'x'));
   share.create("other.vhdx", {.disk_bytes = 16 * kMiB, .block_bytes = kBlockBytesMin});

@@ -15,7 +15,6 @@ namespace {
 
 using wsman::Instance;
 
-constexpr const char* kWindows = "root/cimv2";
 constexpr const char* kRealized = "Microsoft:Hyper-V:System:Realized";
 
 std::unexpected<Error> no_vm(const std::string& vm_id) {
@@ -90,24 +89,30 @@ Result<std::vector<wsman::ChangedRange>> Host::changed_ranges(
 }
 
 Result<msg::HostState> Host::describe() {
+  FARSIDE_ASSIGN(const std::string own_name, name());
+  const auto own = [&](const char* class_name) {
+    return query(fmt::format("SELECT * FROM {} WHERE SystemName='{}'", class_name,
+                             wsman::wmi_escape(own_name)));
+  };
+  FARSIDE_ASSIGN(const auto processors, own("Msvm_Processor"));
+  FARSIDE_ASSIGN(const auto memories, own("Msvm_Memory"));
+  FARSIDE_ASSIGN(const auto all, vms());
   FARSIDE_ASSIGN(const auto client, clients_.take());
   FARSIDE_ASSIGN(const auto identity, client->identify());
-  FARSIDE_ASSIGN(const auto computers,
-                 client->query("SELECT * FROM Win32_ComputerSystem", kWindows));
-  FARSIDE_ASSIGN(const auto systems,
-                 client->query("SELECT * FROM Win32_OperatingSystem", kWindows));
-  if (computers.empty() || systems.empty()) {
-    return fail(ErrorCode::kForbidden, "the host tells nothing of its processors and memory",
-                "let the account that the agent uses read root/cimv2");
+  msg::HostState state{.name = own_name,
+                       .platform = "hyperv",
+                       .platform_version = identity.version,
+                       .processors = static_cast<std::uint32_t>(processors.size())};
+  for (const Instance& memory : memories) {
+    state.memory_mib +=
+        (memory.number_or("BlockSize", 0) * memory.number_or("NumberOfBlocks", 0)) >> 20U;
   }
-  return msg::HostState{
-      .name = computers.front().text("Name"),
-      .platform = "hyperv",
-      .platform_version = fmt::format("{} {}", systems.front().text("Caption"), identity.version),
-      .processors =
-          static_cast<std::uint32_t>(computers.front().number_or("NumberOfLogicalProcessors", 0)),
-      .memory_mib = computers.front().number_or("TotalPhysicalMemory", 0) >> 20U,
-      .memory_free_mib = systems.front().number_or("FreePhysicalMemory", 0) >> 10U};
+  std::uint64_t used_mib = 0;
+  for (const VirtualMachine& one : all) {
+    if (one.vm.state != msg::PowerState::off) used_mib += one.vm.memory_mib;
+  }
+  state.memory_free_mib = state.memory_mib - std::min(state.memory_mib, used_mib);
+  return state;
 }
 
 Result<std::map<std::string, std::string>> Host::switches() {

@@ -38,13 +38,27 @@ Status WritableImage::replay() {
   Header header = current_.header;
   header.file_write = Guid::random(random_);
   FARSIDE_TRY(write_one_header(header));
+  const std::uint64_t old_bytes = real_bytes_;
   if (file_bytes_ > real_bytes_) FARSIDE_TRY(file_->truncate(file_bytes_));
   real_bytes_ = file_bytes_;
-  for (const LogUpdate& update : updates_) {
-    if (update.bytes.empty()) {
-      FARSIDE_TRY(write_zeros(update.at, update.zero_bytes));
-    } else {
-      FARSIDE_TRY(file_->write_at(update.at, update.bytes));
+  for (auto update = updates_.begin(); update != updates_.end(); ++update) {
+    if (!update->bytes.empty()) {
+      FARSIDE_TRY(file_->write_at(update->at, update->bytes));
+      continue;
+    }
+    // What the file has just grown by is zeros, but for what was written since; a log may speak of
+    // more of them than could ever be written.
+    const std::uint64_t end = update->at + update->zero_bytes;
+    if (update->at < old_bytes) {
+      FARSIDE_TRY(write_zeros(update->at, std::min(end, old_bytes) - update->at));
+    }
+    for (auto before = updates_.begin(); before != update; ++before) {
+      if (before->bytes.empty() ||
+          before->at < std::max(update->at, old_bytes / kLogSectorBytes * kLogSectorBytes) ||
+          before->at >= end) {
+        continue;
+      }
+      FARSIDE_TRY(write_zeros(before->at, before->bytes.size()));
     }
   }
   updates_.clear();

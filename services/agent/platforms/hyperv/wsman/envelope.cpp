@@ -9,18 +9,29 @@
 namespace farside::agent::wsman {
 namespace {
 
-std::string selector_set(const Reference& object) {
-  if (object.keys.empty()) return {};
+std::string selector_set(const std::map<std::string, std::string>& keys) {
+  if (keys.empty()) return {};
   std::string set = "<w:SelectorSet>";
-  for (const auto& [name, value] : object.keys) {
+  for (const auto& [name, value] : keys) {
     set += fmt::format(R"(<w:Selector Name="{}">{}</w:Selector>)", xml_escape(name),
                        xml_escape(value));
   }
   return set + "</w:SelectorSet>";
 }
 
-std::string envelope(const EnvelopeFrame& frame, const Reference& object, std::string_view action,
-                     std::string_view body) {
+std::string option_set(const std::map<std::string, std::string>& options) {
+  if (options.empty()) return {};
+  std::string set = "<w:OptionSet>";
+  for (const auto& [name, value] : options) {
+    set += fmt::format(R"(<w:Option Name="{}">{}</w:Option>)", xml_escape(name), xml_escape(value));
+  }
+  return set + "</w:OptionSet>";
+}
+
+}  // namespace
+
+std::string write_envelope(const EnvelopeFrame& frame, const Target& target,
+                           std::string_view action, std::string_view body) {
   return fmt::format(
       R"(<?xml version="1.0" encoding="UTF-8"?>)"
       R"(<s:Envelope xmlns:s="{}" xmlns:a="{}" xmlns:w="{}" xmlns:n="{}" xmlns:xsi="{}">)"
@@ -31,12 +42,20 @@ std::string envelope(const EnvelopeFrame& frame, const Reference& object, std::s
       R"(<w:MaxEnvelopeSize s:mustUnderstand="true">{}</w:MaxEnvelopeSize>)"
       R"(<a:MessageID>uuid:{}</a:MessageID>)"
       R"(<w:Locale xml:lang="en-US" s:mustUnderstand="false"/>)"
-      R"(<w:OperationTimeout>PT{:.3f}S</w:OperationTimeout>{}</s:Header>)"
+      R"(<w:OperationTimeout>PT{:.3f}S</w:OperationTimeout>{}{}</s:Header>)"
       R"(<s:Body>{}</s:Body></s:Envelope>)",
       kSoap, kAddressing, kWsman, kEnumeration, kXsi, xml_escape(frame.to),
-      xml_escape(resource_uri(object)), kAnonymous, xml_escape(action), frame.envelope_bytes_max,
+      xml_escape(target.resource_uri), kAnonymous, xml_escape(action), frame.envelope_bytes_max,
       xml_escape(frame.message_id), static_cast<double>(frame.operation_within.count()) / 1e6,
-      selector_set(object), body);
+      option_set(target.options), selector_set(target.selectors), body);
+}
+
+namespace {
+
+std::string envelope(const EnvelopeFrame& frame, const Reference& object, std::string_view action,
+                     std::string_view body) {
+  return write_envelope(frame, {.resource_uri = resource_uri(object), .selectors = object.keys},
+                        action, body);
 }
 
 Reference all_of(std::string_view name_space) {
@@ -113,7 +132,7 @@ std::string write_reference(const Reference& reference) {
   return fmt::format(
       "<a:Address>{}</a:Address><a:ReferenceParameters><w:ResourceURI>{}</w:ResourceURI>{}"
       "</a:ReferenceParameters>",
-      kAnonymous, xml_escape(resource_uri(reference)), selector_set(reference));
+      kAnonymous, xml_escape(resource_uri(reference)), selector_set(reference.keys));
 }
 
 }  // namespace farside::agent::wsman

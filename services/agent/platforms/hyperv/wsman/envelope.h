@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 
@@ -18,6 +19,17 @@ struct EnvelopeFrame {
   std::uint32_t envelope_bytes_max = 512'000;
   Micros operation_within{60'000'000};  // The host gives up after this.
 };
+
+// What a request is about.
+struct Target {
+  std::string resource_uri;
+  std::map<std::string, std::string> selectors = {};
+  std::map<std::string, std::string> options = {};
+};
+
+// `body` is XML; it may use the prefixes s, a, w, n and xsi.
+std::string write_envelope(const EnvelopeFrame& frame, const Target& target,
+                           std::string_view action, std::string_view body);
 
 std::string write_identify();
 

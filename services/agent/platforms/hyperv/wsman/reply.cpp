@@ -1,5 +1,7 @@
 #include "services/agent/platforms/hyperv/wsman/reply.h"
 
+#include "services/agent/platforms/hyperv/wsman/reply_body.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -86,7 +88,8 @@ Error fault_error(const pugi::xml_node& node) {
   return to_error(fault);
 }
 
-// The element in the body; the document outlives it.
+}  // namespace
+
 Result<pugi::xml_node> read_body(pugi::xml_document& document, std::string_view xml) {
   FARSIDE_TRY(load_xml(document, xml));
   const pugi::xml_node envelope = first_element(document);
@@ -99,6 +102,8 @@ Result<pugi::xml_node> read_body(pugi::xml_document& document, std::string_view 
   if (is_named(first, "Fault")) return fail(fault_error(first));
   return first;
 }
+
+namespace {
 
 std::unexpected<Error> unexpected_reply(const pugi::xml_node& node, std::string_view wanted) {
   return fail(ErrorCode::kCorrupt,

@@ -1,0 +1,62 @@
+#include "services/provider/vmm/winrm.h"
+
+#include <fstream>
+
+#include "common/base/log.h"
+#include "services/agent/platforms/hyperv/wsman/login_channel.h"
+#include "services/agent/platforms/hyperv/wsman/shell.h"
+
+namespace farside::provider::vmm {
+namespace {
+
+namespace wsman = agent::wsman;
+
+constexpr Micros kScriptWithin = std::chrono::minutes{2};
+constexpr std::size_t kWordsMax = 500;
+
+Result<std::string> password_of(const std::string& path) {
+  std::ifstream in(path);
+  std::string line;
+  if (in && std::getline(in, line)) return line;
+  return fail(ErrorCode::kNotFound, "password file '" + path + "' cannot be read or is empty",
+              "check vmm.password_file in the configuration");
+}
+
+Result<Answers> run_all(wsman::Shell& shell, std::span<const Script> scripts) {
+  Answers answers;
+  for (const Script& script : scripts) {
+    auto result = shell.run(wsman::powershell(script.text), kScriptWithin);
+    if (!result) return fail(result.error().in("ask VMM for its " + script.name));
+    if (result->exit_code != 0) {
+      return fail(ErrorCode::kPlatform,
+                  "ask VMM for its " + script.name + ": PowerShell ended with " +
+                      std::to_string(result->exit_code) + ": " +
+                      result->errors.substr(0, kWordsMax),
+                  "run Get-SCVMMServer as the same user on the VMM server");
+    }
+    answers[script.name] = std::move(result->output);
+  }
+  return answers;
+}
+
+}  // namespace
+
+RunScripts by_winrm(Server server, const Clock& clock, Random& random) {
+  return [server = std::move(server), &clock,
+          &random](std::span<const Script> scripts) -> Result<Answers> {
+    FARSIDE_ASSIGN(std::string password, password_of(server.password_file));
+    FARSIDE_ASSIGN(
+        auto channel,
+        wsman::LoginChannel::open(
+            {.url = server.url, .ca_file = server.ca_file, .fingerprint = server.fingerprint},
+            wsman::LoginKind::kNegotiate, {.user = server.user, .password = password}));
+    wsman::Shell shell({.url = server.url}, std::move(channel), clock, random);
+    auto answers = run_all(shell, scripts);
+    const Status closed = shell.close();
+    if (!closed)
+      log::warn("vmm_shell_not_closed", {{"url", server.url}, {"cause", closed.error()}});
+    return answers;
+  };
+}
+
+}  // namespace farside::provider::vmm
