@@ -1,8 +1,11 @@
 // Checkpoints of a machine that runs: what they freeze, and what changed between two of them.
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <sys/stat.h>
 
 #include <fstream>
+#include <iterator>
+#include <thread>
 
 #include "tests/integration/hvsim/real_host_world.h"
 
@@ -70,7 +73,7 @@ TEST_F(CheckpointTest, ChangesBetweenTwoCheckpointsAreExact) {
   EXPECT_EQ(first->text("VirtualSystemType"), "Microsoft:Hyper-V:Snapshot:Recovery");
   const auto files = world.frozen(*first);
   ASSERT_EQ(files.size(), 2u);
-  EXPECT_EQ(mode_of(world.file_of(files[0])), 0644u);
+  EXPECT_EQ(mode_of(world.file_of(files[0])), 0444u);
 
   const auto older = copies(*first, "older");
   ASSERT_GT(world.write_more(30), 0u) << "the guest goes on";
@@ -176,6 +179,40 @@ TEST_F(CheckpointTest, APowerCutLosesNoWriteThatWasAcknowledged) {
   EXPECT_GT(world.write_more(10), last);
 }
 
+TEST_F(CheckpointTest, AKillAtAnyInstantLosesNoWriteThatWasAcknowledged) {
+  std::ofstream(world.folder() / "vms.json") << "[]";
+  SeededRandom random(3);
+  for (int round = 0; round < 5; ++round) {
+    ASSERT_GT(world.write_more(10), 0u);
+    {
+      const std::jthread killer([&] {
+        ::poll(nullptr, 0, static_cast<int>(random.below(400)));
+        world.process().kill();
+      });
+      // Until the host is gone.
+      for (auto made = world.checkpoint(kWitness); made; made = world.checkpoint(kWitness)) {
+        if (!world.convert(*made)) break;
+      }
+    }
+    const std::uint64_t last = world.acknowledged();
+    world.kill_and_start_again();
+
+    const auto left = world.client().query(
+        "SELECT * FROM Msvm_VirtualSystemSettingData WHERE "
+        "VirtualSystemType='Microsoft:Hyper-V:Snapshot:Recovery'");
+    ASSERT_TRUE(left) << to_text(left.error());
+    if (!left->empty()) {
+      ASSERT_TRUE(world.convert(left->at(0)));
+    }
+    const auto checkpoint = world.checkpoint(kWitness);
+    ASSERT_TRUE(checkpoint) << to_text(checkpoint.error());
+    const auto verdict = world.check(copies(*checkpoint, "round"), last);
+    ASSERT_TRUE(verdict.ok) << round << ": " << to_json(verdict);
+    ASSERT_TRUE(world.convert(*checkpoint));
+    ASSERT_TRUE(world.request_state(kWitness, 2));
+  }
+}
+
 TEST_F(CheckpointTest, AShutdownOfTheHostKeepsTracking) {
   ASSERT_GT(world.write_more(20), 0u);
   const auto first = world.checkpoint(kWitness);
@@ -212,6 +249,43 @@ TEST_F(CheckpointTest, TrackingIsLostOnOrderAndByACrash) {
     ASSERT_TRUE(world.convert(*second));
   }
   EXPECT_EQ(world.state(kWitness), 3u);
+}
+
+TEST_F(CheckpointTest, ARebootOfTheHostLeavesCheckpointsOfOthersBehind) {
+  ASSERT_GT(world.write_more(20), 0u);
+  world.process().order(R"({"do":"leave_checkpoint","vm":"5A1B0000-0000-4000-8000-00000000AAAA"})");
+  const std::uint64_t last = world.write_more(20);
+  world.process().order(R"({"do":"host_reboot"})");
+
+  EXPECT_EQ(world.state(kWitness), 3u);
+  const auto left = world.client().query(
+      "SELECT * FROM Msvm_VirtualSystemSettingData WHERE "
+      "VirtualSystemType='Microsoft:Hyper-V:Snapshot:Recovery'");
+  ASSERT_TRUE(left);
+  ASSERT_EQ(left->size(), 1u);
+  EXPECT_EQ(left->at(0).text("VirtualSystemIdentifier"), kWitness);
+  EXPECT_FALSE(world.checkpoint(kWitness)) << "it is in the way";
+  const auto destroyed =
+      world.call(agent::wsman::service("Msvm_VirtualSystemSnapshotService"), "DestroySnapshot",
+                 {{"AffectedSnapshot",
+                   Value::reference({.class_name = "Msvm_VirtualSystemSettingData",
+                                     .keys = {{"InstanceID", left->at(0).text("InstanceID")}}})}});
+  ASSERT_TRUE(destroyed) << to_text(destroyed.error());
+  const auto merged = world.checkpoint(kWitness);
+  ASSERT_TRUE(merged) << to_text(merged.error());
+  EXPECT_TRUE(world.check(copies(*merged, "merged"), last).ok);
+}
+
+TEST_F(CheckpointTest, FrozenDisksMayBeLockedAsLiveOnesAre) {
+  ASSERT_GT(world.write_more(5), 0u);
+  const auto checkpoint = world.checkpoint(kWitness);
+  ASSERT_TRUE(checkpoint);
+  const std::string file = world.file_of(world.frozen(*checkpoint).at(0));
+
+  world.process().order(R"({"do":"lock_frozen","on":true})");
+  EXPECT_EQ(mode_of(file), 0u);
+  world.process().order(R"({"do":"lock_frozen","on":false})");
+  EXPECT_EQ(mode_of(file), 0444u);
 }
 
 }  // namespace

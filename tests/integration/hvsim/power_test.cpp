@@ -1,6 +1,10 @@
 // Power of machines that run, and that they all end with their host.
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
 #include "tests/integration/hvsim/real_host_world.h"
 
 namespace farside::hvsim {
@@ -35,6 +39,34 @@ TEST(HvsimPowerTest, AGuestShutsItselfDownWhenItIsAsked) {
   const auto again = world.request_state(kWitness, 3);
   ASSERT_FALSE(again);
   EXPECT_TRUE(again.error().what.contains("32775")) << again.error().what;
+}
+
+// Processes that have a path below this folder in their command line.
+int programs_below(const std::string& folder) {
+  int count = 0;
+  for (const auto& one : std::filesystem::directory_iterator("/proc")) {
+    std::ifstream in(one.path() / "cmdline");
+    const std::string words{std::istreambuf_iterator<char>(in), {}};
+    if (words.find(folder) != std::string::npos) ++count;
+  }
+  return count;
+}
+
+TEST(HvsimPowerTest, NothingOutlivesItsHost) {
+  RealHostWorld world;
+  ASSERT_GT(world.write_more(5), 0u);
+  ASSERT_TRUE(world.request_state(kDeaf, 2));
+  const std::string root = world.folder() / "host";
+  EXPECT_EQ(programs_below(root), 3) << "the host and two machines";
+
+  world.process().kill();
+
+  EXPECT_TRUE(world.wait_until([&] { return programs_below(root) == 0; }));
+  world.kill_and_start_again();
+  ASSERT_GT(world.write_more(5), 0u);
+  world.stop();
+  EXPECT_EQ(programs_below(root), 0);
+  EXPECT_EQ(std::filesystem::exists(root + "/run"), false);
 }
 
 TEST(HvsimPowerTest, StatesFollowRequests) {

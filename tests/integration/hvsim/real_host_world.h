@@ -27,6 +27,7 @@ class RealHostWorld final {
   HvsimProcess& process() { return *process_; }
   void kill_and_start_again();  // As by a power cut of the host.
   void stop_and_start_again();  // As by a shutdown of the host.
+  void stop() { process_.reset(); }
 
   static agent::wsman::Reference vm(const std::string& guid);
   Result<agent::wsman::CallOutcome> call(const agent::wsman::Reference& object,

@@ -92,6 +92,7 @@ HvsimProcess::~HvsimProcess() {
 }
 
 void HvsimProcess::kill() {
+  if (pid_ < 0) return;
   ::kill(pid_, SIGKILL);
   ::waitpid(pid_, nullptr, 0);
   pid_ = -1;

@@ -3,7 +3,8 @@
 
 usage: pywinrm_smoke.py URL USER PASSWORD
 
-Prints the number of virtual machines that it sees.
+Prints the states of all systems that it sees and, in the last line, how many of them are virtual
+machines.
 """
 
 import re
@@ -62,6 +63,7 @@ def main():
         return "a wrong password was taken"
     except InvalidCredentialsError:
         pass
+    print("states", *re.findall(r"<p:EnabledState>(\d+)<", reply))
     print(len(re.findall(r"<p:Msvm_ComputerSystem ", reply)))
     return 0
 

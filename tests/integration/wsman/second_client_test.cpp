@@ -31,20 +31,39 @@ Outcome run(const std::string& command) {
   return outcome;
 }
 
-TEST(SecondClientTest, PywinrmListsVmsOverSealedMessages) {
-  if (run("/usr/bin/python3 -c 'import winrm, requests_ntlm'").status != 0) {
-    GTEST_SKIP() << "python3-winrm is not installed";
-  }
-  const HvsimProcess host({"--vms", "5"});
+bool has_pywinrm() {
+  return run("/usr/bin/python3 -c 'import winrm, requests_ntlm'").status == 0;
+}
+
+Outcome ask_with_pywinrm(const HvsimProcess& host) {
   const std::string config = host.folder() / "openssl.cnf";
   std::ofstream(config) << kLegacyOpenssl;
+  return run("OPENSSL_CONF=" + config + " timeout 60 /usr/bin/python3 -W ignore " + PYWINRM_SMOKE +
+             " " + host.http_url() + " 'HVSIM\\" + kUser + "' '" + kPassword + "'");
+}
 
-  const Outcome outcome =
-      run("OPENSSL_CONF=" + config + " timeout 60 /usr/bin/python3 -W ignore " + PYWINRM_SMOKE +
-          " " + host.http_url() + " 'HVSIM\\" + kUser + "' '" + kPassword + "'");
+TEST(SecondClientTest, PywinrmListsVmsOverSealedMessages) {
+  if (!has_pywinrm()) GTEST_SKIP() << "python3-winrm is not installed";
+  const HvsimProcess host({"--vms", "5"});
+
+  const Outcome outcome = ask_with_pywinrm(host);
 
   EXPECT_EQ(outcome.status, 0) << outcome.output;
-  EXPECT_TRUE(outcome.output.ends_with("5\n")) << outcome.output;
+  EXPECT_TRUE(outcome.output.ends_with("\n5\n")) << outcome.output;
+}
+
+TEST(SecondClientTest, PywinrmSeesAVmThatReallyRuns) {
+  if (!has_pywinrm()) GTEST_SKIP() << "python3-winrm is not installed";
+  const test::TempFolder folder;
+  std::ofstream(folder / "vms.json")
+      << R"([{"guid":"5A1B0000-0000-4000-8000-00000000DEAF","name":"deaf","boot":"nothing",)"
+      << R"("running":true,"disks":[{"path":"C:\\deaf.vhdx","mib":8}]}])";
+  const HvsimProcess host({"--root", folder / "host", "--vms", folder / "vms.json"});
+
+  const Outcome outcome = ask_with_pywinrm(host);
+
+  EXPECT_EQ(outcome.status, 0) << outcome.output;
+  EXPECT_TRUE(outcome.output.ends_with("states 2\n1\n")) << outcome.output;
 }
 
 }  // namespace

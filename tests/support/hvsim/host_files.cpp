@@ -11,10 +11,18 @@ namespace fs = std::filesystem;
 Status HostFiles::prepare() const {
   std::error_code error;
   fs::remove_all(run(), error);
-  for (const std::string& folder : {shared() + "/C", root_ + "/serial", run()}) {
+  for (const std::string& folder : {root_ + "/serial", run()}) {
     fs::create_directories(folder, error);
     if (error) return fail(ErrorCode::kIo, "make " + folder + ": " + error.message());
   }
+  return make_folder_of(shared() + "/C/file");
+}
+
+Status HostFiles::make_folder_of(const std::string& file) {
+  const fs::path folder = fs::path(file).parent_path();
+  std::error_code error;
+  if (fs::create_directories(folder, error)) fs::permissions(folder, fs::perms::all, error);
+  if (error) return fail(ErrorCode::kIo, "make " + folder.string() + ": " + error.message());
   return {};
 }
 

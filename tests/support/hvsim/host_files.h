@@ -16,11 +16,15 @@ class HostFiles final {
  public:
   explicit HostFiles(std::string root) : root_(std::move(root)) {}
 
-  // Makes the folders, and forgets what an earlier run left in run/.  Errors: kIo.
+  // Makes the folders (those that are shared for anybody to write to), and forgets what an earlier
+  // run left in run/.  Errors: kIo.
   Status prepare() const;
 
   // Errors: kInvalidArgument (not "X:\...", or it leads out of its drive).
   Result<std::string> file_of(const std::string& windows_path) const;
+
+  // Makes the folder of a file, for anybody to write to.  Errors: kIo.
+  static Status make_folder_of(const std::string& file);
 
   std::string shared() const { return root_ + "/files"; }
   std::string state() const { return root_ + "/state.json"; }

@@ -281,22 +281,23 @@ Status Machines::with_qemu(const std::string& guid, const std::function<Status(Q
   return acted ? closed : acted;
 }
 
-void Machines::unlock(const std::string& disk) {
-  if (const auto file = files_.file_of(disk)) ::chmod(file->c_str(), 0644);
-}
-
 void Machines::lock_disks(const std::string& guid) {
-  const auto set = [&](const std::string& disk, bool is_locked) {
-    if (const auto file = files_.file_of(disk)) ::chmod(file->c_str(), is_locked ? 0000 : 0644);
+  constexpr mode_t kLive = 0000;
+  constexpr mode_t kFrozen = 0444;
+  constexpr mode_t kIdle = 0666;
+  const auto set = [&](const std::string& disk, mode_t mode) {
+    if (const auto file = files_.file_of(disk)) ::chmod(file->c_str(), mode);
   };
   const Instance* settings = objects_.settings(guid);
   if (settings == nullptr || !options_.locks_disks) return;
   const bool is_on = objects_.state(guid) != kOff && running_.contains(guid);
-  for (const std::string& base : bases_of(guid)) set(base, is_on && locks_frozen);
-  for (const AttachedDisk& disk : objects_.disks(*settings)) {
-    const auto bases = bases_of(guid);
-    const bool is_base = std::ranges::find(bases, disk.path) != bases.end();
-    set(disk.path, is_on && (!is_base || !state_.checkpoints.contains(guid) || locks_frozen));
+  for (const AttachedDisk& disk : objects_.disks(*settings)) set(disk.path, is_on ? kLive : kIdle);
+  const auto open = state_.checkpoints.find(guid);
+  if (open == state_.checkpoints.end()) return;
+  for (const CheckpointDisk& one : open->second.disks) {
+    if (open->second.stage == Checkpoint::Stage::kOpen) {
+      set(one.base, is_on && locks_frozen ? kLive : kFrozen);
+    }
   }
 }
 

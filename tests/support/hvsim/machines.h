@@ -3,7 +3,7 @@
 // A VM that is off has no process.  While one has, what it writes is in QEMU's dirty bitmaps; it
 // goes into the state when the VM stops, and is lost if that happens in any other way.  The live
 // disks of a running VM have no permissions at all, so that a server that is not root cannot open
-// them; QEMU, whose rights are root's, can.
+// them, and what a checkpoint froze can only be read; QEMU, whose rights are root's, can do all.
 //
 // Owns: the processes.  Thread: one at a time.
 #pragma once
@@ -82,7 +82,6 @@ class Machines final {
   void record(const std::string& guid, const std::vector<Ranges>& changes);
   // Sets the permissions of its disks to what its state and `locks_frozen` ask for.
   void lock_disks(const std::string& guid);
-  void unlock(const std::string& disk);
 
   bool locks_frozen = false;  // A fault: frozen disks cannot be opened either.
   Spawner& spawner() { return spawner_; }

@@ -38,6 +38,12 @@ Status RealHost::boot() {
   return state.save();
 }
 
+void RealHost::shut_down() {
+  machines.turn_off_all();
+  std::error_code none;
+  std::filesystem::remove_all(files.run(), none);
+}
+
 // The same name, the same identifier, at every start.
 void RealHost::add_switches() {
   int number = 0;
@@ -135,7 +141,7 @@ Status RealHost::add_vm(const json& vm) {
   for (const json& disk : vm.value("disks", json::array())) {
     const std::string path = disk.at("path").get<std::string>();
     FARSIDE_ASSIGN(const std::string file, files.file_of(path));
-    std::filesystem::create_directories(std::filesystem::path(file).parent_path());
+    FARSIDE_TRY(HostFiles::make_folder_of(file));
     if (!std::filesystem::exists(file)) {
       FARSIDE_TRY(run_tool(
           spawner,

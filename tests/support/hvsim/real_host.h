@@ -29,7 +29,7 @@ class RealHost final {
   // As after a boot: all virtual machines are off, but those that the file wants to run.
   Status boot();
   // As a host that is shut down: what its guests wrote stays known.
-  void shut_down() { machines.turn_off_all(); }
+  void shut_down();
   // Of the socket of orders: what Faults does not know; empty if it is none of these either.
   //
   //   {"do":"host_reboot"}                       all VMs off as by a power cut; what is open stays
