@@ -42,7 +42,7 @@ start_host_process() {
     host*)
       exec "$BIN/hvsim" --users "$WORK/etc/host-users" --host "HYPERV-$site" --http-port "$(cat "$WORK/etc/$name.port")" \
         --root "$WORK/site$site/host" --vms "$WORK/etc/vms$site.json" --switch "lan$site" \
-        --kernel "$GUEST/vmlinuz" --initrd "$GUEST/initrd.gz" --control "$WORK/$name.ctl" \
+        --kernel "$GUEST/vmlinuz" --initrd "$GUEST/initrd.gz" \
         --guest-arguments "witness.pace_ms=${PACE_MS:-20}" <>"$WORK/$name.in"
       ;;
   esac

@@ -11,13 +11,18 @@ VM_ID=5a6f1d8e-3c42-4b7a-9f0e-6d1c2b3a4f55
 lib=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=tests/support/packages.sh
 . "$lib/../../tests/support/packages.sh"
-case ${PLATFORM:=libvirt} in
-  # shellcheck source=deploy/lib/host-libvirt.sh
-  libvirt) . "$lib/host-libvirt.sh" ;;
-  # shellcheck source=deploy/lib/host-hyperv.sh
-  hyperv) . "$lib/host-hyperv.sh" ;;
-  *) echo "error: unknown platform '$PLATFORM': libvirt or hyperv" >&2 && exit 1 ;;
+case ${PLATFORM:=libvirt} in libvirt | hyperv) ;; *)
+  echo "error: unknown platform '$PLATFORM': libvirt or hyperv" >&2
+  exit 1
+  ;;
 esac
+if [ "$PLATFORM" = hyperv ]; then
+  # shellcheck source=deploy/lib/host-hyperv.sh
+  . "$lib/host-hyperv.sh"
+else
+  # shellcheck source=deploy/lib/host-libvirt.sh
+  . "$lib/host-libvirt.sh"
+fi
 PROCESSES="vault orchestrator providerA providerB agentA agentB $HOST_PROCESSES"
 
 say() { printf '%s\n' "$*"; }

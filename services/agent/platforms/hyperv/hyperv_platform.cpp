@@ -84,10 +84,15 @@ Result<msg::HostState> HypervPlatform::describe_host() {
   FARSIDE_ASSIGN(const auto switches, host_.switches());
   state.networks = host_.networks().names(host_.switch_names(switches));
   // Room is needed where the disks of replicas are; journals of this machine are small beside them.
-  FARSIDE_ASSIGN(const smb::Space space, shares_.space(options_.folder));
+  auto space = shares_.space(options_.folder);
+  if (!space && space.error().code == ErrorCode::kNotFound) {  // Nothing was ever kept there.
+    FARSIDE_TRY(shares_.make_folders(options_.folder));
+    space = shares_.space(options_.folder);
+  }
+  if (!space) return fail(space.error());
   for (const std::string& path : options_.storage) {
     state.storage.push_back(
-        {.path = path, .total_bytes = space.total_bytes, .free_bytes = space.free_bytes});
+        {.path = path, .total_bytes = space->total_bytes, .free_bytes = space->free_bytes});
   }
   return state;
 }
