@@ -1,34 +1,32 @@
-# The hosts of two-sites.sh as Hyper-V, simulated: at each site a WS-Management service whose VMs are
-# real guests on VHDX files, and an SMB server that shares those files with the site's agent.
+# A host of two-sites.sh as Hyper-V, simulated: a WS-Management service whose VMs are real guests on
+# VHDX files, and an SMB server that shares those files with the site's agent.
 # Needs root, as smbd does.
 # shellcheck shell=bash disable=SC2034,SC2154
 
-HOST_PROCESSES="hostA hostB sharesA sharesB"
-HOST_PACKAGES="$FARSIDE_HOST_PACKAGES $FARSIDE_HYPERV_PACKAGES"
-HOST_TARGETS="farside-smb hvsim samba-share"
-VM_ID=5A6F1D8E-3C42-4B7A-9F0E-6D1C2B3A4F55
+HYPERV_PACKAGES="$FARSIDE_HOST_PACKAGES $FARSIDE_HYPERV_PACKAGES"
+HYPERV_TARGETS="farside-smb hvsim samba-share"
+HYPERV_VM_ID=5A6F1D8E-3C42-4B7A-9F0E-6D1C2B3A4F55
 
-# Names of switches are those of the sites' networks.
-prepare_hosts() {
-  local site drive
+hyperv_prepare_host() {
+  local site=$1 drive
+  HOST_PROCESSES="$HOST_PROCESSES host$site shares$site"
   echo "HVSIM:operator:correct horse" >"$WORK/etc/host-users"
   echo "correct horse" >"$WORK/etc/host-password"
   chmod 600 "$WORK/etc/host-users" "$WORK/etc/host-password"
   # Whoever comes over SMB has no rights of root: disks that a VM has open are closed to it.
   chmod 711 "$WORK"
-  for site in A B; do
-    drive=$WORK/site$site/host/files/C
-    mkdir -p "$drive"
-    chmod 755 "$WORK/site$site" "$WORK/site$site/host" "$WORK/site$site/host/files"
-    chmod 777 "$drive"
-    mkfifo "$WORK/host$site.in" "$WORK/shares$site.in"
-    echo "[]" >"$WORK/etc/vms$site.json"
-    free_port
-    echo "$PORT" >"$WORK/etc/host$site.port"
-    start "shares$site"
-    shares_ready() { jq -e .port "$WORK/log/shares$site.log"; }
-    wait_for 30 "the shares of host $site" shares_ready
-  done
+  drive=$WORK/site$site/host/files/C
+  mkdir -p "$drive"
+  chmod 755 "$WORK/site$site" "$WORK/site$site/host" "$WORK/site$site/host/files"
+  chmod 777 "$drive"
+  mkfifo "$WORK/host$site.in" "$WORK/shares$site.in"
+  echo "[]" >"$WORK/etc/vms$site.json"
+  free_port
+  echo "$PORT" >"$WORK/etc/host$site.port"
+  start "shares$site"
+  shares_ready() { grep -q port "$WORK/log/shares$site.log"; }
+  wait_for 30 "the shares of host $site" shares_ready
+  [ "$site" = A ] || start "host$site"  # That of site A starts with its guest.
 }
 
 # How to start what is not one of Farside's own processes: it ends with its input.
@@ -48,7 +46,7 @@ start_host_process() {
   esac
 }
 
-agent_host() {
+hyperv_agent_host() {
   cat <<EOF
 platform = "hyperv"
 [hyperv]
@@ -65,18 +63,17 @@ name = "drive-c"
 EOF
 }
 
-define_guest() {
-  jq -n --arg id "$VM_ID" --arg name "$VM_NAME" --argjson mib "${DISK_MIB:-512}" \
+hyperv_define_guest() {
+  jq -n --arg id "$HYPERV_VM_ID" --arg name "$VM_NAME" --argjson mib "${DISK_MIB:-512}" \
     --arg arguments "witness.pace_ms=${PACE_MS:-20} witness.fill_mib=${SEED_MIB:-64}" '
     [{guid: $id, name: $name, running: true, arguments: $arguments,
       disks: [{path: "C:\\VMs\\web\\system.vhdx", mib: $mib}, {path: "C:\\VMs\\web\\data.vhdx", mib: $mib}],
       nics: [{mac: "00155D5A51DE", switch: "lanA"}]}]' >"$WORK/etc/vmsA.json"
   start hostA
-  start hostB
 }
 
 serial_of() { echo "$WORK/site$1/host/serial/$2.log"; }
-source_serial() { serial_of A "$VM_ID"; }
+hyperv_source_serial() { serial_of A "$HYPERV_VM_ID"; }
 # The host gives VMs ids of its own; that of Farside stands in their notes.
 host_id_of() {
   jq -r --arg note "farside-vm: $1" '[.objects[] | select(.class == "Msvm_VirtualSystemSettingData")
@@ -84,8 +81,8 @@ host_id_of() {
     | select(any(.Notes.items[]?; .text == $note)) | .VirtualSystemIdentifier.text] | .[0] // empty' \
     "$WORK/siteB/host/state.json"
 }
-target_serial() { serial_of B "$(host_id_of "$1")"; }
-replica_folders() { echo "$WORK/siteB/replicas $WORK/siteB/host/files/C/Farside"; }
+hyperv_target_serial() { serial_of B "$(host_id_of "$1")"; }
+hyperv_replica_folders() { echo "$WORK/siteB/replicas $WORK/siteB/host/files/C/Farside"; }
 
 # serve_disks VM: its VHDX files over NBD, read-only; sets SERVED to their URLs.
 serve_disks() {
@@ -105,11 +102,13 @@ stop_serving() {
   done
 }
 
+hyperv_target_boots() { :; }
+
 # Of the host at site B, whose power is cut: nothing is flushed that was not.
-stop_target_guests() {
+hyperv_stop_target_guests() {
   pkill -KILL -f "qemu-system.*$WORK/siteB/host" || true
-  guests_gone() { ! pgrep -f "nbdkit.*$WORK/siteB/host/files"; }
-  wait_for 30 "the end of the guests at site B" guests_gone
+  hyperv_guests_gone() { ! pgrep -f "nbdkit.*$WORK/siteB/host/files"; }
+  wait_for 30 "the end of the guests at site B" hyperv_guests_gone
 }
 
 check_disks() {
@@ -121,15 +120,15 @@ check_disks() {
   return "$status"
 }
 # The test VM went on writing from the point that it was booted from: its disks hold that history.
-check_test_point() {
-  stop_target_guests
+hyperv_check_test_point() {
+  hyperv_stop_target_guests
   check_disks "$1"
 }
-check_replica() { check_disks "$1" --acknowledged "$2"; }
+hyperv_check_replica() { check_disks "$1" --acknowledged "$2"; }
 
 # The host starts with the VM running, as if somebody had started it by hand.
-start_old_primary() {
+hyperv_start_old_primary() {
   stop hostA KILL
   start hostA
 }
-old_primary_is_off() { grep -q 'fenced_vm_runs' "$WORK/log/agentA.log" && ! pgrep -f "qemu-system.*$WORK/siteA/host" >/dev/null; }
+hyperv_old_primary_is_off() { grep -q 'fenced_vm_runs' "$WORK/log/agentA.log" && ! pgrep -f "qemu-system.*$WORK/siteA/host" >/dev/null; }

@@ -3,7 +3,7 @@
 #
 #   BIN    folder of Farside's programs        WORK   an empty folder; short path, it holds sockets
 #   GUEST  folder with vmlinuz and initrd.gz   SEED_MIB, DISK_MIB, PACE_MS  of the witness guest
-#   PLATFORM  of the hosts, libvirt (default) or hyperv: see host-libvirt.sh and host-hyperv.sh
+#   PLATFORM_A, PLATFORM_B  of the hosts, libvirt (default) or hyperv: see host-libvirt.sh, host-hyperv.sh
 # shellcheck shell=bash
 
 VM_NAME=web
@@ -11,19 +11,28 @@ VM_ID=5a6f1d8e-3c42-4b7a-9f0e-6d1c2b3a4f55
 lib=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=tests/support/packages.sh
 . "$lib/../../tests/support/packages.sh"
-case ${PLATFORM:=libvirt} in libvirt | hyperv) ;; *)
-  echo "error: unknown platform '$PLATFORM': libvirt or hyperv" >&2
-  exit 1
-  ;;
-esac
-if [ "$PLATFORM" = hyperv ]; then
-  # shellcheck source=deploy/lib/host-hyperv.sh
-  . "$lib/host-hyperv.sh"
-else
-  # shellcheck source=deploy/lib/host-libvirt.sh
-  . "$lib/host-libvirt.sh"
-fi
-PROCESSES="vault orchestrator providerA providerB agentA agentB $HOST_PROCESSES"
+# shellcheck source=deploy/lib/host-libvirt.sh
+. "$lib/host-libvirt.sh"
+# shellcheck source=deploy/lib/host-hyperv.sh
+. "$lib/host-hyperv.sh"
+: "${PLATFORM_A:=libvirt}" "${PLATFORM_B:=libvirt}"
+for one in "$PLATFORM_A" "$PLATFORM_B"; do
+  case $one in libvirt | hyperv) ;; *)
+    echo "error: unknown platform '$one': libvirt or hyperv" >&2
+    exit 1
+    ;;
+  esac
+done
+HOST_PROCESSES=  # Of simulated hosts.
+PROCESSES="vault orchestrator providerA providerB agentA agentB"
+
+# Of the host that the VM comes from, and of the one it goes to.
+source_host() { "${PLATFORM_A}_$1" "${@:2}"; }
+target_host() { "${PLATFORM_B}_$1" "${@:2}"; }
+host_at() { if [ "$1" = A ]; then source_host "${@:2}"; else target_host "${@:2}"; fi; }
+
+define_guest() { source_host define_guest "$@"; }
+source_serial() { source_host source_serial; }
 
 say() { printf '%s\n' "$*"; }
 die() {
@@ -60,10 +69,11 @@ free_port() {
 # ---- Configuration ----
 
 write_configs() {
+  local site provider
   TAKEN_PORTS=
   mkdir -p "$WORK/etc" "$WORK/log" "$WORK/siteA/disks" "$WORK/siteB/disks" \
     "$WORK/siteA/replicas" "$WORK/siteB/replicas"
-  prepare_hosts
+  for site in A B; do host_at "$site" prepare_host "$site"; done
   free_port && local vault=$PORT
   free_port && local orchestrator=$PORT
   free_port && HTTP_PORT=$PORT
@@ -85,7 +95,6 @@ registration_key = "$WORK/vault/orchestrator.key"
 [metrics]
 port = 0
 EOF
-  local site provider
   for site in A B; do
     free_port && provider=$PORT
     cat >"$WORK/etc/provider$site.toml" <<EOF
@@ -128,7 +137,7 @@ data_dir = "$WORK/site$site/agent"
 registration_key = "$WORK/etc/agent$site.key"
 storage = ["$WORK/site$site/replicas"]
 EOF
-      agent_host "$site"
+      host_at "$site" agent_host "$site"
       cat <<EOF
 [metrics]
 port = 0
@@ -191,7 +200,7 @@ kill_guests() {
 
 two_sites_stop() {
   local name
-  for name in $PROCESSES; do stop "$name" KILL; done
+  for name in $PROCESSES $HOST_PROCESSES; do stop "$name" KILL; done
   kill_guests
 }
 
