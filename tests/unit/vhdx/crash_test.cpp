@@ -222,7 +222,7 @@ TEST(CrashTest, ADifferencingDiskKeepsWhatWasFlushed) {
 // Nearly each write falls into another log sector of the BAT, so that one entry does not hold all
 // that changed.
 TEST(CrashTest, ALargeDiskKeepsWhatWasFlushed) {
-  crash_for_seeds({.disk_bytes = 256 * 1024 * kMiB,
+  crash_for_seeds({.disk_bytes = 256 * (1024 * kMiB),
                    .has_parent = false,
                    .base = 0,
                    .spread = 512 * kMiB / kSector,
@@ -235,7 +235,7 @@ TEST(CrashTest, ALargeDiskKeepsWhatWasFlushed) {
 }
 
 TEST(CrashTest, ALargeDifferencingDiskKeepsWhatWasFlushed) {
-  crash_for_seeds({.disk_bytes = 64 * 1024 * kMiB,
+  crash_for_seeds({.disk_bytes = 64 * (1024 * kMiB),
                    .has_parent = true,
                    .base = 0,
                    .spread = 32 * kMiB / kSector,
@@ -286,7 +286,7 @@ void write_far_and_wide(FailingDisk& disk, Model& model, SeededRandom& random) {
 
 TEST(CrashTest, EveryFlushOfAHistoryMayBeTheOneThatFails) {
   Share share;
-  share.create("base.vhdx", {.disk_bytes = 64 * 1024 * kMiB, .block_bytes = kBlockBytesMin});
+  share.create("base.vhdx", {.disk_bytes = 64 * (1024 * kMiB), .block_bytes = kBlockBytesMin});
   share.create_child("disk.vhdx", "base.vhdx");
   bool has_failed = true;
   std::uint64_t flushes = 0;
@@ -301,7 +301,7 @@ TEST(CrashTest, EveryFlushOfAHistoryMayBeTheOneThatFails) {
       FailingDisk again = disk;
       Model found = model;
       Bytes left = again.restart();
-      ASSERT_NO_FATAL_FAILURE(check(share, left, found, 64 * 1024 * kMiB))
+      ASSERT_NO_FATAL_FAILURE(check(share, left, found, 64 * (1024 * kMiB)))
           << "flush " << flushes << ", restart " << restart;
     }
   }
