@@ -293,7 +293,7 @@ TEST_F(ImageTest, RefusesMetadataThatItCannotTrust) {
   expect("a disk of 513 bytes");
   put(kDiskBytesAt, 65 * kTiB);
   expect("a disk of");
-  put(kDiskBytesAt, 200 * 1024 * kMiB);
+  put(kDiskBytesAt, 200 * (1024 * kMiB));
   expect("a BAT of 1048576 bytes");
   put(kLogicalAt, std::uint32_t{1024});
   expect("logical sectors of 1024 bytes");
@@ -306,9 +306,9 @@ TEST_F(ImageTest, RefusesMetadataThatItCannotTrust) {
 
 TEST_F(ImageTest, RefusesMetadataThatItMustKnow) {
   put(kMetadataAt + 10, std::uint16_t{6});
-  put(kMetadataAt + 6 * 32, std::uint64_t{77});
+  put(kMetadataAt + 192, std::uint64_t{77});
   expect_opens();
-  put(kMetadataAt + 6 * 32 + 24, std::uint32_t{4});
+  put(kMetadataAt + 192 + 24, std::uint32_t{4});
   expect_refused(ErrorCode::kUnsupported, "metadata 0000004d-");
 }
 
@@ -334,7 +334,7 @@ TEST_F(ImageTest, RefusesTablesThatPointWhereTheyMustNot) {
 
 TEST_F(ImageTest, RefusesBitmapsThatPointWhereTheyMustNot) {
   // 1 MiB blocks of 512-byte sectors: 4,096 blocks, then their bitmap.
-  const std::uint64_t bitmap = kBatAt + 4096 * 8;
+  const std::uint64_t bitmap = kBatAt + 32 * kKiB;
   const std::uint64_t good = entry(4096, "child.avhdx");
   ASSERT_EQ(good & 7U, kBitmapPresent);
   const auto expect = [&](std::uint64_t wrong, const std::string& words) {

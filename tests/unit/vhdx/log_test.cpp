@@ -248,7 +248,7 @@ TEST_F(ReplayTest, AFileThatWasCutIsRefused) {
 TEST_F(ReplayTest, AFileThatHadGrownGrowsAgain) {
   const std::uint64_t grown = round_up(file().size(), kMiB) + 8 * kMiB;
   std::string bat = new_bat;
-  store(bat, 8 * 8, BatEntry(BlockState::kFullyPresent, grown - kMiB).bits());
+  store(bat, 64, BatEntry(BlockState::kFullyPresent, grown - kMiB).bits());
   put({.sequence = 1, .last_file_bytes = grown, .updates = {{.at = kBatAt, .bytes = bat}}});
 
   EXPECT_EQ(share.contents("disk.vhdx"), expected());  // The new block is all zeros.

@@ -53,7 +53,7 @@ TEST(Utf16Test, GoesThereAndBack) {
 TEST(GeometryTest, CountsTheEntriesThatTheFormatWants) {
   // Source: [MS-VHDX] 2.5.  2 MiB blocks of 512-byte sectors: 2,048 blocks a chunk.
   Metadata disk{.block_bytes = 2U << 20U,
-                .disk_bytes = 2049 * 2 * kMiB,
+                .disk_bytes = 2049 * (2 * kMiB),
                 .logical_sector_bytes = 512,
                 .physical_sector_bytes = 4096};
   EXPECT_EQ(Geometry(disk).blocks_per_chunk, 2048u);

@@ -66,7 +66,7 @@ TEST_P(EveryKindTest, ReadsWhatWasWritten) {
   const Kind& kind = GetParam();
   for (std::uint64_t seed = 1; seed <= 4; ++seed) {
     Share share;
-    std::string expected(11 * kMiB + 12 * 4096, '\0');  // The last block is a part of one.
+    std::string expected(11 * kMiB + 48 * kKiB, '\0');  // The last block is a part of one.
     share.create("disk.vhdx", {.disk_bytes = expected.size(),
                                .block_bytes = kind.block_bytes,
                                .logical_sector_bytes = kind.sector_bytes,
@@ -224,7 +224,7 @@ TEST_F(WritableImageTest, BitsOfABlockThatIsNotPresentMeanNothing) {
   ASSERT_TRUE(image->close());
   // 1 MiB blocks of 512-byte sectors: 4,096 blocks in the table, then their bitmap.
   test::Bytes& file = share.files["child.avhdx"];
-  const auto bitmap = load<std::uint64_t>(file.read(3 * kMiB + 4096 * 8, 8), 0) & ~(kMiB - 1);
+  const auto bitmap = load<std::uint64_t>(file.read(3 * kMiB + 32 * kKiB, 8), 0) & ~(kMiB - 1);
   file.write(bitmap + 256, std::string(256, '\xFF'));  // Of block 1.
 
   image = share.write("child.avhdx");
@@ -238,7 +238,7 @@ TEST_F(WritableImageTest, BitsOfABlockThatIsNotPresentMeanNothing) {
 
 TEST_F(WritableImageTest, MoreChangesThanALogEntryHoldsAreLoggedInSeveral) {
   // 64 GiB in blocks of 1 MiB: a BAT of 129 log sectors.
-  share.create("large.vhdx", {.disk_bytes = 64 * 1024 * kMiB, .block_bytes = kBlockBytesMin});
+  share.create("large.vhdx", {.disk_bytes = 64 * (1024 * kMiB), .block_bytes = kBlockBytesMin});
   auto image = share.write("large.vhdx");
   ASSERT_TRUE(image->zero(0, image->disk_bytes()));
   ASSERT_TRUE(image->write_at(7 * kMiB, std::string(512, 'a')));
