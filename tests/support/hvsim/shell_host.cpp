@@ -5,15 +5,15 @@
 #include <fstream>
 #include <iterator>
 
-#include "services/agent/platforms/hyperv/wsman/security_context.h"
-#include "services/agent/platforms/hyperv/wsman/shell.h"
-#include "services/agent/platforms/hyperv/wsman/uris.h"
-#include "services/agent/platforms/hyperv/wsman/xml.h"
+#include "common/wsman/security_context.h"
+#include "common/wsman/shell.h"
+#include "common/wsman/uris.h"
+#include "common/wsman/xml.h"
 
 namespace farside::hvsim {
 namespace {
 
-using namespace agent::wsman;  // The names of WS-Management.
+using namespace wsman;  // The names of WS-Management.
 
 // Faults travel as errors: "subcode|code|text" in `what`.
 std::unexpected<Error> fault(const char* subcode, std::uint64_t code, const std::string& text) {

@@ -1,11 +1,11 @@
 // Commands by a host's shell, against a host that says what the test wants.
-#include "services/agent/platforms/hyperv/wsman/shell.h"
+#include "common/wsman/shell.h"
 
 #include <gtest/gtest.h>
 
 #include "tests/unit/wsman/scripted_channel.h"
 
-namespace farside::agent::wsman::test {
+namespace farside::wsman::test {
 namespace {
 
 const std::string kShellOpen = in_envelope("<r:Shell><r:ShellId>S1</r:ShellId></r:Shell>");
@@ -114,4 +114,4 @@ TEST(ShellTest, AScriptIsUtf16InBase64) {
 }
 
 }  // namespace
-}  // namespace farside::agent::wsman::test
+}  // namespace farside::wsman::test
