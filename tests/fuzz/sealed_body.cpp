@@ -1,11 +1,11 @@
 // A sealed message, whatever is in it, is taken apart within its bounds or refused.
-#include "services/agent/platforms/hyperv/wsman/sealed_body.h"
+#include "common/wsman/sealed_body.h"
 
-#include "services/agent/platforms/hyperv/wsman/security_context.h"
+#include "common/wsman/security_context.h"
 #include "tests/fuzz/fuzz_target.h"
 
 int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  using namespace farside::agent::wsman;  // The names of the target.
+  using namespace farside::wsman;  // The names of the target.
   const std::string_view body = farside::fuzz::bytes(data, size);
   const auto view = read_sealed_body(body);
   if (!view) {

@@ -1,15 +1,15 @@
 // Whatever a host answers is read or refused with a reason; embedded objects and paths in it, too.
-#include "services/agent/platforms/hyperv/wsman/reply.h"
+#include "common/wsman/reply.h"
 
-#include "services/agent/platforms/hyperv/wsman/cim_xml.h"
-#include "services/agent/platforms/hyperv/wsman/recorder.h"
-#include "services/agent/platforms/hyperv/wsman/wmi_path.h"
+#include "common/wsman/cim_xml.h"
+#include "common/wsman/recorder.h"
+#include "common/wsman/wmi_path.h"
 #include "tests/fuzz/fuzz_target.h"
 
 namespace {
 
-using namespace farside;                // The names of the target.
-using namespace farside::agent::wsman;  // Likewise.
+using namespace farside;         // The names of the target.
+using namespace farside::wsman;  // Likewise.
 
 template <class T>
 void has_reason(const Result<T>& result) {

@@ -12,7 +12,7 @@ FARSIDE_BUILD_PACKAGES="g++ cmake ninja-build ccache pkg-config git ca-certifica
 
 # To run virtual machines on this host, in the demo and in the tests.
 FARSIDE_HOST_PACKAGES="libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients nbdkit libnbd-bin
-  qemu-system-x86 qemu-utils busybox-static cpio gzip iproute2 openssl curl jq procps
+  qemu-system-x86 qemu-utils ovmf busybox-static cpio gzip iproute2 openssl curl jq procps
   bsdextrautils"
 
 # To log in to Hyper-V hosts; and for the simulated one, a second client, a second reader of its

@@ -3,13 +3,11 @@
 #include <fstream>
 
 #include "common/base/log.h"
-#include "services/agent/platforms/hyperv/wsman/login_channel.h"
-#include "services/agent/platforms/hyperv/wsman/shell.h"
+#include "common/wsman/login_channel.h"
+#include "common/wsman/shell.h"
 
 namespace farside::provider::vmm {
 namespace {
-
-namespace wsman = agent::wsman;
 
 constexpr Micros kScriptWithin = std::chrono::minutes{2};
 constexpr std::size_t kWordsMax = 500;

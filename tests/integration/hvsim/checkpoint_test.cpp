@@ -12,15 +12,15 @@
 namespace farside::hvsim {
 namespace {
 
-using agent::wsman::Instance;
-using agent::wsman::Value;
+using wsman::Instance;
+using wsman::Value;
 
 std::string bytes_of(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(in), {}};
 }
 
-std::uint64_t total(const std::vector<agent::wsman::ChangedRange>& ranges) {
+std::uint64_t total(const std::vector<wsman::ChangedRange>& ranges) {
   std::uint64_t bytes = 0;
   for (const auto& one : ranges) bytes += one.bytes;
   return bytes;
@@ -266,7 +266,7 @@ TEST_F(CheckpointTest, ARebootOfTheHostLeavesCheckpointsOfOthersBehind) {
   EXPECT_EQ(left->at(0).text("VirtualSystemIdentifier"), kWitness);
   EXPECT_FALSE(world.checkpoint(kWitness)) << "it is in the way";
   const auto destroyed =
-      world.call(agent::wsman::service("Msvm_VirtualSystemSnapshotService"), "DestroySnapshot",
+      world.call(wsman::service("Msvm_VirtualSystemSnapshotService"), "DestroySnapshot",
                  {{"AffectedSnapshot",
                    Value::reference({.class_name = "Msvm_VirtualSystemSettingData",
                                      .keys = {{"InstanceID", left->at(0).text("InstanceID")}}})}});

@@ -3,16 +3,16 @@
 
 #include <filesystem>
 
-#include "services/agent/platforms/hyperv/wsman/wmi_path.h"
+#include "common/wsman/wmi_path.h"
 #include "tests/integration/hvsim/real_host_world.h"
 
 namespace farside::hvsim {
 namespace {
 
-using agent::wsman::Instance;
-using agent::wsman::Reference;
-using agent::wsman::service;
-using agent::wsman::Value;
+using wsman::Instance;
+using wsman::Reference;
+using wsman::service;
+using wsman::Value;
 
 const Reference kService = service("Msvm_VirtualSystemManagementService");
 
@@ -61,7 +61,7 @@ struct DefineTest : testing::Test {
 
   static std::string path_of(Reference reference) {
     reference.host = "HVSIM01";
-    return agent::wsman::to_wmi_path(reference);
+    return wsman::to_wmi_path(reference);
   }
 
   void define(const std::string& name) {
@@ -78,7 +78,7 @@ struct DefineTest : testing::Test {
       guid = system->key("Name");
     } else {
       const auto made =
-          agent::wsman::affected_elements(world.client(), done->job, "Msvm_ComputerSystem");
+          wsman::affected_elements(world.client(), done->job, "Msvm_ComputerSystem");
       ASSERT_TRUE(made) << to_text(made.error());
       guid = made->at(0).text("Name");
     }
@@ -94,7 +94,7 @@ struct DefineTest : testing::Test {
     auto made = done.output.reference("ResultingResourceSettings");
     if (made) return made;
     FARSIDE_ASSIGN(const auto found,
-                   agent::wsman::affected_elements(world.client(), done.job, device.class_name));
+                   wsman::affected_elements(world.client(), done.job, device.class_name));
     return Reference{.class_name = found.at(0).class_name,
                      .keys = {{"InstanceID", found.at(0).text("InstanceID")}}};
   }

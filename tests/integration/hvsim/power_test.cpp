@@ -10,10 +10,10 @@
 namespace farside::hvsim {
 namespace {
 
-using agent::wsman::Reference;
-using agent::wsman::Value;
+using wsman::Reference;
+using wsman::Value;
 
-Result<agent::wsman::CallOutcome> shut_down(RealHostWorld& world, const std::string& guid) {
+Result<wsman::CallOutcome> shut_down(RealHostWorld& world, const std::string& guid) {
   FARSIDE_ASSIGN(
       const auto found,
       world.client().query("SELECT * FROM Msvm_ShutdownComponent WHERE SystemName='" + guid + "'"));

@@ -11,9 +11,9 @@
 
 namespace farside::hvsim {
 
-using agent::wsman::Instance;
-using agent::wsman::Reference;
-using agent::wsman::Value;
+using wsman::Instance;
+using wsman::Reference;
+using wsman::Value;
 
 namespace {
 
@@ -40,12 +40,12 @@ void RealHostWorld::start() {
       "--root", folder_ / "host", "--vms", folder_ / "vms.json", "--kernel", guest + "/vmlinuz",
       "--initrd", guest + "/initrd.gz", "--switch", "external", "--switch", "isolated",
       "--guest-arguments", "witness.pace_ms=10 witness.slots=256"});
-  auto channel = agent::wsman::LoginChannel::open(
-      process_->http(), agent::wsman::LoginKind::kNegotiate,
-      {.user = kUser, .password = kPassword, .mechanism = agent::wsman::Mechanism::kNtlm});
+  auto channel = wsman::LoginChannel::open(
+      process_->http(), wsman::LoginKind::kNegotiate,
+      {.user = kUser, .password = kPassword, .mechanism = wsman::Mechanism::kNtlm});
   EXPECT_TRUE(channel);
-  client_ = std::make_unique<agent::wsman::Client>(
-      agent::wsman::ClientOptions{.url = process_->http_url()}, std::move(*channel), random_);
+  client_ = std::make_unique<wsman::Client>(
+      wsman::ClientOptions{.url = process_->http_url()}, std::move(*channel), random_);
 }
 
 void RealHostWorld::kill_and_start_again() {
@@ -63,15 +63,15 @@ Reference RealHostWorld::vm(const std::string& guid) {
           .keys = {{"CreationClassName", "Msvm_ComputerSystem"}, {"Name", guid}}};
 }
 
-Result<agent::wsman::CallOutcome> RealHostWorld::call(const Reference& object,
+Result<wsman::CallOutcome> RealHostWorld::call(const Reference& object,
                                                       const std::string& method,
-                                                      const agent::wsman::Parameters& parameters) {
-  const agent::wsman::JobWait wait{
+                                                      const wsman::Parameters& parameters) {
+  const wsman::JobWait wait{
       .clock = clock_,
       .pause = [](Micros time) { ::poll(nullptr, 0, static_cast<int>(time.count() / 1000)); },
       .within = Micros{120'000'000},
       .interval = Micros{50'000}};
-  return agent::wsman::call(*client_, object, method, parameters, wait);
+  return wsman::call(*client_, object, method, parameters, wait);
 }
 
 Status RealHostWorld::request_state(const std::string& guid, std::uint16_t state) {
@@ -115,13 +115,13 @@ Result<Instance> RealHostWorld::checkpoint(const std::string& guid, std::uint8_t
                            {"GuestBackupType", Value::u8(2)},
                            {"IgnoreNonSnapshottableDisks", Value::flag(true)}}};
   FARSIDE_ASSIGN(const auto done,
-                 call(agent::wsman::service("Msvm_VirtualSystemSnapshotService"), "CreateSnapshot",
+                 call(wsman::service("Msvm_VirtualSystemSnapshotService"), "CreateSnapshot",
                       {{"AffectedSystem", Value::reference(vm(guid))},
                        {"SnapshotSettings", Value::embedded(settings)},
                        {"SnapshotType", Value::u16(32768)}}));
   FARSIDE_ASSIGN(
       const std::vector<Instance> made,
-      agent::wsman::affected_elements(*client_, done.job, "Msvm_VirtualSystemSettingData"));
+      wsman::affected_elements(*client_, done.job, "Msvm_VirtualSystemSettingData"));
   if (made.size() != 1) return fail(ErrorCode::kPlatform, "no checkpoint came of it");
   return made[0];
 }
@@ -141,12 +141,12 @@ std::vector<std::string> RealHostWorld::frozen(const Instance& checkpoint) {
 Result<Instance> RealHostWorld::convert(const Instance& checkpoint) {
   const Reference reference{.class_name = checkpoint.class_name,
                             .keys = {{"InstanceID", checkpoint.text("InstanceID")}}};
-  FARSIDE_ASSIGN(const auto done, call(agent::wsman::service("Msvm_VirtualSystemSnapshotService"),
+  FARSIDE_ASSIGN(const auto done, call(wsman::service("Msvm_VirtualSystemSnapshotService"),
                                        "ConvertToReferencePoint",
                                        {{"AffectedSnapshot", Value::reference(reference)}}));
   FARSIDE_ASSIGN(
       const std::vector<Instance> made,
-      agent::wsman::affected_elements(*client_, done.job, "Msvm_VirtualSystemReferencePoint"));
+      wsman::affected_elements(*client_, done.job, "Msvm_VirtualSystemReferencePoint"));
   if (made.size() != 1) return fail(ErrorCode::kPlatform, "no reference point came of it");
   return made[0];
 }
@@ -158,16 +158,16 @@ std::vector<Instance> RealHostWorld::reference_points(const std::string& guid) {
       .value_or(std::vector<Instance>{});
 }
 
-Result<std::vector<agent::wsman::ChangedRange>> RealHostWorld::changes(const std::string& path,
+Result<std::vector<wsman::ChangedRange>> RealHostWorld::changes(const std::string& path,
                                                                        const std::string& since) {
   FARSIDE_ASSIGN(const Instance info,
-                 client_->invoke(agent::wsman::service("Msvm_ImageManagementService"),
+                 client_->invoke(wsman::service("Msvm_ImageManagementService"),
                                  "GetVirtualHardDiskSettingData", {{"Path", Value::text(path)}}));
   FARSIDE_ASSIGN(const std::vector<Instance> settings, info.instances("SettingData"));
-  const agent::wsman::JobWait wait{.clock = clock_, .pause = [](Micros time) {
+  const wsman::JobWait wait{.clock = clock_, .pause = [](Micros time) {
                                      ::poll(nullptr, 0, static_cast<int>(time.count() / 1000));
                                    }};
-  return agent::wsman::changed_ranges(
+  return wsman::changed_ranges(
       *client_,
       {.path = path, .since = since, .disk_bytes = settings.at(0).number_or("MaxInternalSize", 0)},
       wait);

@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "services/agent/platforms/hyperv/wsman/disk_changes.h"
-#include "services/agent/platforms/hyperv/wsman/job.h"
+#include "common/wsman/disk_changes.h"
+#include "common/wsman/job.h"
 #include "tests/integration/wsman/hvsim_process.h"
 #include "tests/support/guest/checker.h"
 
@@ -23,16 +23,16 @@ class RealHostWorld final {
   RealHostWorld();
 
   // Errors: those of the client.
-  agent::wsman::Client& client() { return *client_; }
+  wsman::Client& client() { return *client_; }
   HvsimProcess& process() { return *process_; }
   void kill_and_start_again();  // As by a power cut of the host.
   void stop_and_start_again();  // As by a shutdown of the host.
   void stop() { process_.reset(); }
 
-  static agent::wsman::Reference vm(const std::string& guid);
-  Result<agent::wsman::CallOutcome> call(const agent::wsman::Reference& object,
+  static wsman::Reference vm(const std::string& guid);
+  Result<wsman::CallOutcome> call(const wsman::Reference& object,
                                          const std::string& method,
-                                         const agent::wsman::Parameters& parameters);
+                                         const wsman::Parameters& parameters);
   Status request_state(const std::string& guid, std::uint16_t state);
   std::uint64_t state(const std::string& guid);
 
@@ -42,11 +42,11 @@ class RealHostWorld final {
   std::string serial(const std::string& guid) const;
 
   // Settings of a recovery checkpoint; the files it froze; what it becomes.
-  Result<agent::wsman::Instance> checkpoint(const std::string& guid, std::uint8_t consistency = 2);
-  std::vector<std::string> frozen(const agent::wsman::Instance& checkpoint);
-  Result<agent::wsman::Instance> convert(const agent::wsman::Instance& checkpoint);
-  std::vector<agent::wsman::Instance> reference_points(const std::string& guid);
-  Result<std::vector<agent::wsman::ChangedRange>> changes(const std::string& path,
+  Result<wsman::Instance> checkpoint(const std::string& guid, std::uint8_t consistency = 2);
+  std::vector<std::string> frozen(const wsman::Instance& checkpoint);
+  Result<wsman::Instance> convert(const wsman::Instance& checkpoint);
+  std::vector<wsman::Instance> reference_points(const std::string& guid);
+  Result<std::vector<wsman::ChangedRange>> changes(const std::string& path,
                                                           const std::string& since);
 
   std::string file_of(const std::string& windows_path) const;
@@ -63,7 +63,7 @@ class RealHostWorld final {
 
   test::TempFolder folder_;
   std::unique_ptr<HvsimProcess> process_;
-  std::unique_ptr<agent::wsman::Client> client_;
+  std::unique_ptr<wsman::Client> client_;
   SystemRandom random_;
   SystemClock clock_;
 };

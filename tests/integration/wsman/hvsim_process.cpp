@@ -106,11 +106,11 @@ std::string HvsimProcess::https_url() const {
   return "https://localhost:" + std::to_string(https_port_) + "/wsman";
 }
 
-agent::wsman::HttpTarget HvsimProcess::http() const {
+wsman::HttpTarget HvsimProcess::http() const {
   return {.url = http_url()};
 }
 
-agent::wsman::HttpTarget HvsimProcess::https() const {
+wsman::HttpTarget HvsimProcess::https() const {
   return {.url = https_url(), .ca_file = ca_file()};
 }
 

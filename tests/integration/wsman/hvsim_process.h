@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "services/agent/platforms/hyperv/wsman/client.h"
-#include "services/agent/platforms/hyperv/wsman/login_channel.h"
+#include "common/wsman/client.h"
+#include "common/wsman/login_channel.h"
 #include "tests/support/temp_folder.h"
 
 namespace farside::hvsim {
@@ -35,8 +35,8 @@ class HvsimProcess final {
   std::string ca_file() const { return folder_ / "host.pem"; }
   const test::TempFolder& folder() const { return folder_; }
   std::string fingerprint() const;  // Of its certificate, as openssl prints it.
-  agent::wsman::HttpTarget http() const;
-  agent::wsman::HttpTarget https() const;
+  wsman::HttpTarget http() const;
+  wsman::HttpTarget https() const;
 
   // At once, as if its host had lost its power.
   void kill();

@@ -19,10 +19,10 @@
 namespace farside::hvsim {
 namespace {
 
-using agent::wsman::Client;
-using agent::wsman::LoginChannel;
-using agent::wsman::LoginKind;
-using agent::wsman::Mechanism;
+using wsman::Client;
+using wsman::LoginChannel;
+using wsman::LoginKind;
+using wsman::Mechanism;
 
 constexpr const char* kKdc = "/usr/sbin/krb5kdc";
 

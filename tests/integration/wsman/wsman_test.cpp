@@ -2,13 +2,13 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 
-#include "services/agent/platforms/hyperv/wsman/disk_changes.h"
-#include "services/agent/platforms/hyperv/wsman/job.h"
-#include "services/agent/platforms/hyperv/wsman/recorder.h"
+#include "common/wsman/disk_changes.h"
+#include "common/wsman/job.h"
+#include "common/wsman/recorder.h"
 #include "tests/integration/wsman/hvsim_process.h"
 #include "tests/support/hvsim/hyperv_model.h"
 
-namespace farside::agent::wsman {
+namespace farside::wsman {
 namespace {
 
 using hvsim::HvsimProcess;
@@ -387,4 +387,4 @@ TEST(StrictHostTest, RefusesWhatWindowsRefuses) {
 }
 
 }  // namespace
-}  // namespace farside::agent::wsman
+}  // namespace farside::wsman

@@ -2,12 +2,12 @@
 
 #include <poll.h>
 
-#include "services/agent/platforms/hyperv/wsman/uris.h"
+#include "common/wsman/uris.h"
 
 namespace farside::hvsim {
 namespace {
 
-using agent::wsman::SecurityContext;
+using wsman::SecurityContext;
 
 constexpr std::string_view kNegotiate = "Negotiate ";
 constexpr std::string_view kBasic = "Basic ";
@@ -23,7 +23,7 @@ HttpAnswer Conversation::refuse() {
 }
 
 bool Conversation::is_password_right(const std::string& authorization) const {
-  const auto pair = agent::wsman::from_base64(authorization.substr(kBasic.size()));
+  const auto pair = wsman::from_base64(authorization.substr(kBasic.size()));
   if (!pair || !pair->contains(':')) return false;
   const auto user = options_.passwords.find(pair->substr(0, pair->find(':')));
   return user != options_.passwords.end() && user->second == pair->substr(pair->find(':') + 1);
@@ -33,12 +33,12 @@ HttpAnswer Conversation::soap(const std::string& envelope) const {
   SoapAnswer answer = host_.answer(envelope);
   return {.status = answer.status,
           .challenges = {},
-          .content_type = agent::wsman::kSoapContentType,
+          .content_type = wsman::kSoapContentType,
           .body = std::move(answer.xml)};
 }
 
 HttpAnswer Conversation::negotiate(const HttpQuestion& question) {
-  const auto token = agent::wsman::from_base64(question.authorization.substr(kNegotiate.size()));
+  const auto token = wsman::from_base64(question.authorization.substr(kNegotiate.size()));
   if (!token) return refuse();
   if (context_ == nullptr || context_->is_established()) {
     auto context = SecurityContext::accept();
@@ -47,7 +47,7 @@ HttpAnswer Conversation::negotiate(const HttpQuestion& question) {
   }
   const auto ours = context_->step(*token);
   if (!ours) return refuse();
-  const std::string challenge = std::string(kNegotiate) + agent::wsman::to_base64(*ours);
+  const std::string challenge = std::string(kNegotiate) + wsman::to_base64(*ours);
   if (!context_->is_established()) return {.status = 401, .challenges = {challenge}};
   HttpAnswer answer;
   if (is_tls_ && !question.body.empty()) answer = soap(question.body);
@@ -56,15 +56,15 @@ HttpAnswer Conversation::negotiate(const HttpQuestion& question) {
 }
 
 HttpAnswer Conversation::sealed_soap(const HttpQuestion& question) {
-  const auto sealed = agent::wsman::read_sealed_body(question.body);
+  const auto sealed = wsman::read_sealed_body(question.body);
   if (!sealed) return {.status = 400};
   const auto envelope = context_->open(*sealed);
   if (!envelope) return refuse();
   HttpAnswer answer = soap(*envelope);
   const auto reply = context_->seal(answer.body);
   if (!reply) return {.status = 500};
-  answer.content_type = agent::wsman::kSealedContentType;
-  answer.body = agent::wsman::write_sealed_body(*reply, answer.body.size());
+  answer.content_type = wsman::kSealedContentType;
+  answer.body = wsman::write_sealed_body(*reply, answer.body.size());
   return answer;
 }
 
@@ -94,11 +94,11 @@ HttpAnswer Conversation::answer(const HttpQuestion& question) {
     }
     return soap(question.body);
   }
-  if (question.authorization == agent::wsman::kCertificateProfile) {
+  if (question.authorization == wsman::kCertificateProfile) {
     return certificate_.empty() ? refuse() : soap(question.body);
   }
   if (context_ == nullptr || !context_->is_established()) return refuse();
-  if (agent::wsman::is_sealed_content_type(question.content_type)) return sealed_soap(question);
+  if (wsman::is_sealed_content_type(question.content_type)) return sealed_soap(question);
   if (is_tls_) return soap(question.body);
   return {.status = 500};  // AllowUnencrypted is false.
 }

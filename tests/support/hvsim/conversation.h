@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "services/agent/platforms/hyperv/wsman/security_context.h"
+#include "common/wsman/security_context.h"
 #include "tests/support/hvsim/soap_host.h"
 
 namespace farside::hvsim {
@@ -58,7 +58,7 @@ class Conversation final {
   const DoorOptions& options_;
   const bool is_tls_;
   const std::string certificate_;
-  std::unique_ptr<agent::wsman::SecurityContext> context_;
+  std::unique_ptr<wsman::SecurityContext> context_;
 };
 
 }  // namespace farside::hvsim

@@ -4,7 +4,7 @@
 
 #include <set>
 
-#include "services/agent/platforms/hyperv/wsman/wmi_path.h"
+#include "common/wsman/wmi_path.h"
 
 namespace farside::hvsim {
 namespace {
@@ -96,20 +96,20 @@ void add_services(Objects& objects, const std::string& host) {
 
 Instance& add_system(Objects& objects, const std::string& name, const std::string& element,
                      const std::string& description, std::uint16_t state) {
-  return add(objects, "Msvm_ComputerSystem",
-             {{"CreationClassName", Value::text("Msvm_ComputerSystem")},
-              {"Name", Value::text(name)},
-              {"ElementName", Value::text(element)},
-              {"Description", Value::text(description)},
-              {"Caption", Value::text(description)},
-              {"EnabledState", Value::u16(state)},
-              {"RequestedState", Value::u16(12)},
-              {"HealthState", Value::u16(5)},
-              {"OperationalStatus", Value::list({Value::u16(2)}, agent::wsman::CimType::kUint16)},
-              {"OnTimeInMilliseconds", Value::u64(0)},
-              {"InstallDate", Value{agent::wsman::Scalar{agent::wsman::CimType::kDatetime,
-                                                         "2026-01-01T00:00:00Z"}}},
-              {"OtherEnabledState", Value::null()}});
+  return add(
+      objects, "Msvm_ComputerSystem",
+      {{"CreationClassName", Value::text("Msvm_ComputerSystem")},
+       {"Name", Value::text(name)},
+       {"ElementName", Value::text(element)},
+       {"Description", Value::text(description)},
+       {"Caption", Value::text(description)},
+       {"EnabledState", Value::u16(state)},
+       {"RequestedState", Value::u16(12)},
+       {"HealthState", Value::u16(5)},
+       {"OperationalStatus", Value::list({Value::u16(2)}, wsman::CimType::kUint16)},
+       {"OnTimeInMilliseconds", Value::u64(0)},
+       {"InstallDate", Value{wsman::Scalar{wsman::CimType::kDatetime, "2026-01-01T00:00:00Z"}}},
+       {"OtherEnabledState", Value::null()}});
 }
 
 class VmMaker final {

@@ -320,7 +320,7 @@ void Machines::show_services(const std::string& guid) {
           {"DeviceID", Value::text(service.key("DeviceID"))},
           {"ElementName", Value::text("Shutdown")},
           {"EnabledState", Value::u16(2)},
-          {"OperationalStatus", Value::list({Value::u16(2)}, agent::wsman::CimType::kUint16)}}});
+          {"OperationalStatus", Value::list({Value::u16(2)}, wsman::CimType::kUint16)}}});
     if (const Instance* vm = objects_.system(guid)) {
       objects.associate("Msvm_SystemDevice", *vm, added);
     }

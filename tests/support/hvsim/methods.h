@@ -32,7 +32,7 @@ struct MethodCall {
 
 struct MethodResult {
   std::uint64_t return_value = 0;
-  agent::wsman::Parameters outputs;
+  wsman::Parameters outputs;
 };
 
 struct Method {

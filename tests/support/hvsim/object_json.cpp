@@ -3,9 +3,9 @@
 namespace farside::hvsim {
 namespace {
 
-using agent::wsman::Array;
-using agent::wsman::cim_type_from;
-using agent::wsman::Scalar;
+using wsman::Array;
+using wsman::cim_type_from;
+using wsman::Scalar;
 using nlohmann::json;
 
 json value_json(const Value& value) {

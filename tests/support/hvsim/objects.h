@@ -7,13 +7,13 @@
 #include <string>
 #include <vector>
 
-#include "services/agent/platforms/hyperv/wsman/value.h"
+#include "common/wsman/value.h"
 
 namespace farside::hvsim {
 
-using agent::wsman::Instance;
-using agent::wsman::Reference;
-using agent::wsman::Value;
+using wsman::Instance;
+using wsman::Reference;
+using wsman::Value;
 
 struct ClassShape {
   std::string name;

@@ -5,15 +5,15 @@
 #include <fstream>
 #include <iterator>
 
-#include "services/agent/platforms/hyperv/wsman/security_context.h"
-#include "services/agent/platforms/hyperv/wsman/shell.h"
-#include "services/agent/platforms/hyperv/wsman/uris.h"
-#include "services/agent/platforms/hyperv/wsman/xml.h"
+#include "common/wsman/security_context.h"
+#include "common/wsman/shell.h"
+#include "common/wsman/uris.h"
+#include "common/wsman/xml.h"
 
 namespace farside::hvsim {
 namespace {
 
-using namespace agent::wsman;  // The names of WS-Management.
+using namespace wsman;  // The names of WS-Management.
 
 // Faults travel as errors: "subcode|code|text" in `what`.
 std::unexpected<Error> fault(const char* subcode, std::uint64_t code, const std::string& text) {
@@ -25,8 +25,8 @@ std::string fault_body(const std::string& what) {
   const std::size_t second = what.find('|', first + 1);
   const std::string text = xml_escape(what.substr(second + 1));
   return fmt::format(
-      R"(<s:Fault><s:Code><s:Value>s:Receiver</s:Value><s:Subcode><s:Value>{}</s:Value></s:Subcode>)"
-      R"(</s:Code><s:Reason><s:Text xml:lang="en-US">{}</s:Text></s:Reason><s:Detail>)"
+      R"(<s:Fault><s:Code><s:Value>s:Receiver</s:Value><s:Subcode><s:Value>{}</s:Value>)"
+      R"(</s:Subcode></s:Code><s:Reason><s:Text xml:lang="en-US">{}</s:Text></s:Reason><s:Detail>)"
       R"(<f:WSManFault xmlns:f="{}" Code="{}" Machine="hvsim"><f:Message>{}</f:Message>)"
       R"(</f:WSManFault></s:Detail></s:Fault>)",
       what.substr(0, first), text, kWsmanFault, what.substr(first + 1, second - first - 1), text);
@@ -130,9 +130,9 @@ Result<std::string> ShellHost::create(const std::string& code_page) {
 Result<std::string> ShellHost::start(Shell& shell, const std::string& line) {
   const std::string id = random_.uuid();
   shell[id] = run(line);
-  return fmt::format(
-      R"(<rsp:CommandResponse xmlns:rsp="{}"><rsp:CommandId>{}</rsp:CommandId></rsp:CommandResponse>)",
-      kShellActions, id);
+  return fmt::format(R"(<rsp:CommandResponse xmlns:rsp="{}"><rsp:CommandId>{}</rsp:CommandId>)"
+                     R"(</rsp:CommandResponse>)",
+                     kShellActions, id);
 }
 
 ShellHost::Command ShellHost::run(const std::string& line) const {

@@ -5,17 +5,17 @@
 #include <algorithm>
 #include <set>
 
-#include "services/agent/platforms/hyperv/wsman/cim_xml.h"
-#include "services/agent/platforms/hyperv/wsman/envelope.h"
-#include "services/agent/platforms/hyperv/wsman/uris.h"
-#include "services/agent/platforms/hyperv/wsman/xml.h"
+#include "common/wsman/cim_xml.h"
+#include "common/wsman/envelope.h"
+#include "common/wsman/uris.h"
+#include "common/wsman/xml.h"
 #include "tests/support/hvsim/shell_host.h"
 #include "tests/support/hvsim/wql.h"
 
 namespace farside::hvsim {
 namespace {
 
-using namespace agent::wsman;  // The names of WS-Management.
+using namespace wsman;  // The names of WS-Management.
 
 constexpr std::size_t kFrameBytes = 2048;  // Of an answer, around its items.
 constexpr std::size_t kEnvelopeBytesMin = 8192;

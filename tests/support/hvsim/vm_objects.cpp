@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <tuple>
 
-#include "services/agent/platforms/hyperv/wsman/wmi_path.h"
+#include "common/wsman/wmi_path.h"
 #include "tests/support/hvsim/host_files.h"
 
 namespace farside::hvsim {
@@ -22,7 +22,7 @@ std::string id_of(const std::string& guid) {
 }
 
 Value datetime(const char* text) {
-  return Value{agent::wsman::Scalar{agent::wsman::CimType::kDatetime, text}};
+  return Value{wsman::Scalar{wsman::CimType::kDatetime, text}};
 }
 
 }  // namespace
@@ -38,7 +38,7 @@ Value VmObjects::path_to(const Instance& instance) const {
 }
 
 Instance* VmObjects::at_path(const std::string& wmi_path) {
-  auto reference = agent::wsman::parse_wmi_path(wmi_path);
+  auto reference = wsman::parse_wmi_path(wmi_path);
   if (!reference || !objects_.has_class(reference->class_name)) return nullptr;
   reference->host.clear();
   return reference->keys.empty() ? nullptr : objects_.find(*reference);
@@ -89,7 +89,7 @@ Instance& VmObjects::define(const VmShape& shape) {
         {"EnabledState", Value::u16(3)},
         {"RequestedState", Value::u16(12)},
         {"HealthState", Value::u16(5)},
-        {"OperationalStatus", Value::list({Value::u16(2)}, agent::wsman::CimType::kUint16)},
+        {"OperationalStatus", Value::list({Value::u16(2)}, wsman::CimType::kUint16)},
         {"OnTimeInMilliseconds", Value::u64(0)},
         {"InstallDate", datetime("2026-01-01T00:00:00Z")},
         {"OtherEnabledState", Value::null()}}});

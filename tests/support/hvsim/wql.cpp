@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cctype>
 
-#include "services/agent/platforms/hyperv/wsman/wmi_path.h"
+#include "common/wsman/wmi_path.h"
 
 namespace farside::hvsim {
 namespace {

@@ -54,15 +54,14 @@ bool takes_connections(std::uint16_t port) {
   return connected;
 }
 
-// Its input, and its output together with its errors, are files.
-pid_t spawn(const std::vector<std::string>& words, const std::string& input,
-            const std::string& output) {
+// Its output goes to a file together with its errors.
+pid_t spawn(const std::vector<std::string>& words, int input, const std::string& output) {
   std::vector<char*> arguments;
   for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
   arguments.push_back(nullptr);
   posix_spawn_file_actions_t actions;
   ::posix_spawn_file_actions_init(&actions);
-  ::posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, input.c_str(), O_RDONLY, 0);
+  ::posix_spawn_file_actions_adddup2(&actions, input, STDIN_FILENO);
   ::posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, output.c_str(),
                                      O_WRONLY | O_CREAT | O_APPEND, 0600);
   ::posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO);
@@ -152,8 +151,10 @@ Status SambaServer::set_up() {
   out.close();
   std::ofstream(folder_ / "users") << me << " = " << options_.user << "\n";
   std::ofstream(folder_ / "password") << options_.password << "\n" << options_.password << "\n";
-  const pid_t pid = spawn({kSmbpasswd, "-c", folder_ / "smb.conf", "-s", "-a", me},
-                          folder_ / "password", folder_ / "output");
+  const int input = ::open((folder_ / "password").c_str(), O_RDONLY | O_CLOEXEC);
+  const pid_t pid =
+      spawn({kSmbpasswd, "-c", folder_ / "smb.conf", "-s", "-a", me}, input, folder_ / "output");
+  ::close(input);
   int status = -1;
   if (pid > 0) ::waitpid(pid, &status, 0);
   std::filesystem::remove(folder_ / "password");
@@ -164,8 +165,14 @@ Status SambaServer::set_up() {
 }
 
 Status SambaServer::run() {
-  pid_ = spawn({kSmbd, "-F", "--no-process-group", "-s", folder_ / "smb.conf"}, "/dev/null",
+  // A pipe that nobody writes to: in the foreground smbd ends with its standard input, so also when
+  // we are killed.
+  std::array<int, 2> input{};
+  if (::pipe2(input.data(), O_CLOEXEC) != 0) return fail(ErrorCode::kIo, "no pipe");
+  pid_ = spawn({kSmbd, "-F", "--no-process-group", "-s", folder_ / "smb.conf"}, input[0],
                folder_ / "output");
+  ::close(input[0]);
+  input_ = input[1];
   if (pid_ < 0) return fail(ErrorCode::kIo, "smbd does not start");
   const int fd = static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0));
   for (int waited = 0; waited < kReadyMs; waited += kTryEveryMs) {
@@ -199,6 +206,7 @@ void SambaServer::kill() {
     ::close(end.fd);
   }
   pid_ = -1;
+  ::close(input_);
 }
 
 Status SambaServer::restart() {

@@ -60,6 +60,7 @@ class SambaServer final {
   TempFolder folder_;
   std::uint16_t port_ = 0;
   pid_t pid_ = -1;
+  int input_ = -1;  // Of smbd, which ends when this does.
 };
 
 }  // namespace farside::test

@@ -40,7 +40,7 @@ TEST(ObjectJsonTest, ObjectsComeBackAsTheyWere) {
        {"Number", Value::u64(std::uint64_t{1} << 63U)},
        {"Null", Value::null()},
        {"Path", Value::reference({.class_name = "Y", .keys = {{"K", "1"}}})},
-       {"List", Value::list({Value::u16(1), Value::null()}, agent::wsman::CimType::kUint16)},
+       {"List", Value::list({Value::u16(1), Value::null()}, wsman::CimType::kUint16)},
        {"Inner", Value::embedded({"Z", {{"Flag", Value::flag(true)}}})}}};
   EXPECT_EQ(instance_from(nlohmann::json::parse(to_json(object).dump())), object);
 }

@@ -1,13 +1,13 @@
 // Jobs, and the paging of changed ranges.
-#include "services/agent/platforms/hyperv/wsman/job.h"
+#include "common/wsman/job.h"
 
 #include <gtest/gtest.h>
 
-#include "services/agent/platforms/hyperv/wsman/disk_changes.h"
-#include "services/agent/platforms/hyperv/wsman/xml.h"
+#include "common/wsman/disk_changes.h"
+#include "common/wsman/xml.h"
 #include "tests/unit/wsman/scripted_channel.h"
 
-namespace farside::agent::wsman {
+namespace farside::wsman {
 namespace {
 
 using test::fault;
@@ -192,4 +192,4 @@ TEST_F(DiskChangesTest, ThatMakeNoSenseAreRefused) {
 }
 
 }  // namespace
-}  // namespace farside::agent::wsman
+}  // namespace farside::wsman

@@ -1,4 +1,4 @@
-#include "services/agent/platforms/hyperv/wsman/recorder.h"
+#include "common/wsman/recorder.h"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 #include "tests/support/temp_folder.h"
 #include "tests/unit/wsman/scripted_channel.h"
 
-namespace farside::agent::wsman {
+namespace farside::wsman {
 namespace {
 
 TEST(RecorderTest, ARecordedHostAnswersAgain) {
@@ -48,4 +48,4 @@ TEST(RecorderTest, PasswordsAreLeftOut) {
 }
 
 }  // namespace
-}  // namespace farside::agent::wsman
+}  // namespace farside::wsman

@@ -1,11 +1,11 @@
 // What hosts answer.
-#include "services/agent/platforms/hyperv/wsman/reply.h"
+#include "common/wsman/reply.h"
 
 #include <gtest/gtest.h>
 
 #include "tests/unit/wsman/scripted_channel.h"
 
-namespace farside::agent::wsman {
+namespace farside::wsman {
 namespace {
 
 using test::fault;
@@ -117,4 +117,4 @@ TEST(ClientTest, FollowsAnEnumerationToItsEnd) {
 }
 
 }  // namespace
-}  // namespace farside::agent::wsman
+}  // namespace farside::wsman

@@ -6,10 +6,10 @@
 #include <vector>
 
 #include "common/base/random.h"
-#include "services/agent/platforms/hyperv/wsman/client.h"
-#include "services/agent/platforms/hyperv/wsman/job.h"
+#include "common/wsman/client.h"
+#include "common/wsman/job.h"
 
-namespace farside::agent::wsman::test {
+namespace farside::wsman::test {
 
 class ScriptedChannel final : public Channel {
  public:
@@ -52,4 +52,4 @@ inline JobWait waiting(StillClock& clock, Micros within = Micros{10'000'000}) {
       .clock = clock, .pause = [&clock](Micros pause) { clock.at += pause; }, .within = within};
 }
 
-}  // namespace farside::agent::wsman::test
+}  // namespace farside::wsman::test

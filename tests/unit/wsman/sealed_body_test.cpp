@@ -1,10 +1,10 @@
-#include "services/agent/platforms/hyperv/wsman/sealed_body.h"
+#include "common/wsman/sealed_body.h"
 
 #include <gtest/gtest.h>
 
-#include "services/agent/platforms/hyperv/wsman/login_channel.h"
+#include "common/wsman/login_channel.h"
 
-namespace farside::agent::wsman {
+namespace farside::wsman {
 namespace {
 
 TEST(SealedBodyTest, IsWrittenToTheByteAsClientsExpectIt) {
@@ -58,4 +58,4 @@ TEST(LoginChannelTest, NeverSaysAPasswordOverHttp) {
 }
 
 }  // namespace
-}  // namespace farside::agent::wsman
+}  // namespace farside::wsman

@@ -1,12 +1,12 @@
 // What we write: WMI paths, queries, embedded objects, envelopes.
 #include <gtest/gtest.h>
 
-#include "services/agent/platforms/hyperv/wsman/cim_xml.h"
-#include "services/agent/platforms/hyperv/wsman/envelope.h"
-#include "services/agent/platforms/hyperv/wsman/wmi_path.h"
-#include "services/agent/platforms/hyperv/wsman/xml.h"
+#include "common/wsman/cim_xml.h"
+#include "common/wsman/envelope.h"
+#include "common/wsman/wmi_path.h"
+#include "common/wsman/xml.h"
 
-namespace farside::agent::wsman {
+namespace farside::wsman {
 namespace {
 
 constexpr const char* kPath = R"(\\HOST\Root\Virtualization\V2:Msvm_ResourceAllocationSettingData.)"
@@ -158,4 +158,4 @@ TEST(EnvelopeTest, AQueryGoesToAllClasses) {
 }
 
 }  // namespace
-}  // namespace farside::agent::wsman
+}  // namespace farside::wsman

@@ -9,10 +9,10 @@
 #include <string>
 #include <vector>
 
+#include "common/wsman/disk_changes.h"
 #include "services/agent/platforms/hyperv/shares.h"
 #include "services/agent/platforms/hyperv/vhdx/chain.h"
 #include "services/agent/platforms/hyperv/virtual_machine.h"
-#include "services/agent/platforms/hyperv/wsman/disk_changes.h"
 #include "services/agent/platforms/platform.h"
 
 namespace farside::agent::hyperv {

@@ -7,8 +7,8 @@
 #include <cctype>
 
 #include "common/base/file.h"
-#include "services/agent/platforms/hyperv/wsman/recorder.h"
-#include "services/agent/platforms/hyperv/wsman/wmi_path.h"
+#include "common/wsman/recorder.h"
+#include "common/wsman/wmi_path.h"
 
 namespace farside::agent::hyperv {
 namespace {

@@ -13,12 +13,12 @@
 #include "common/base/clock.h"
 #include "common/base/random.h"
 #include "common/schema/types.plain.h"
+#include "common/wsman/disk_changes.h"
+#include "common/wsman/job.h"
+#include "common/wsman/login_channel.h"
 #include "services/agent/platforms/hyperv/pool.h"
 #include "services/agent/platforms/hyperv/switches.h"
 #include "services/agent/platforms/hyperv/virtual_machine.h"
-#include "services/agent/platforms/hyperv/wsman/disk_changes.h"
-#include "services/agent/platforms/hyperv/wsman/job.h"
-#include "services/agent/platforms/hyperv/wsman/login_channel.h"
 
 namespace farside::agent::hyperv {
 

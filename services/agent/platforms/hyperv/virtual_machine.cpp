@@ -6,7 +6,7 @@
 #include <charconv>
 #include <tuple>
 
-#include "services/agent/platforms/hyperv/wsman/wmi_path.h"
+#include "common/wsman/wmi_path.h"
 
 namespace farside::agent::hyperv {
 namespace {

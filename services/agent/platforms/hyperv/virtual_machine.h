@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "common/schema/types.plain.h"
+#include "common/wsman/value.h"
 #include "services/agent/platforms/hyperv/switches.h"
-#include "services/agent/platforms/hyperv/wsman/value.h"
 
 namespace farside::agent::hyperv {
 
