@@ -22,6 +22,7 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 constexpr milliseconds kToolTime{60'000};
+constexpr milliseconds kEndTime{10'000};
 
 struct Order {
   std::vector<char*> words;  // With a null at the end.
@@ -59,6 +60,13 @@ void Child::kill() {
   ::kill(pid_, SIGKILL);
   ::waitpid(pid_, nullptr, 0);
   pid_ = -1;
+}
+
+void Child::end() {
+  if (pid_ < 0) return;
+  ::kill(pid_, SIGTERM);
+  std::ignore = wait(kEndTime);
+  kill();
 }
 
 Result<int> Child::wait(milliseconds within) {

@@ -72,7 +72,7 @@ int main(int argc, char** argv) {
   SoapLimits limits;
   std::string vms;
   RealHostOptions real;
-  real.guest.vhdx_plugin = beside_the_program("farside_vhdx_nbd.so");
+  real.guest.vhdx_plugin = beside_the_program("vhdx_nbd.so");
   std::int64_t context_ms = limits.context_kept.count() / 1000;
   app.add_option("--http-port", http.port, "0: a free one");
   app.add_option("--https-port", https.port, "0: a free one");
