@@ -3,11 +3,27 @@
 #
 #   BIN    folder of Farside's programs        WORK   an empty folder; short path, it holds sockets
 #   GUEST  folder with vmlinuz and initrd.gz   SEED_MIB, DISK_MIB, PACE_MS  of the witness guest
+#   PLATFORM  of the hosts, libvirt (default) or hyperv: see host-libvirt.sh and host-hyperv.sh
 # shellcheck shell=bash
 
 VM_NAME=web
 VM_ID=5a6f1d8e-3c42-4b7a-9f0e-6d1c2b3a4f55
-PROCESSES="vault orchestrator providerA providerB agentA agentB"
+lib=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=tests/support/packages.sh
+. "$lib/../../tests/support/packages.sh"
+case ${PLATFORM:=libvirt} in libvirt | hyperv) ;; *)
+  echo "error: unknown platform '$PLATFORM': libvirt or hyperv" >&2
+  exit 1
+  ;;
+esac
+if [ "$PLATFORM" = hyperv ]; then
+  # shellcheck source=deploy/lib/host-hyperv.sh
+  . "$lib/host-hyperv.sh"
+else
+  # shellcheck source=deploy/lib/host-libvirt.sh
+  . "$lib/host-libvirt.sh"
+fi
+PROCESSES="vault orchestrator providerA providerB agentA agentB $HOST_PROCESSES"
 
 say() { printf '%s\n' "$*"; }
 die() {
@@ -47,6 +63,7 @@ write_configs() {
   TAKEN_PORTS=
   mkdir -p "$WORK/etc" "$WORK/log" "$WORK/siteA/disks" "$WORK/siteB/disks" \
     "$WORK/siteA/replicas" "$WORK/siteB/replicas"
+  prepare_hosts
   free_port && local vault=$PORT
   free_port && local orchestrator=$PORT
   free_port && HTTP_PORT=$PORT
@@ -104,24 +121,22 @@ name = "standard"
 path = "$WORK/site$site/replicas"
 EOF
     free_port
-    cat >"$WORK/etc/agent$site.toml" <<EOF
+    {
+      cat <<EOF
 name = "host$site"
 data_dir = "$WORK/site$site/agent"
 registration_key = "$WORK/etc/agent$site.key"
 storage = ["$WORK/site$site/replicas"]
+EOF
+      agent_host "$site"
+      cat <<EOF
 [metrics]
 port = 0
 [data]
 listen = "tcp://127.0.0.1:$PORT"
 advertise = "tcp://127.0.0.1:$PORT"
-[libvirt]
-root = "$WORK/site$site/host"
-domain_type = "${DOMAIN_TYPE:-qemu}"
-scratch_reserve_mib = 64
-[[network]]
-name = "lan$site"
-connect = "user"
 EOF
+    } >"$WORK/etc/agent$site.toml"
   done
   export FARSIDE_URL="https://127.0.0.1:$HTTP_PORT" FARSIDE_CA="$WORK/vault/tls/ca.pem" \
     FARSIDE_TOKEN_FILE="$WORK/vault/owner.token"
@@ -139,7 +154,10 @@ program_of() {
 
 start() {
   local name=$1
-  "$BIN/$(program_of "$name")" --config "$WORK/etc/$name.toml" >>"$WORK/log/$name.log" 2>&1 &
+  case $name in
+    host* | shares*) (start_host_process "$name") >>"$WORK/log/$name.log" 2>&1 & ;;
+    *) "$BIN/$(program_of "$name")" --config "$WORK/etc/$name.toml" >>"$WORK/log/$name.log" 2>&1 & ;;
+  esac
   echo $! >"$WORK/$name.pid"
   disown  # The shell need not tell us that a process we kill was killed.
 }
@@ -166,7 +184,7 @@ kill_guests() {
   local pid
   for pid in $(pgrep -f "$WORK/" || true); do
     case $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null) in
-      *qemu-system*"$WORK/"* | *nbdkit*"$WORK/"* | *qemu-nbd*"$WORK/"*) kill -KILL "$pid" 2>/dev/null || true ;;
+      *qemu-system*"$WORK/"* | *nbdkit*"$WORK/"* | *qemu-nbd*"$WORK/"* | *smbd*"$WORK/"*) kill -KILL "$pid" 2>/dev/null || true ;;
     esac
   done
 }
@@ -194,23 +212,6 @@ host_connected() {
   api /farside/hosts | jq -e --arg host "$1" '.value[] | select(.name == $host) | .connected'
 }
 vm_known() { farside --json vm list | jq -e --arg vm "$1" '.. | objects | select(.friendlyName? == $vm)'; }
-
-# ---- The guest ----
-
-# define_guest [NAME ID]: defines a witness VM with two disks at site A and starts it; before agent A
-# runs, which owns the root then.
-define_guest() {
-  local name=${1:-$VM_NAME} id=${2:-$VM_ID} disks serial
-  disks=$WORK/siteA/disks serial=$WORK/siteA/serial.log
-  if [ -n "${1:-}" ]; then disks=$WORK/siteA/disks/$name serial=$WORK/siteA/$name.log; fi
-  mkdir -p "$disks"
-  "$BIN/farside-guest-define" --root "$WORK/siteA/host" --guest "$GUEST" --name "$name" \
-    --id "$id" --disk "$disks/vda.qcow2:${DISK_MIB:-512}" \
-    --disk "$disks/vdb.qcow2:${DISK_MIB:-512}" \
-    --card "<interface type='user'><mac address='52:54:00:${id:0:2}:51:de'/><model type='virtio'/></interface>" \
-    --serial "$serial" --option "pace_ms=${PACE_MS:-20}" \
-    --option "fill_mib=${SEED_MIB:-64}" --start
-}
 
 # Starts everything and joins both sites and hosts; guests are defined already.
 two_sites_start() {

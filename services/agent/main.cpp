@@ -3,8 +3,7 @@
 #include "common/shell/service.h"
 #include "services/agent/agent_core.h"
 #include "services/agent/agent_worker.h"
-#include "services/agent/platforms/libvirt/libvirt_platform.h"
-#include "services/agent/platforms/libvirt/networks.h"
+#include "services/agent/host_settings.h"
 
 namespace farside {
 namespace {
@@ -17,7 +16,7 @@ struct OwnSettings {
   std::string data_advertise;
   std::string run_dir;
   std::string view_plugin;
-  agent::libvirt::Options libvirt;
+  agent::HostSettings host;
 };
 
 Result<OwnSettings> read_own(Config& config, const shell::CommonSettings& common) {
@@ -27,22 +26,7 @@ Result<OwnSettings> read_own(Config& config, const shell::CommonSettings& common
   out.data_advertise = config.text("data.advertise", "");
   out.run_dir = config.text("run_dir", common.data_dir + "/run");
   out.view_plugin = config.text("view_plugin", "");
-  out.libvirt.host_name = out.name;
-  out.libvirt.uri = config.text("libvirt.uri", "");
-  out.libvirt.root = config.text("libvirt.root", "");
-  if (out.libvirt.uri.empty() && out.libvirt.root.empty()) out.libvirt.uri = "qemu:///system";
-  out.libvirt.state_dir = common.data_dir + "/platform";
-  out.libvirt.scratch_dir = config.text("libvirt.scratch_dir", common.data_dir + "/scratch");
-  out.libvirt.scratch_reserve_bytes =
-      static_cast<std::uint64_t>(config.integer("libvirt.scratch_reserve_mib", 512, 0, 1 << 20))
-      << 20U;
-  out.libvirt.domain_type = config.choice("libvirt.domain_type", "auto", {"auto", "kvm", "qemu"});
-  out.libvirt.storage = config.texts("storage");
-  for (auto& network : config.tables("network")) {
-    out.libvirt.networks[network.required_text("name")] = network.required_text("connect");
-    FARSIDE_TRY(network.finish());
-  }
-  FARSIDE_TRY(agent::libvirt::Networks::from_options(out.libvirt.networks));
+  FARSIDE_ASSIGN(out.host, agent::read_host_settings(config, out.name, common.data_dir));
   return out;
 }
 
@@ -61,7 +45,7 @@ Status run(int argc, char** argv) {
   FARSIDE_ASSIGN(const auto service, shell::Service::open(std::string(kProgram), settings));
   FARSIDE_TRY(service->open_bus());
   FARSIDE_ASSIGN(const auto self, service->ensure_member(msg::Role::agent, own.name));
-  FARSIDE_ASSIGN(const auto platform, agent::libvirt::open_platform(own.libvirt, service->clock()));
+  FARSIDE_ASSIGN(const auto platform, agent::open_host(own.host, service->clock()));
 
   // Progress goes to the core as if a job had returned it; jobs run in the pool, so whoever
   // reports does so while it lives.
@@ -70,10 +54,11 @@ Status run(int argc, char** argv) {
     if (pool != nullptr)
       std::ignore = pool->post("progress", reactor::message(std::move(progress)));
   };
-  replica::Views views(own.run_dir, own.view_plugin);
+  // Where base disks lie on the host, it reads them by itself: nobody needs to serve them.
+  replica::Views views(own.run_dir, own.view_plugin, platform->base_disks() == nullptr);
   agent::TargetWork target({.endpoint = own.data_advertise,
                             .public_key = service->keys().public_key,
-                            .log_folder = own.libvirt.state_dir},
+                            .log_folder = settings.data_dir + "/platform"},
                            *platform, views, service->clock(), report);
   FARSIDE_ASSIGN(const auto receiver,
                  data::Receiver::start(

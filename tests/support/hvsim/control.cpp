@@ -110,6 +110,7 @@ Result<std::unique_ptr<Control>> Control::start(const std::string& path, Faults&
   if (path.size() >= sizeof address.sun_path) return fail(ErrorCode::kUnavailable, "path too long");
   path.copy(address.sun_path, path.size());
   const int socket = ::socket(AF_UNIX, SOCK_STREAM, 0);
+  ::unlink(path.c_str());  // Of a host that was killed.
   if (::bind(socket, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
       ::listen(socket, 4) != 0) {
     ::close(socket);

@@ -70,8 +70,9 @@ Result<Json> Machines::node_of(const std::string& base, Running& running) {
     return Json{{"driver", "vhdx"}, {"file", {{"driver", "file"}, {"filename", file}}}};
   }
   const std::string socket = fmt::format("{}/d{}.sock", files_.run(), ++processes_);
+  const std::string drive = files_.shared() + "/" + upper_case(base.substr(0, 1));
   FARSIDE_ASSIGN(auto server, spawner_.spawn({"nbdkit", "-f", "-U", socket, options_.vhdx_plugin,
-                                              "file=" + file, "root=" + files_.shared() + "/C"},
+                                              "file=" + file, "root=" + drive},
                                              {}, socket + ".log"));
   running.servers.emplace_back(server.release());
   for (int waited = 0; ::access(socket.c_str(), F_OK) != 0; waited += 10) {

@@ -1,6 +1,6 @@
 // samba-share: an smbd for scripts.
 //
-//   samba-share [--user NAME] [--password-file FILE] NAME=FOLDER...
+//   samba-share [--user NAME] [--password-file FILE] [--as UNIX-USER] NAME=FOLDER...
 //
 // Prints one line of JSON with its port once it takes connections, and runs until its standard
 // input ends.  Exit code 77: it cannot run here, and says why.
@@ -14,6 +14,7 @@
 int main(int argc, char** argv) {
   using namespace farside;  // Of this program.
   test::SambaOptions options;
+  std::string as_user;  // Who touches the files.
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
     const std::size_t equals = word.find('=');
@@ -22,6 +23,8 @@ int main(int argc, char** argv) {
     } else if (word == "--password-file" && i + 1 < argc) {
       std::ifstream in(argv[++i]);
       std::getline(in, options.password);
+    } else if (word == "--as" && i + 1 < argc) {
+      as_user = argv[++i];
     } else if (equals != std::string::npos) {
       options.shares.push_back({.name = word.substr(0, equals), .folder = word.substr(equals + 1)});
     } else {
@@ -29,6 +32,7 @@ int main(int argc, char** argv) {
       return 64;
     }
   }
+  for (test::SambaShare& share : options.shares) share.as_user = as_user;
   const auto server = test::SambaServer::start(std::move(options));
   if (!server) {
     std::fprintf(stderr, "samba-share: %s\n", to_text(server.error()).c_str());

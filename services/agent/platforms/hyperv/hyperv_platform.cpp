@@ -84,10 +84,15 @@ Result<msg::HostState> HypervPlatform::describe_host() {
   FARSIDE_ASSIGN(const auto switches, host_.switches());
   state.networks = host_.networks().names(host_.switch_names(switches));
   // Room is needed where the disks of replicas are; journals of this machine are small beside them.
-  FARSIDE_ASSIGN(const smb::Space space, shares_.space(options_.folder));
+  auto space = shares_.space(options_.folder);
+  if (!space && space.error().code == ErrorCode::kNotFound) {  // Nothing was ever kept there.
+    FARSIDE_TRY(shares_.make_folders(options_.folder));
+    space = shares_.space(options_.folder);
+  }
+  if (!space) return fail(space.error());
   for (const std::string& path : options_.storage) {
     state.storage.push_back(
-        {.path = path, .total_bytes = space.total_bytes, .free_bytes = space.free_bytes});
+        {.path = path, .total_bytes = space->total_bytes, .free_bytes = space->free_bytes});
   }
   return state;
 }
@@ -322,14 +327,23 @@ Status HypervPlatform::reconcile(const std::vector<std::string>& vms_to_keep) {
 
 }  // namespace
 
+Status check(const Options& options) {
+  FARSIDE_ASSIGN(const auto folders, SharedFolders::from(options.shares));
+  if (const auto place = folders.locate(options.folder); !place) {
+    return fail(place.error().in("hyperv.folder"));
+  }
+  FARSIDE_TRY(Switches::from_options(options.networks));
+  FARSIDE_TRY(
+      wsman::LoginChannel::open(options.access.target, options.access.kind, options.access.login));
+  return {};
+}
+
 Result<std::unique_ptr<Platform>> open_platform(const Options& options, const Clock& clock) {
+  FARSIDE_TRY(check(options));
   if (options.state_dir.empty()) {
     return fail(ErrorCode::kInvalidArgument, "hyperv: state_dir must be set");
   }
   FARSIDE_ASSIGN(auto folders, SharedFolders::from(options.shares));
-  if (const auto place = folders.locate(options.folder); !place) {
-    return fail(place.error().in("hyperv.folder"));
-  }
   FARSIDE_ASSIGN(auto networks, Switches::from_options(options.networks));
   FARSIDE_ASSIGN(auto tracking, Tracking::open(options.state_dir + "/tracking"));
   FARSIDE_ASSIGN(auto fenced, Marks::open(options.state_dir + "/fenced"));

@@ -34,6 +34,9 @@ struct Options {
   std::map<std::string, std::string> networks;  // See Switches.
 };
 
+// What can be told without the host.  Errors: kInvalidArgument.
+Status check(const Options& options);
+
 // Asks the host nothing yet: it may be away.  Errors: kInvalidArgument, kIo.
 Result<std::unique_ptr<Platform>> open_platform(const Options& options, const Clock& clock);
 
