@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 
 #include "common/wsman/wmi_path.h"
 #include "tests/integration/hvsim/real_host_world.h"
@@ -77,8 +79,7 @@ struct DefineTest : testing::Test {
     if (system) {
       guid = system->key("Name");
     } else {
-      const auto made =
-          wsman::affected_elements(world.client(), done->job, "Msvm_ComputerSystem");
+      const auto made = wsman::affected_elements(world.client(), done->job, "Msvm_ComputerSystem");
       ASSERT_TRUE(made) << to_text(made.error());
       guid = made->at(0).text("Name");
     }
@@ -191,6 +192,50 @@ TEST_F(DefineTest, AVmMadeFromNothingGoesOnWithAHistory) {
   EXPECT_FALSE(world.client().get(system));
   EXPECT_FALSE(world.client().get(*port));
   EXPECT_TRUE(std::filesystem::exists(world.file_of(files[0]))) << "the files stay";
+}
+
+std::string bytes_of(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+TEST_F(DefineTest, AVmOnDifferencingDisksLeavesTheirParentsAlone) {
+  const std::uint64_t before = world.write_more(30);
+  ASSERT_GT(before, 0u);
+  const auto parents = replicate();
+  std::vector<std::string> children;
+  for (const std::string& parent : parents) {
+    children.push_back(parent.substr(0, parent.rfind('.')) + "-child.vhdx");
+    const Instance wanted{"Msvm_VirtualHardDiskSettingData",
+                          {{"Type", Value::u16(4)},
+                           {"Format", Value::u16(3)},
+                           {"Path", Value::text(children.back())},
+                           {"ParentPath", Value::text(parent)}}};
+    const auto made = world.call(service("Msvm_ImageManagementService"), "CreateVirtualHardDisk",
+                                 {{"VirtualDiskSettings", Value::embedded(wanted)}});
+    ASSERT_TRUE(made) << to_text(made.error());
+  }
+  const std::string parent_bytes = bytes_of(world.file_of(parents[0]));
+  make_replica(children);
+
+  const auto started = world.request_state(guid, 2);
+  ASSERT_TRUE(started) << to_text(started.error());
+  EXPECT_TRUE(world.wait_until([&] { return world.acknowledged(guid) > before; }))
+      << world.serial(guid);
+  // It has checkpoints, and changes, as any other.
+  const auto first = world.checkpoint(guid);
+  ASSERT_TRUE(first) << to_text(first.error());
+  const auto point = world.convert(*first);
+  ASSERT_TRUE(point) << to_text(point.error());
+  ASSERT_TRUE(world.request_state(guid, 3));
+  const std::uint64_t last = world.acknowledged(guid);
+  const auto changed =
+      world.changes(children[0], point->texts("ResilientChangeTrackingIdentifiers").at(0));
+  EXPECT_TRUE(changed) << to_text(changed.error());
+  EXPECT_TRUE(bytes_of(world.file_of(parents[0])) == parent_bytes);
+  ASSERT_TRUE(world.request_state(guid, 2));
+  EXPECT_TRUE(world.wait_until([&] { return world.acknowledged(guid) > last; }))
+      << world.serial(guid);
 }
 
 TEST_F(DefineTest, ResultsMayComeThroughAJobOnly) {

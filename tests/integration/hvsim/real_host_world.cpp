@@ -44,8 +44,8 @@ void RealHostWorld::start() {
       process_->http(), wsman::LoginKind::kNegotiate,
       {.user = kUser, .password = kPassword, .mechanism = wsman::Mechanism::kNtlm});
   EXPECT_TRUE(channel);
-  client_ = std::make_unique<wsman::Client>(
-      wsman::ClientOptions{.url = process_->http_url()}, std::move(*channel), random_);
+  client_ = std::make_unique<wsman::Client>(wsman::ClientOptions{.url = process_->http_url()},
+                                            std::move(*channel), random_);
 }
 
 void RealHostWorld::kill_and_start_again() {
@@ -63,9 +63,8 @@ Reference RealHostWorld::vm(const std::string& guid) {
           .keys = {{"CreationClassName", "Msvm_ComputerSystem"}, {"Name", guid}}};
 }
 
-Result<wsman::CallOutcome> RealHostWorld::call(const Reference& object,
-                                                      const std::string& method,
-                                                      const wsman::Parameters& parameters) {
+Result<wsman::CallOutcome> RealHostWorld::call(const Reference& object, const std::string& method,
+                                               const wsman::Parameters& parameters) {
   const wsman::JobWait wait{
       .clock = clock_,
       .pause = [](Micros time) { ::poll(nullptr, 0, static_cast<int>(time.count() / 1000)); },
@@ -119,9 +118,8 @@ Result<Instance> RealHostWorld::checkpoint(const std::string& guid, std::uint8_t
                       {{"AffectedSystem", Value::reference(vm(guid))},
                        {"SnapshotSettings", Value::embedded(settings)},
                        {"SnapshotType", Value::u16(32768)}}));
-  FARSIDE_ASSIGN(
-      const std::vector<Instance> made,
-      wsman::affected_elements(*client_, done.job, "Msvm_VirtualSystemSettingData"));
+  FARSIDE_ASSIGN(const std::vector<Instance> made,
+                 wsman::affected_elements(*client_, done.job, "Msvm_VirtualSystemSettingData"));
   if (made.size() != 1) return fail(ErrorCode::kPlatform, "no checkpoint came of it");
   return made[0];
 }
@@ -144,9 +142,8 @@ Result<Instance> RealHostWorld::convert(const Instance& checkpoint) {
   FARSIDE_ASSIGN(const auto done, call(wsman::service("Msvm_VirtualSystemSnapshotService"),
                                        "ConvertToReferencePoint",
                                        {{"AffectedSnapshot", Value::reference(reference)}}));
-  FARSIDE_ASSIGN(
-      const std::vector<Instance> made,
-      wsman::affected_elements(*client_, done.job, "Msvm_VirtualSystemReferencePoint"));
+  FARSIDE_ASSIGN(const std::vector<Instance> made,
+                 wsman::affected_elements(*client_, done.job, "Msvm_VirtualSystemReferencePoint"));
   if (made.size() != 1) return fail(ErrorCode::kPlatform, "no reference point came of it");
   return made[0];
 }
@@ -159,14 +156,14 @@ std::vector<Instance> RealHostWorld::reference_points(const std::string& guid) {
 }
 
 Result<std::vector<wsman::ChangedRange>> RealHostWorld::changes(const std::string& path,
-                                                                       const std::string& since) {
+                                                                const std::string& since) {
   FARSIDE_ASSIGN(const Instance info,
                  client_->invoke(wsman::service("Msvm_ImageManagementService"),
                                  "GetVirtualHardDiskSettingData", {{"Path", Value::text(path)}}));
   FARSIDE_ASSIGN(const std::vector<Instance> settings, info.instances("SettingData"));
   const wsman::JobWait wait{.clock = clock_, .pause = [](Micros time) {
-                                     ::poll(nullptr, 0, static_cast<int>(time.count() / 1000));
-                                   }};
+                              ::poll(nullptr, 0, static_cast<int>(time.count() / 1000));
+                            }};
   return wsman::changed_ranges(
       *client_,
       {.path = path, .since = since, .disk_bytes = settings.at(0).number_or("MaxInternalSize", 0)},

@@ -30,9 +30,8 @@ class RealHostWorld final {
   void stop() { process_.reset(); }
 
   static wsman::Reference vm(const std::string& guid);
-  Result<wsman::CallOutcome> call(const wsman::Reference& object,
-                                         const std::string& method,
-                                         const wsman::Parameters& parameters);
+  Result<wsman::CallOutcome> call(const wsman::Reference& object, const std::string& method,
+                                  const wsman::Parameters& parameters);
   Status request_state(const std::string& guid, std::uint16_t state);
   std::uint64_t state(const std::string& guid);
 
@@ -47,7 +46,7 @@ class RealHostWorld final {
   Result<wsman::Instance> convert(const wsman::Instance& checkpoint);
   std::vector<wsman::Instance> reference_points(const std::string& guid);
   Result<std::vector<wsman::ChangedRange>> changes(const std::string& path,
-                                                          const std::string& since);
+                                                   const std::string& since);
 
   std::string file_of(const std::string& windows_path) const;
   // What a copy of the VHDX file holds, as a raw image; its path.

@@ -124,6 +124,7 @@ void HvsimProcess::order(const std::string& json) const {
   address.sun_family = AF_UNIX;
   (folder_ / "control").copy(address.sun_path, sizeof address.sun_path - 1);
   const int socket = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  FARSIDE_ASSERT(socket >= 0);
   FARSIDE_ASSERT(::connect(socket, reinterpret_cast<const sockaddr*>(&address), sizeof address) ==
                  0);
   const std::string line = json + "\n";

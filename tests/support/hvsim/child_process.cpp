@@ -22,6 +22,7 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 constexpr milliseconds kToolTime{60'000};
+constexpr milliseconds kEndTime{10'000};
 
 struct Order {
   std::vector<char*> words;  // With a null at the end.
@@ -40,6 +41,7 @@ struct Order {
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
   const int nothing = ::open("/dev/null", O_RDONLY);
   const int log = ::open(order.log, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (nothing < 0 || log < 0) ::_exit(127);
   ::dup2(nothing, STDIN_FILENO);
   ::dup2(log, STDOUT_FILENO);
   ::dup2(log, STDERR_FILENO);
@@ -59,6 +61,13 @@ void Child::kill() {
   ::kill(pid_, SIGKILL);
   ::waitpid(pid_, nullptr, 0);
   pid_ = -1;
+}
+
+void Child::end() {
+  if (pid_ < 0) return;
+  ::kill(pid_, SIGTERM);
+  std::ignore = wait(kEndTime);
+  kill();
 }
 
 Result<int> Child::wait(milliseconds within) {

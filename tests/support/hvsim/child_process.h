@@ -27,6 +27,7 @@ class Child final {
   // Its exit code (128 and more: a signal), or nothing if it runs longer than that.
   Result<int> wait(std::chrono::milliseconds within);
   void kill();
+  void end();  // Asks it to end, and kills it only if it does not.
 
  private:
   pid_t pid_;

@@ -109,7 +109,8 @@ Result<std::unique_ptr<Control>> Control::start(const std::string& path, Faults&
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof address.sun_path) return fail(ErrorCode::kUnavailable, "path too long");
   path.copy(address.sun_path, path.size());
-  const int socket = ::socket(AF_UNIX, SOCK_STREAM, 0);
+  const int socket = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (socket < 0) return fail(ErrorCode::kUnavailable, "no more sockets");
   ::unlink(path.c_str());  // Of a host that was killed.
   if (::bind(socket, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
       ::listen(socket, 4) != 0) {

@@ -1,8 +1,12 @@
 // Msvm_ImageManagementService: what files of disks are, and what was written on them.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 
+#include "services/agent/platforms/hyperv/vhdx/image.h"
+#include "services/agent/platforms/hyperv/vhdx/local_file.h"
+#include "services/agent/platforms/hyperv/vhdx/new_image.h"
 #include "tests/support/hvsim/real_host.h"
 #include "tests/support/hvsim/vhdx_shape.h"
 
@@ -10,11 +14,13 @@ namespace farside::hvsim {
 namespace {
 
 namespace fs = std::filesystem;
+namespace vhdx = agent::vhdx;
 
 constexpr std::uint64_t kFailed = 32768;
 constexpr std::uint64_t kNotSupported = 32770;
 constexpr std::uint64_t kInvalidParameter = 32773;
 constexpr std::uint64_t kNoFile = 32779;
+constexpr std::uint64_t kDifferencing = 4;
 
 Result<MethodResult> changes(RealHost& host, const MethodCall& call) {
   const Instance parameters = call.as_instance();
@@ -92,8 +98,22 @@ Result<MethodResult> state(RealHost& host, const MethodCall& call) {
   return MethodResult{.return_value = 0, .outputs = {{"State", Value::embedded(data)}}};
 }
 
+// On top of a file beside it or elsewhere on the same drive.
+Status make_child(RealHost& host, const Instance& wanted, const std::string& file) {
+  const std::string parent_path = wanted.text("ParentPath");
+  FARSIDE_ASSIGN(const std::string parent_file, host.files.file_of(parent_path));
+  FARSIDE_ASSIGN(auto bytes, vhdx::LocalFile::open(parent_file, vhdx::LocalFile::Mode::kRead));
+  FARSIDE_ASSIGN(const auto parent, vhdx::Image::open(std::move(bytes)));
+  std::string relative = fs::path(parent_file).lexically_relative(fs::path(file).parent_path());
+  std::ranges::replace(relative, '/', '\\');
+  FARSIDE_ASSIGN(const auto child, vhdx::LocalFile::open(file, vhdx::LocalFile::Mode::kCreate));
+  SystemRandom random;
+  return vhdx::create(*child, vhdx::child_of(*parent, relative, R"(\\?\)" + parent_path), random);
+}
+
 Status make_disk(RealHost& host, const Instance& wanted, const std::string& file) {
   if (fs::exists(file)) return fail(ErrorCode::kAlreadyExists, wanted.text("Path") + " exists");
+  if (wanted.number_or("Type", 3) == kDifferencing) return make_child(host, wanted, file);
   const bool is_fixed = wanted.number_or("Type", 3) == 2;
   // Without block_state_zero=off a fixed file would grow as it is written.
   std::string options = is_fixed ? "subformat=fixed,block_state_zero=off" : "subformat=dynamic";
@@ -114,13 +134,16 @@ Result<MethodResult> create(RealHost& host, const MethodCall& call) {
   }
   const Instance& wanted = given[0];
   const std::uint64_t type = wanted.number_or("Type", 0);
-  // A differencing file is what QEMU cannot make.
-  if (type == 4 || wanted.number_or("Format", 0) != 3) {
+  if (wanted.number_or("Format", 0) != 3) {
     return MethodResult{.return_value = kNotSupported};
   }
   const auto file = host.files.file_of(wanted.text("Path"));
   const std::uint64_t bytes = wanted.number_or("MaxInternalSize", 0);
-  if (!file || (type != 2 && type != 3) || bytes == 0 || bytes % 512 != 0) {
+  // The size of a differencing disk is its parent's.
+  const bool is_size = type == kDifferencing
+                           ? host.files.file_of(wanted.text("ParentPath")) && bytes == 0
+                           : bytes != 0 && bytes % 512 == 0;
+  if (!file || type < 2 || type > kDifferencing || !is_size) {
     return MethodResult{.return_value = kInvalidParameter};
   }
   return host.jobs.start("Creating a virtual hard disk", call.target,

@@ -70,10 +70,11 @@ Result<Json> Machines::node_of(const std::string& base, Running& running) {
     return Json{{"driver", "vhdx"}, {"file", {{"driver", "file"}, {"filename", file}}}};
   }
   const std::string socket = fmt::format("{}/d{}.sock", files_.run(), ++processes_);
+  const std::string drive = files_.shared() + "/" + upper_case(base.substr(0, 1));
   FARSIDE_ASSIGN(auto server, spawner_.spawn({"nbdkit", "-f", "-U", socket, options_.vhdx_plugin,
-                                              "file=" + file, "root=" + files_.shared() + "/" + base.substr(0, 1)},
+                                              "file=" + file, "root=" + drive},
                                              {}, socket + ".log"));
-  running.servers.push_back(std::move(server));
+  running.servers.emplace_back(server.release());
   for (int waited = 0; ::access(socket.c_str(), F_OK) != 0; waited += 10) {
     if (waited > kServerStartMs || running.servers.back()->wait(std::chrono::milliseconds{0})) {
       std::ifstream in(socket + ".log");
@@ -220,6 +221,7 @@ void Machines::kill(const std::string& guid) {
   const auto found = running_.find(guid);
   if (found == running_.end()) return;
   found->second.qemu->kill();
+  for (const auto& server : found->second.servers) server->kill();
   objects_.set_state(guid, kOff);
   forget(guid);
 }

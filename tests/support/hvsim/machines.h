@@ -88,8 +88,15 @@ class Machines final {
   const HostFiles& files() const { return files_; }
 
  private:
+  struct EndGently {
+    void operator()(Child* child) const {
+      child->end();
+      delete child;
+    }
+  };
   struct Running {
-    std::vector<std::unique_ptr<Child>> servers;  // They end after the QEMU that uses them.
+    // They end after the QEMU that uses them, and close their files then.
+    std::vector<std::unique_ptr<Child, EndGently>> servers;
     std::unique_ptr<QemuVm> qemu;
     std::vector<std::string> bases;
     bool is_ready = false;

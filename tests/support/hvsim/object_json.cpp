@@ -3,10 +3,10 @@
 namespace farside::hvsim {
 namespace {
 
+using nlohmann::json;
 using wsman::Array;
 using wsman::cim_type_from;
 using wsman::Scalar;
-using nlohmann::json;
 
 json value_json(const Value& value) {
   if (const auto* scalar = std::get_if<Scalar>(&value.of)) {

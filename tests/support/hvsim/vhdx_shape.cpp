@@ -81,7 +81,8 @@ std::string parent_of(const Bytes& locator) {
     words[utf16_at(locator, number_at(locator, at, 4), number_at(locator, at + 8, 2))] =
         utf16_at(locator, number_at(locator, at + 4, 4), number_at(locator, at + 10, 2));
   }
-  const std::string absolute = words["absolute_win32_path"];
+  std::string absolute = words["absolute_win32_path"];
+  if (absolute.starts_with(R"(\\?\)")) absolute.erase(0, 4);
   return absolute.empty() ? words["relative_path"] : absolute;
 }
 

@@ -79,20 +79,20 @@ std::uint16_t VmObjects::state(const std::string& guid) {
 }
 
 Instance& VmObjects::define(const VmShape& shape) {
-  const Instance& system = objects_.add(
-      {"Msvm_ComputerSystem",
-       {{"CreationClassName", Value::text("Msvm_ComputerSystem")},
-        {"Name", Value::text(shape.guid)},
-        {"ElementName", Value::text(shape.name)},
-        {"Description", Value::text(description_)},
-        {"Caption", Value::text(description_)},
-        {"EnabledState", Value::u16(3)},
-        {"RequestedState", Value::u16(12)},
-        {"HealthState", Value::u16(5)},
-        {"OperationalStatus", Value::list({Value::u16(2)}, wsman::CimType::kUint16)},
-        {"OnTimeInMilliseconds", Value::u64(0)},
-        {"InstallDate", datetime("2026-01-01T00:00:00Z")},
-        {"OtherEnabledState", Value::null()}}});
+  const Instance& system =
+      objects_.add({"Msvm_ComputerSystem",
+                    {{"CreationClassName", Value::text("Msvm_ComputerSystem")},
+                     {"Name", Value::text(shape.guid)},
+                     {"ElementName", Value::text(shape.name)},
+                     {"Description", Value::text(description_)},
+                     {"Caption", Value::text(description_)},
+                     {"EnabledState", Value::u16(3)},
+                     {"RequestedState", Value::u16(12)},
+                     {"HealthState", Value::u16(5)},
+                     {"OperationalStatus", Value::list({Value::u16(2)}, wsman::CimType::kUint16)},
+                     {"OnTimeInMilliseconds", Value::u64(0)},
+                     {"InstallDate", datetime("2026-01-01T00:00:00Z")},
+                     {"OtherEnabledState", Value::null()}}});
   const std::string home = R"(C:\VMs\)" + shape.name;
   Instance& settings =
       objects_.add({"Msvm_VirtualSystemSettingData",

@@ -7,10 +7,10 @@
 
 #include "services/agent/platforms/libvirt/domain_xml.h"
 #include "services/agent/platforms/libvirt/kvm_probe.h"
-#include "services/agent/platforms/marks.h"
 #include "services/agent/platforms/libvirt/networks.h"
 #include "services/agent/platforms/libvirt/program.h"
 #include "services/agent/platforms/libvirt/xml.h"
+#include "services/agent/platforms/marks.h"
 
 namespace farside::agent::libvirt {
 namespace {

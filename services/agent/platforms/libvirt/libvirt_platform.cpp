@@ -19,15 +19,15 @@
 #include <thread>
 
 #include "common/base/log.h"
+#include "services/agent/platforms/deadline.h"
 #include "services/agent/platforms/libvirt/backup_point.h"
 #include "services/agent/platforms/libvirt/connection.h"
-#include "services/agent/platforms/deadline.h"
 #include "services/agent/platforms/libvirt/domain_xml.h"
 #include "services/agent/platforms/libvirt/kvm_probe.h"
-#include "services/agent/platforms/marks.h"
 #include "services/agent/platforms/libvirt/networks.h"
 #include "services/agent/platforms/libvirt/power.h"
 #include "services/agent/platforms/libvirt/program.h"
+#include "services/agent/platforms/marks.h"
 
 namespace farside::agent::libvirt {
 namespace {
