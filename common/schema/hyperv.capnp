@@ -1,6 +1,6 @@
 @0xd1c9a1f0b7e3a101;
-# What an agent of a Hyper-V host remembers of the VMs it takes points of: objects on the host do not
-# carry marks of ours, so this is how they are told from those of others.
+# What an agent of a Hyper-V host remembers of the VMs it takes points of: objects on the host carry
+# no marks of ours, so this is how they are told from those of others.
 
 using Cxx = import "/capnp/c++.capnp";
 $Cxx.namespace("farside::wire");

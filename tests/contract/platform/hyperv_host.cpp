@@ -26,8 +26,12 @@ constexpr std::uint32_t kBlockBytes = 64U << 10U;
 
 constexpr const char* kVms = R"([
  {"guid":"5A1B0000-0000-4000-8000-00000000AAAA","name":"witness",
-  "arguments":"witness.run_id=contract witness.slots=512 witness.fill_mib=3 witness.zero_mib=2 witness.pace_ms=10 witness.report_ms=50",
-  "disks":[{"path":"C:\\VMs\\witness\\a.vhdx","mib":16},{"path":"C:\\VMs\\witness\\b.vhdx","mib":16}],
+  "arguments":")"
+                             "witness.run_id=contract witness.slots=512 witness.fill_mib=3 "
+                             "witness.zero_mib=2 witness.pace_ms=10 witness.report_ms=50"
+                             R"(",
+  "disks":[{"path":"C:\\VMs\\witness\\a.vhdx","mib":16},
+           {"path":"C:\\VMs\\witness\\b.vhdx","mib":16}],
   "nics":[{"mac":"00155D000001","switch":"external","vlan":7}]},
  {"guid":"5A1B0000-0000-4000-8000-00000000DEAF","name":"deaf","boot":"nothing",
   "disks":[{"path":"C:\\VMs\\deaf\\a.vhdx","mib":8}]}
