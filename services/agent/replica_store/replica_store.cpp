@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "common/base/log.h"
+
 namespace farside::replica {
 namespace {
 
@@ -27,7 +29,10 @@ Result<std::unique_ptr<ReplicaStore>> ReplicaStore::open(std::string root, Limit
     // A removal that a crash cut short.
     if (entry.path().filename().string().starts_with(kGoing)) {
       const std::string item = entry.path().filename().string().substr(kGoing.size());
-      FARSIDE_TRY(limits.bases->remove(root + "/" + item));
+      if (const Status gone = limits.bases->remove(root + "/" + item); !gone) {
+        log::warn("base_disks_not_removed", {{"item", item}, {"error", gone.error()}});
+        continue;  // Where they lie is away; the next start tries again.
+      }
       std::filesystem::remove_all(entry.path(), error);
     }
   }

@@ -27,30 +27,6 @@ void add(std::vector<Extent>& extents, const Extent& next) {
 
 }  // namespace
 
-vhdx::ParentOpener parents_of(Shares& shares, std::string path, std::vector<std::string>& paths) {
-  return [&shares, &paths, child = std::move(path)](
-             const vhdx::ParentLocator& locator) mutable -> Result<std::unique_ptr<ByteFile>> {
-    std::vector<std::string> places;
-    if (!locator.relative_path.empty()) {
-      places.push_back(resolve_windows_path(windows_folder_of(child), locator.relative_path));
-    }
-    if (!locator.absolute_win32_path.empty()) places.push_back(locator.absolute_win32_path);
-    Result<std::unique_ptr<ByteFile>> opened =
-        fail(ErrorCode::kNotFound, "disk '" + child + "' does not say where its parent is");
-    for (const std::string& place : places) {
-      opened = shares.open(place, smb::Access::kRead);
-      if (!opened && opened.error().code == ErrorCode::kNotFound) continue;
-      if (opened) {
-        paths.push_back(place);
-        child = place;
-      }
-      break;
-    }
-    if (!opened) return fail(opened.error().in("open the parent of disk '" + child + "'"));
-    return opened;
-  };
-}
-
 VhdxFrozenDisk::~VhdxFrozenDisk() {
   // Reads under way write to buffers of others.  Each has its deadline.
   for (auto& [name, share] : leases_) {
@@ -68,11 +44,47 @@ Result<std::unique_ptr<VhdxFrozenDisk>> VhdxFrozenDisk::open(Shares& shares, con
   opened->shares_ = &shares;
   opened->name_ = disk.name;
   opened->paths_.push_back(disk.path);
-  auto top = shares.open(disk.path, smb::Access::kRead);
+  auto top = opened->open_file(disk.path);
   if (!top) return fail(top.error().in("open disk '" + disk.path + "'"));
-  auto chain = vhdx::Chain::open(std::move(*top), parents_of(shares, disk.path, opened->paths_));
+  auto chain =
+      vhdx::Chain::open(std::move(*top), [disk = opened.get()](const vhdx::ParentLocator& locator) {
+        return disk->open_parent(locator);
+      });
   if (!chain) return fail(chain.error().in("disk '" + disk.path + "'"));
   opened->chain_ = std::move(*chain);
+  return opened;
+}
+
+Result<Shares::Lease*> VhdxFrozenDisk::lease(const std::string& share) {
+  auto found = leases_.find(share);
+  if (found == leases_.end()) {
+    FARSIDE_ASSIGN(Shares::Lease taken, shares_->take(share));
+    found = leases_.emplace(share, std::move(taken)).first;
+  }
+  return &found->second;
+}
+
+Result<std::unique_ptr<ByteFile>> VhdxFrozenDisk::open_file(const std::string& path) {
+  FARSIDE_ASSIGN(const SharePath place, shares_->locate(path));
+  FARSIDE_ASSIGN(auto* share, lease(place.share));
+  return (*share)->open_file(place.path, smb::Access::kRead);
+}
+
+Result<std::unique_ptr<ByteFile>> VhdxFrozenDisk::open_parent(const vhdx::ParentLocator& locator) {
+  const std::string child = paths_.back();
+  std::vector<std::string> places;
+  if (!locator.relative_path.empty()) {
+    places.push_back(resolve_windows_path(windows_folder_of(child), locator.relative_path));
+  }
+  if (!locator.absolute_win32_path.empty()) places.push_back(locator.absolute_win32_path);
+  Result<std::unique_ptr<ByteFile>> opened = fail(ErrorCode::kNotFound, "it does not say where");
+  for (const std::string& place : places) {
+    opened = open_file(place);
+    if (!opened && opened.error().code == ErrorCode::kNotFound) continue;
+    if (opened) paths_.push_back(place);
+    break;
+  }
+  if (!opened) return fail(opened.error().in("open the parent of disk '" + child + "'"));
   return opened;
 }
 
@@ -108,12 +120,8 @@ Result<std::vector<Extent>> VhdxFrozenDisk::allocated() {
 Result<VhdxFrozenDisk::Source*> VhdxFrozenDisk::source(std::size_t number) {
   if (const auto found = sources_.find(number); found != sources_.end()) return &found->second;
   FARSIDE_ASSIGN(const SharePath place, shares_->locate(paths_.at(number)));
-  auto lease = leases_.find(place.share);
-  if (lease == leases_.end()) {
-    FARSIDE_ASSIGN(Shares::Lease taken, shares_->take(place.share));
-    lease = leases_.emplace(place.share, std::move(taken)).first;
-  }
-  Source made{.share = &lease->second, .file = {}};
+  Source made;
+  FARSIDE_ASSIGN(made.share, lease(place.share));
   FARSIDE_ASSIGN(made.file, (*made.share)->open(place.path, smb::Access::kRead));
   return &sources_.emplace(number, made).first->second;
 }

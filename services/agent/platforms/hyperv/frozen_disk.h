@@ -17,10 +17,6 @@
 
 namespace farside::agent::hyperv {
 
-// Opens the parents of the file at `path`: where it says they are relative to itself, or else where
-// they were when it was made.  Adds the path of each to `paths`, which outlives the opener.
-vhdx::ParentOpener parents_of(Shares& shares, std::string path, std::vector<std::string>& paths);
-
 class VhdxFrozenDisk final : public FrozenDisk {
  public:
   // `shares` outlives the disk.  Errors: those of Shares and of vhdx::Chain.
@@ -52,14 +48,18 @@ class VhdxFrozenDisk final : public FrozenDisk {
   };
 
   VhdxFrozenDisk() = default;
+  Result<Shares::Lease*> lease(const std::string& share);
+  Result<std::unique_ptr<ByteFile>> open_file(const std::string& path);
+  // Where it says it is relative to the child, or else where it was when the child was made.
+  Result<std::unique_ptr<ByteFile>> open_parent(const vhdx::ParentLocator& locator);
   Result<Source*> source(std::size_t number);
 
   Shares* shares_ = nullptr;
   std::string name_;
-  std::vector<std::string> paths_;  // Of the chain's files; 0: the top.
+  std::map<std::string, Shares::Lease> leases_;  // By share.  Everything below reads over these.
+  std::vector<std::string> paths_;               // Of the chain's files; 0: the top.
   std::unique_ptr<vhdx::Chain> chain_;
   std::optional<std::vector<wsman::ChangedRange>> changes_;
-  std::map<std::string, Shares::Lease> leases_;  // By share.
   std::map<std::size_t, Source> sources_;
   std::list<Read> reads_;                            // Not told of yet,
   std::vector<std::list<Read>::iterator> finished_;  // though these have all their bytes.

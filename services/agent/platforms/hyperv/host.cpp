@@ -15,6 +15,7 @@ namespace {
 
 using wsman::Instance;
 
+constexpr Micros kJobWithin{60'000'000};  // As all calls of a platform.
 constexpr const char* kRealized = "Microsoft:Hyper-V:System:Realized";
 
 std::unexpected<Error> no_vm(const std::string& vm_id) {
@@ -61,7 +62,8 @@ Result<std::unique_ptr<wsman::Client>> Host::connect() {
 
 wsman::JobWait Host::wait() const {
   return {.clock = clock_,
-          .pause = [](Micros time) { ::poll(nullptr, 0, static_cast<int>(time.count() / 1000)); }};
+          .pause = [](Micros time) { ::poll(nullptr, 0, static_cast<int>(time.count() / 1000)); },
+          .within = kJobWithin};
 }
 
 Result<std::vector<Instance>> Host::query(const std::string& wql) {
@@ -190,6 +192,23 @@ Result<VirtualMachine> Host::find(const std::string& vm_id) {
     if (guids_.erase(vm_id) == 0 || !is_first) break;
   }
   return no_vm(vm_id);
+}
+
+Result<std::set<std::string>> Host::running() {
+  FARSIDE_ASSIGN(const auto systems, query("SELECT * FROM Msvm_ComputerSystem"));
+  std::set<std::string> guids;
+  for (const Instance& system : systems) {
+    if (is_vm(system) && system.number_or("EnabledState", 0) != kDisabled) {
+      guids.insert(system.text("Name"));
+    }
+  }
+  return guids;
+}
+
+std::optional<std::string> Host::known_guid(const std::string& vm_id) {
+  const std::lock_guard lock(mutex_);
+  const auto known = guids_.find(vm_id);
+  return known == guids_.end() ? std::nullopt : std::optional(known->second);
 }
 
 // A few queries over all VMs rather than a few for each.

@@ -7,6 +7,8 @@
 
 #include <map>
 #include <mutex>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -44,6 +46,9 @@ class Host final {
   // Errors: kNotFound.  VMs that Farside created are found by the id it gave them.
   Result<VirtualMachine> find(const std::string& vm_id);
   Result<std::vector<VirtualMachine>> vms();
+  Result<std::set<std::string>> running();  // GUIDs of VMs that are not off.
+  // Of a VM that Farside created, if it was found before; none is like its id.
+  std::optional<std::string> known_guid(const std::string& vm_id);
   // The parts of a VM's or a checkpoint's settings.
   Result<std::vector<wsman::Instance>> parts(const std::string& settings_id);
 

@@ -279,17 +279,17 @@ Result<std::vector<std::string>> HypervPlatform::enforce_fences() {
   std::vector<std::string> turned_off;
   const auto fenced = fenced_.all();
   if (fenced.empty()) return turned_off;
+  FARSIDE_ASSIGN(const auto running, host_.running());
   std::optional<Error> first_error;  // One VM that refuses must not let the others run.
   for (const std::string& id : fenced) {
-    const auto vm = host_.find(id);
-    if (!vm && vm.error().code == ErrorCode::kNotFound) continue;
-    Status off = vm ? Status() : fail(vm.error());
-    if (vm && vm->vm.state != msg::PowerState::off) {
-      log::warn("fenced_vm_runs", {{"vm", id}});
-      off = turn_off(host_, vm->guid);
-      if (off) turned_off.push_back(id);
+    const auto guid = host_.known_guid(id);
+    if (!running.contains(guid.value_or(id))) continue;
+    log::warn("fenced_vm_runs", {{"vm", id}});
+    if (const Status off = turn_off(host_, guid.value_or(id)); off) {
+      turned_off.push_back(id);
+    } else if (!first_error) {
+      first_error = off.error().in("fenced VM " + id);
     }
-    if (!off && !first_error) first_error = off.error().in("fenced VM " + id);
   }
   if (first_error) return fail(std::move(*first_error));
   return turned_off;

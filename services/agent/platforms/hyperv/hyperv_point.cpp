@@ -22,8 +22,13 @@ Result<std::unique_ptr<Point>> HypervPoint::begin(Host& host, Checkpoints& check
     }
   }
   const Time before = clock.now();  // The disks are frozen at some instant of the call.
-  FARSIDE_ASSIGN(Checkpoint checkpoint,
-                 checkpoints.create(vm, request.token, request.app_consistent));
+  auto created = checkpoints.create(vm, request.token, request.app_consistent);
+  if (!created && request.app_consistent && created.error().code == ErrorCode::kPlatform) {
+    // A guest without integration services, or whose applications would not hold still.
+    log::info("not_app_consistent", {{"vm", request.vm_id}, {"cause", created.error()}});
+    created = checkpoints.create(vm, request.token, /*app_consistent=*/false);
+  }
+  FARSIDE_ASSIGN(Checkpoint checkpoint, std::move(created));
   std::unique_ptr<HypervPoint> point(new HypervPoint(checkpoints, std::move(checkpoint), before));
   const Status opened = point->open_disks(host, shares, since ? &*since : nullptr);
   if (opened) return point;

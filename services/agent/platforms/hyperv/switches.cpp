@@ -3,8 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <string_view>
+
+#include "common/wsman/value.h"
 
 namespace farside::agent::hyperv {
 namespace {
@@ -19,12 +20,9 @@ std::optional<Port> parse(std::string_view spec) {
   spec.remove_prefix(kSwitch.size());
   Port port;
   if (const std::size_t at = spec.rfind(kVlan); at != std::string_view::npos) {
-    const std::string_view digits = spec.substr(at + kVlan.size());
-    const char* const end = digits.data() + digits.size();
-    const auto [stop, error] = std::from_chars(digits.data(), end, port.vlan);
-    if (error != std::errc() || stop != end || port.vlan == 0 || port.vlan > kVlanMax) {
-      return std::nullopt;
-    }
+    const auto vlan = wsman::parse_number(spec.substr(at + kVlan.size()));
+    if (!vlan || *vlan == 0 || *vlan > kVlanMax) return std::nullopt;
+    port.vlan = static_cast<std::uint32_t>(*vlan);
     spec = spec.substr(0, at);
   }
   port.switch_name = spec;

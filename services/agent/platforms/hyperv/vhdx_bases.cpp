@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "services/agent/platforms/hyperv/vhdx/new_image.h"
 #include "services/agent/platforms/hyperv/vhdx_base.h"
@@ -95,13 +96,19 @@ Result<bool> VhdxBases::keeps_bases(const std::string& replica_folder) {
   return shares_.exists(join_windows_path(replica_path(replica_folder), kKeptBy));
 }
 
-Result<std::string> VhdxBases::replica_of(const std::string& vm_id) {
-  return shares_.read_small(join_windows_path(vm_folder(vm_id), kStandsOn));
+Result<VhdxBases::Stand> VhdxBases::stand_of(const std::string& vm_id) {
+  const std::string path = join_windows_path(vm_folder(vm_id), kStandsOn);
+  FARSIDE_ASSIGN(const std::string text, shares_.read_small(path));
+  const std::size_t line = text.find('\n');
+  if (line == std::string::npos) {
+    return fail(ErrorCode::kCorrupt, "'" + path + "' does not say what its VM stands on");
+  }
+  return Stand{.bases = text.substr(0, line), .replica = text.substr(line + 1)};
 }
 
 Status VhdxBases::keep_bases(const std::string& vm_id) {
-  FARSIDE_ASSIGN(const std::string replica, replica_of(vm_id));
-  const std::string mark = join_windows_path(replica, kKeptBy);
+  FARSIDE_ASSIGN(const Stand stand, stand_of(vm_id));
+  const std::string mark = join_windows_path(stand.bases, kKeptBy);
   if (const auto keeper = shares_.read_small(mark); keeper && *keeper == vm_id) return {};
   return shares_.write_small(mark, vm_id);
 }
@@ -123,8 +130,8 @@ Result<std::string> VhdxBases::create_child(const NewDisk& disk, const std::stri
     shape = vhdx::child_of(*parent, relative_windows_path(folder, base_path), base_path);
   }
   FARSIDE_TRY(shares_.make_folders(folder));
-  FARSIDE_TRY(
-      shares_.write_small(join_windows_path(folder, kStandsOn), replica_path(disk.replica_folder)));
+  FARSIDE_TRY(shares_.write_small(join_windows_path(folder, kStandsOn),
+                                  replica_path(disk.replica_folder) + "\n" + disk.replica_folder));
   const std::string half_made = path + std::string(kUnfinished);
   FARSIDE_TRY(create_file(shares_, half_made, shape, random_));
   {
@@ -156,12 +163,17 @@ Status VhdxBases::remove_unfinished(const std::string& vm_id) {
 
 Status VhdxBases::remove_vm(const std::string& vm_id) {
   const std::string folder = vm_folder(vm_id);
-  const auto replica = replica_of(vm_id);
-  if (!replica && replica.error().code != ErrorCode::kNotFound) return fail(replica.error());
-  if (replica) {
-    const auto keeper = shares_.read_small(join_windows_path(*replica, kKeptBy));
+  const auto stand = stand_of(vm_id);
+  if (!stand && stand.error().code != ErrorCode::kNotFound) return fail(stand.error());
+  if (stand) {
+    const std::string mark = join_windows_path(stand->bases, kKeptBy);
+    const auto keeper = shares_.read_small(mark);
     if (!keeper && keeper.error().code != ErrorCode::kNotFound) return fail(keeper.error());
-    if (keeper && *keeper == vm_id) FARSIDE_TRY(shares_.remove_tree(*replica));
+    if (keeper && *keeper == vm_id) {
+      std::error_code ignored;
+      const bool has_replica = std::filesystem::exists(stand->replica, ignored);
+      FARSIDE_TRY(has_replica ? shares_.remove(mark) : shares_.remove_tree(stand->bases));
+    }
   }
   return shares_.remove_tree(folder);
 }

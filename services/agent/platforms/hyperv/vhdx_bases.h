@@ -5,7 +5,7 @@
 //                              \kept-by-vm          there is a VM that stands on these: never
 //                              removed
 //   <folder>\vms\<vm>\<disk>.vhdx                   differencing; its parent is the base
-//                   \stands-on                     where the bases are
+//                   \stands-on                     where the bases are, and their replica here
 //
 // A host does not let anybody write to a file that it reads; and a base that was written to is no
 // parent any more.  So while a VM stands on a base, its replica keeps what is new in segments only.
@@ -51,14 +51,18 @@ class VhdxBases final : public replica::BaseDisks {
   // The bases that the VM stands on stay when the replica goes, until remove_vm().
   Status keep_bases(const std::string& vm_id);
   Result<bool> keeps_bases(const std::string& replica_folder);
-  // The VM's disks, and bases that it keeps.
+  // The VM's disks, and bases that it keeps and no replica needs any more.
   Status remove_vm(const std::string& vm_id);
   // What create_child() did not finish before a crash.
   Status remove_unfinished(const std::string& vm_id);
   Result<std::vector<std::string>> vms_with_disks();
 
  private:
-  Result<std::string> replica_of(const std::string& vm_id);
+  struct Stand {
+    std::string bases;    // Folder on the host.
+    std::string replica;  // Folder of this machine.
+  };
+  Result<Stand> stand_of(const std::string& vm_id);
   std::string replica_path(const std::string& replica_folder) const;
   Result<std::shared_ptr<VhdxBase>> find(const std::string& path);
 
