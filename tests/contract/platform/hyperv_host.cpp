@@ -7,6 +7,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
 
 #include "common/base/random.h"
 #include "services/agent/platforms/deadline.h"
@@ -148,6 +150,24 @@ std::uint64_t HypervHost::write_more(std::uint64_t records) {
 
 void HypervHost::lose_tracking() {
   process_->order(fmt::format(R"({{"do":"lose_tracking","vm":"{}"}})", kWitness));
+}
+
+std::string HypervHost::serial(const std::string& guid) const {
+  std::ifstream in(folder_ / ("host/serial/" + guid + ".log"));
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+std::string HypervHost::guid_of(const std::string& vm_id) const {
+  std::ifstream in(folder_ / "host/state.json");
+  const auto state = nlohmann::json::parse(in, nullptr, false);
+  require(!state.is_discarded(), "the host's state cannot be read");
+  for (const auto& object : state.at("objects")) {
+    const auto& properties = object.at("properties");
+    const std::string notes = properties.value("Notes", nlohmann::json()).dump();
+    if (!notes.contains("farside-vm: " + vm_id)) continue;
+    return properties.at("VirtualSystemIdentifier").at("text").get<std::string>();
+  }
+  return {};
 }
 
 std::string HypervHost::file_of(const std::string& windows_path) const {

@@ -39,6 +39,9 @@ class HypervHost {
   void kill_host();
   hvsim::HvsimProcess& process() { return *process_; }
   std::uint64_t acknowledged(const std::string& guid = kWitness) const;
+  std::string serial(const std::string& guid) const;
+  // What the host calls a VM that Farside created; empty: there is none.
+  std::string guid_of(const std::string& vm_id) const;
   std::string file_of(const std::string& windows_path) const;
 
  private:

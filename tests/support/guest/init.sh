@@ -18,7 +18,8 @@ for folder in /sys/class/net/*; do
   ip link set "$card" up
   [ "$card" = eth0 ] && [ -n "$address" ] && ip address add "$address" dev eth0
   [ "$card" = lo ] && continue
-  echo "witness: nic $card mac=$(cat "$folder/address") carrier=$(cat "$folder/carrier")"
+  has=$(ip -o -4 address show dev "$card" | { read -r _ _ _ found _ && echo "$found"; })
+  echo "witness: nic $card mac=$(cat "$folder/address") carrier=$(cat "$folder/carrier") address=$has"
 done
 
 # The guest agent, if the machine has a channel for it.

@@ -30,6 +30,7 @@ bool is_absolute(std::string_view path) {
   return has_drive || (path.starts_with(R"(\\)") && path.size() > 2);
 }
 
+// They live as long as what they are parts of.
 std::vector<std::string_view> parts_of(std::string_view path) {
   std::vector<std::string_view> parts;
   while (!path.empty()) {
@@ -94,7 +95,8 @@ std::string windows_folder_of(std::string_view path) {
 
 std::string resolve_windows_path(std::string_view folder, std::string_view relative) {
   std::string path = normal(folder);
-  for (const std::string_view part : parts_of(normal(relative))) {
+  const std::string way = normal(relative);
+  for (const std::string_view part : parts_of(way)) {
     if (part == ".") continue;
     if (part == "..") {
       path = windows_folder_of(path);
