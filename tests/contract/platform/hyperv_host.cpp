@@ -95,27 +95,29 @@ void HypervHost::kill_host() {
   start_host();
 }
 
+hyperv::Options HypervHost::options() const {
+  return hyperv::Options{
+      .host_name = "test-host",
+      .access = {.target = process_->http(),
+                 .kind = wsman::LoginKind::kNegotiate,
+                 .login = {.user = hvsim::kUser,
+                           .password = hvsim::kPassword,
+                           .mechanism = wsman::Mechanism::kNtlm}},
+      .smb = {.server = "127.0.0.1",
+              .port = samba_->port(),
+              .share = {},
+              .user = samba_->options().user,
+              .password = samba_->options().password},
+      .shares = {{.folder = "C:\\", .share = "drive-c"}},
+      .folder = R"(C:\Farside)",
+      .state_dir = folder_ / "state",
+      .storage = {folder_.path()},
+      .networks = {
+          {"blue", "switch:external"}, {"quiet", "isolated"}, {"red", "switch:external,vlan:7"}}};
+}
+
 void HypervHost::open() {
-  auto platform =
-      hyperv::open_platform({.host_name = "test-host",
-                             .access = {.target = process_->http(),
-                                        .kind = wsman::LoginKind::kNegotiate,
-                                        .login = {.user = hvsim::kUser,
-                                                  .password = hvsim::kPassword,
-                                                  .mechanism = wsman::Mechanism::kNtlm}},
-                             .smb = {.server = "127.0.0.1",
-                                     .port = samba_->port(),
-                                     .share = {},
-                                     .user = samba_->options().user,
-                                     .password = samba_->options().password},
-                             .shares = {{.folder = "C:\\", .share = "drive-c"}},
-                             .folder = R"(C:\Farside)",
-                             .state_dir = folder_ / "state",
-                             .storage = {folder_.path()},
-                             .networks = {{"blue", "switch:external"},
-                                          {"quiet", "isolated"},
-                                          {"red", "switch:external,vlan:7"}}},
-                            clock_);
+  auto platform = hyperv::open_platform(options(), clock_);
   require(platform, "open the platform");
   platform_ = std::move(*platform);
 }
@@ -157,11 +159,30 @@ std::string HypervHost::serial(const std::string& guid) const {
   return {std::istreambuf_iterator<char>(in), {}};
 }
 
-std::string HypervHost::guid_of(const std::string& vm_id) const {
+nlohmann::json HypervHost::state() const {
   std::ifstream in(folder_ / "host/state.json");
-  const auto state = nlohmann::json::parse(in, nullptr, false);
+  auto state = nlohmann::json::parse(in, nullptr, false);
   require(!state.is_discarded(), "the host's state cannot be read");
-  for (const auto& object : state.at("objects")) {
+  return state;
+}
+
+std::vector<std::string> HypervHost::ids_of(const std::string& class_name) const {
+  std::vector<std::string> ids;
+  const auto all = state();
+  for (const auto& object : all.at("objects")) {
+    if (object.at("class") != class_name) continue;
+    ids.push_back(object.at("properties").at("InstanceID").at("text").get<std::string>());
+  }
+  return ids;
+}
+
+std::size_t HypervHost::open_checkpoints() const {
+  return state().value("checkpoints", nlohmann::json::object()).size();
+}
+
+std::string HypervHost::guid_of(const std::string& vm_id) const {
+  const auto all = state();
+  for (const auto& object : all.at("objects")) {
     const auto& properties = object.at("properties");
     const std::string notes = properties.value("Notes", nlohmann::json()).dump();
     if (!notes.contains("farside-vm: " + vm_id)) continue;

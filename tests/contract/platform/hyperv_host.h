@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include "common/base/clock.h"
@@ -35,8 +36,13 @@ class HypervHost {
   bool overlay_exists(const NewVm& vm) const;
   bool overlay_is_complete(const NewVm& vm) const;
 
-  // As by a power cut of the host; it comes back.
+  // As by a power cut of the host; it comes back, elsewhere: the agent must be restarted.
   void kill_host();
+  hyperv::Options options() const;  // Of a platform that controls this host.
+  // InstanceIDs of all objects of the class, as the host has recorded them.
+  std::vector<std::string> ids_of(const std::string& class_name) const;
+  std::size_t open_checkpoints() const;
+  std::string path(const std::string& name) const { return folder_ / name; }
   hvsim::HvsimProcess& process() { return *process_; }
   std::uint64_t acknowledged(const std::string& guid = kWitness) const;
   std::string serial(const std::string& guid) const;
@@ -48,6 +54,7 @@ class HypervHost {
   static constexpr const char* kWitness = "5A1B0000-0000-4000-8000-00000000AAAA";
   static constexpr const char* kDeaf = "5A1B0000-0000-4000-8000-00000000DEAF";
 
+  nlohmann::json state() const;
   void start_host();
   void open();
   void make_base();

@@ -6,6 +6,7 @@
 #include <cctype>
 
 #include "common/base/log.h"
+#include "common/wsman/wmi_path.h"
 
 namespace farside::agent::hyperv {
 namespace {
@@ -171,11 +172,20 @@ Status Checkpoints::drop(const Checkpoint& checkpoint) {
   return tracking_.save(tracking);
 }
 
+// Hosts say of what is gone that a parameter is wrong, or that the job failed: look at the effect.
+Status Checkpoints::unless_gone(Status failed, const wsman::Reference& object) {
+  if (failed) return failed;
+  const auto still =
+      host_.query(fmt::format("SELECT * FROM {} WHERE InstanceID='{}'", object.class_name,
+                              wsman::wmi_escape(object.key("InstanceID"))));
+  return still && still->empty() ? Status() : failed;
+}
+
 Status Checkpoints::destroy_checkpoint(const std::string& id) {
   const auto destroyed = host_.call(snapshot_service(), "DestroySnapshot",
                                     {{"AffectedSnapshot", Value::reference(settings_of(id))}});
-  if (destroyed || destroyed.error().code == ErrorCode::kNotFound) return {};
-  return fail(destroyed.error().in("remove a checkpoint"));
+  return unless_gone(destroyed ? Status() : fail(destroyed.error().in("remove a checkpoint")),
+                     settings_of(id));
 }
 
 Status Checkpoints::remove_dropped(msg::StoredTracking& tracking) {
@@ -184,8 +194,8 @@ Status Checkpoints::remove_dropped(msg::StoredTracking& tracking) {
     const auto gone = host_.call(wsman::service("Msvm_VirtualSystemReferencePointService"),
                                  "DestroyReferencePoint",
                                  {{"AffectedReferencePoint", Value::reference(point_of(id))}});
-    if (gone || gone.error().code == ErrorCode::kNotFound) continue;
-    return fail(gone.error().in("remove a reference point"));
+    FARSIDE_TRY(unless_gone(gone ? Status() : fail(gone.error().in("remove a reference point")),
+                            point_of(id)));
   }
   tracking.dropped.clear();
   return tracking_.save(tracking);

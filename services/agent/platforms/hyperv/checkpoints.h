@@ -59,6 +59,7 @@ class Checkpoints final {
   Result<std::vector<wsman::Instance>> points_of(const std::string& guid);
   Result<std::optional<std::string>> find_ours(const std::string& guid,
                                                const msg::OpenCheckpoint& open);
+  Status unless_gone(Status failed, const wsman::Reference& object);
   Status destroy_checkpoint(const std::string& id);
   Status remove_dropped(msg::StoredTracking& tracking);
 

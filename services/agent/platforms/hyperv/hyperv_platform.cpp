@@ -320,7 +320,12 @@ Status HypervPlatform::reconcile(const std::vector<std::string>& vms_to_keep) {
   for (const std::string& id : with_disks) {
     const bool has_vm =
         std::ranges::any_of(all, [&](const VirtualMachine& one) { return one.vm.id == id; });
-    if (!has_vm) FARSIDE_TRY(bases_.remove_unfinished(id));
+    if (has_vm || std::ranges::find(vms_to_keep, id) != vms_to_keep.end()) continue;
+    // Those that a committed VM left are the operator's.
+    const auto is_kept = bases_.has_kept_bases(id);
+    const Status removed =
+        is_kept ? (*is_kept ? Status() : bases_.remove_vm(id)) : fail(is_kept.error());
+    if (!removed) log::error("disks_not_removed", {{"vm", id}, {"error", removed.error()}});
   }
   return {};
 }

@@ -115,10 +115,14 @@ Result<std::vector<smb::Entry>> Shares::list(const std::string& path) {
 }
 
 Status Shares::write_small(const std::string& path, const std::string& text) {
-  FARSIDE_TRY(remove(path));
-  FARSIDE_ASSIGN(const auto file, open(path, smb::Access::kCreateNew));
-  FARSIDE_TRY(file->write_at(0, text));
-  return file->flush();
+  const std::string half_made = path + ".new";
+  FARSIDE_TRY(remove(half_made));
+  {
+    FARSIDE_ASSIGN(const auto file, open(half_made, smb::Access::kCreateNew));
+    FARSIDE_TRY(file->write_at(0, text));
+    FARSIDE_TRY(file->flush());
+  }
+  return rename(half_made, path);
 }
 
 Result<std::string> Shares::read_small(const std::string& path) {

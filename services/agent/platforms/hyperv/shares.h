@@ -38,6 +38,7 @@ class Shares final {
   Result<bool> exists(const std::string& path);
   Result<smb::Space> space(const std::string& path);
   Result<std::vector<smb::Entry>> list(const std::string& path);  // No such folder: none.
+  // Afterwards it holds all of the text; after a crash there may be a `path`.new.
   Status write_small(const std::string& path, const std::string& text);
   Result<std::string> read_small(const std::string& path);  // Of at most 64 KiB.
 

@@ -106,6 +106,15 @@ Result<VhdxBases::Stand> VhdxBases::stand_of(const std::string& vm_id) {
   return Stand{.bases = text.substr(0, line), .replica = text.substr(line + 1)};
 }
 
+Result<bool> VhdxBases::has_kept_bases(const std::string& vm_id) {
+  const auto stand = stand_of(vm_id);
+  if (!stand && stand.error().code == ErrorCode::kNotFound) return false;
+  if (!stand) return fail(stand.error());
+  const auto keeper = shares_.read_small(join_windows_path(stand->bases, kKeptBy));
+  if (!keeper && keeper.error().code != ErrorCode::kNotFound) return fail(keeper.error());
+  return keeper && *keeper == vm_id;
+}
+
 Status VhdxBases::keep_bases(const std::string& vm_id) {
   FARSIDE_ASSIGN(const Stand stand, stand_of(vm_id));
   const std::string mark = join_windows_path(stand.bases, kKeptBy);
@@ -165,15 +174,12 @@ Status VhdxBases::remove_vm(const std::string& vm_id) {
   const std::string folder = vm_folder(vm_id);
   const auto stand = stand_of(vm_id);
   if (!stand && stand.error().code != ErrorCode::kNotFound) return fail(stand.error());
-  if (stand) {
-    const std::string mark = join_windows_path(stand->bases, kKeptBy);
-    const auto keeper = shares_.read_small(mark);
-    if (!keeper && keeper.error().code != ErrorCode::kNotFound) return fail(keeper.error());
-    if (keeper && *keeper == vm_id) {
-      std::error_code ignored;
-      const bool has_replica = std::filesystem::exists(stand->replica, ignored);
-      FARSIDE_TRY(has_replica ? shares_.remove(mark) : shares_.remove_tree(stand->bases));
-    }
+  FARSIDE_ASSIGN(const bool is_keeper, has_kept_bases(vm_id));
+  if (stand && is_keeper) {
+    std::error_code ignored;
+    const bool has_replica = std::filesystem::exists(stand->replica, ignored);
+    FARSIDE_TRY(has_replica ? shares_.remove(join_windows_path(stand->bases, kKeptBy))
+                            : shares_.remove_tree(stand->bases));
   }
   return shares_.remove_tree(folder);
 }

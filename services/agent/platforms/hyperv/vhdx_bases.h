@@ -53,6 +53,8 @@ class VhdxBases final : public replica::BaseDisks {
   Result<bool> keeps_bases(const std::string& replica_folder);
   // The VM's disks, and bases that it keeps and no replica needs any more.
   Status remove_vm(const std::string& vm_id);
+  // Whether the bases it stands on are its own by now.
+  Result<bool> has_kept_bases(const std::string& vm_id);
   // What create_child() did not finish before a crash.
   Status remove_unfinished(const std::string& vm_id);
   Result<std::vector<std::string>> vms_with_disks();

@@ -278,7 +278,11 @@ Result<GuestAddress> parse_guest_address(const std::string& text) {
 Status destroy(Host& host, const std::string& guid) {
   const auto destroyed = host.call(management(), "DestroySystem",
                                    {{"AffectedSystem", Value::reference(system_of(guid))}});
-  if (destroyed || destroyed.error().code == ErrorCode::kNotFound) return {};
+  if (destroyed) return {};
+  // Hosts do not say plainly of a VM that it is gone: look.
+  const auto still =
+      host.query(fmt::format("SELECT * FROM Msvm_ComputerSystem WHERE Name='{}'", guid));
+  if (still && still->empty()) return {};
   return fail(destroyed.error().in("remove VM " + guid));
 }
 
