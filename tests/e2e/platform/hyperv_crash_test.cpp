@@ -75,7 +75,7 @@ class HypervCrashTest : public testing::Test {
     EXPECT_EQ(host().open_checkpoints(), 0U);
     std::vector<std::string> known;
     const msg::StoredTracking record = tracking();
-    EXPECT_EQ(record.open.token, "");
+    EXPECT_EQ(record.open.checkpoint, "");
     EXPECT_TRUE(record.dropped.empty());
     for (const auto& point : record.points) known.push_back(point.reference_point);
     EXPECT_THAT(host().ids_of("Msvm_VirtualSystemReferencePoint"),

@@ -94,7 +94,10 @@ Result<Checkpoint> Checkpoints::create(const VirtualMachine& vm, const std::stri
   if (!made || !found || !*found) {
     // What is there after all goes: nobody knows at which instant it froze the disks.
     if (found && *found) FARSIDE_TRY(destroy_checkpoint(**found));
-    if (found) {
+    // A call without an answer may yet make one: then settle() looks for it.
+    const bool is_over = made || (made.error().code != ErrorCode::kTimeout &&
+                                  made.error().code != ErrorCode::kUnavailable);
+    if (found && is_over) {
       tracking.open = {};
       FARSIDE_TRY(tracking_.save(tracking));
     }
@@ -205,13 +208,17 @@ Status Checkpoints::settle(const std::string& vm_id) {
   FARSIDE_ASSIGN(auto tracking, tracking_.load(vm_id));
   if (!tracking.open.token.empty()) {
     FARSIDE_ASSIGN(const VirtualMachine vm, host_.find(vm_id));
+    FARSIDE_TRY(host_.wait_for_jobs());
     FARSIDE_ASSIGN(const auto ours, find_ours(vm.guid, tracking.open));
     log::info("checkpoint_left_over", {{"vm", vm_id}, {"token", tracking.open.token}});
     if (tracking.open.checkpoint.empty()) {
-      // Nobody read from it: its token was never told as taken.
-      if (ours) FARSIDE_TRY(destroy_checkpoint(*ours));
-      tracking.open = {};
-      FARSIDE_TRY(tracking_.save(tracking));
+      // Nobody read from it: its token was never told as taken.  If it is not there, it may yet
+      // come: what was there before it is remembered until the next one.
+      if (ours) {
+        FARSIDE_TRY(destroy_checkpoint(*ours));
+        tracking.open = {};
+        FARSIDE_TRY(tracking_.save(tracking));
+      }
     } else {
       // Even if it is gone: that may be as it became a reference point just before the crash.
       FARSIDE_TRY(keep({.vm = vm_id,

@@ -9,12 +9,17 @@
 #include "common/base/file.h"
 #include "common/wsman/recorder.h"
 #include "common/wsman/wmi_path.h"
+#include "services/agent/platforms/deadline.h"
 
 namespace farside::agent::hyperv {
 namespace {
 
 using wsman::Instance;
 
+constexpr std::chrono::milliseconds kOtherJobsWithin{10'000};
+// Source: Microsoft, Msvm_ConcreteJob.JobState.
+constexpr std::uint64_t kJobNew = 2;
+constexpr std::uint64_t kJobCompleted = 7;
 constexpr Micros kJobWithin{60'000'000};  // As all calls of a platform.
 constexpr const char* kRealized = "Microsoft:Hyper-V:System:Realized";
 
@@ -76,6 +81,17 @@ Result<std::vector<Instance>> Host::associators(const wsman::Reference& of,
                                                 std::string_view result) {
   FARSIDE_ASSIGN(const auto client, clients_.take());
   return client->associators(of, association, result);
+}
+
+Status Host::wait_for_jobs() {
+  for (const Deadline deadline{kOtherJobsWithin};;) {
+    FARSIDE_ASSIGN(const auto jobs, query("SELECT * FROM Msvm_ConcreteJob"));
+    const bool is_busy = std::ranges::any_of(jobs, [](const Instance& job) {
+      const std::uint64_t state = job.number_or("JobState", 0);
+      return state >= kJobNew && state < kJobCompleted;
+    });
+    if (!is_busy || !deadline.pause()) return {};
+  }
 }
 
 Result<wsman::CallOutcome> Host::call(const wsman::Reference& object, const std::string& method,

@@ -62,6 +62,8 @@ class Host final {
   Result<std::vector<wsman::Instance>> associators(const wsman::Reference& of,
                                                    std::string_view association,
                                                    std::string_view result);
+  // Until no job runs on the host that a killed agent may have started, or for a while.
+  Status wait_for_jobs();
   // Calls and waits for the job.
   Result<wsman::CallOutcome> call(const wsman::Reference& object, const std::string& method,
                                   const wsman::Parameters& parameters);

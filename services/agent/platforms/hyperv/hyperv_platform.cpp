@@ -309,6 +309,7 @@ Status HypervPlatform::clean_up(const VirtualMachine& vm,
 // One VM that cannot be put in order does not keep the others from being replicated: create_point
 // settles what is left of it.
 Status HypervPlatform::reconcile(const std::vector<std::string>& vms_to_keep) {
+  FARSIDE_TRY(host_.wait_for_jobs());  // Of the agent before this one.
   FARSIDE_ASSIGN(const auto all, host_.vms());
   for (const VirtualMachine& vm : all) {
     const Status cleaned = clean_up(vm, vms_to_keep);

@@ -29,20 +29,24 @@ Result<bool> reaches(Host& host, const std::string& guid, std::uint64_t state,
   }
 }
 
+// A VM on its way to another state, as after an agent that was killed, refuses the request; it is
+// asked again.
 Status request(Host& host, const std::string& guid, std::uint64_t state) {
-  const auto asked =
-      host.call(system_of(guid), "RequestStateChange",
-                {{"RequestedState", wsman::Value::u16(static_cast<std::uint16_t>(state))}});
-  // A conflict: it is there already, or on the way to somewhere.  The state tells.
-  if (!asked && asked.error().code != ErrorCode::kConflict) return fail(asked.error());
   const Deadline deadline{seconds(kCallSeconds)};
-  FARSIDE_ASSIGN(const bool is_there, reaches(host, guid, state, deadline));
-  if (is_there) return {};
-  if (!asked) return fail(asked.error());
-  return fail(ErrorCode::kTimeout,
-              fmt::format("VM {} did not {} within {} s", guid,
-                          state == kEnabled ? "start" : "stop", kCallSeconds),
-              "look at the VM and its event log on the host");
+  while (true) {
+    const auto asked =
+        host.call(system_of(guid), "RequestStateChange",
+                  {{"RequestedState", wsman::Value::u16(static_cast<std::uint16_t>(state))}});
+    if (!asked && asked.error().code != ErrorCode::kConflict) return fail(asked.error());
+    FARSIDE_ASSIGN(const bool is_there, reaches(host, guid, state, Deadline(kAskAgain)));
+    if (is_there) return {};
+    if (!deadline.passed()) continue;
+    if (!asked) return fail(asked.error());
+    return fail(ErrorCode::kTimeout,
+                fmt::format("VM {} did not {} within {} s", guid,
+                            state == kEnabled ? "start" : "stop", kCallSeconds),
+                "look at the VM and its event log on the host");
+  }
 }
 
 // Whether there is somebody in the guest who heard it.
