@@ -44,6 +44,8 @@ std::string_view to_text(ErrorCode code) {
       return "Io";
     case ErrorCode::kPlatform:
       return "Platform";
+    case ErrorCode::kBusy:
+      return "Busy";
   }
   return "Unknown";
 }
@@ -60,6 +62,7 @@ bool Error::is_retryable() const {
     case ErrorCode::kIo:
     case ErrorCode::kPlatform:
     case ErrorCode::kTrackingLost:
+    case ErrorCode::kBusy:
       return true;
     default:
       return false;

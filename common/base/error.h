@@ -29,6 +29,7 @@ enum class ErrorCode : std::uint16_t {
   kUnsupported,
   kIo,
   kPlatform,  // The hypervisor refused; the text carries its own words.
+  kBusy,      // Somebody else is at work on it, and goes first: polled until they are done.
 };
 
 std::string_view to_text(ErrorCode code);

@@ -16,6 +16,7 @@ struct SourceChecked {
   vm @0 :T.Vm;
   publicKey @1 :Text;         # Of the source agent's data plane.
   hostNetworks @2 :List(Text);
+  definition @3 :T.VmDefinition;  # Without NVRAM.
 }
 
 struct StartReplication {
@@ -114,6 +115,8 @@ struct PrepareReplica {
   storagePath @3 :Text;
   sourceKey @4 :Text;
   policy @5 :T.Policy;
+  definition @6 :T.VmDefinition;  # Of the source VM, without NVRAM: a VM like it is built for a test.
+  nics @7 :List(T.Nic);           # Networks are names on the target host.
 }
 
 struct ReplicaPrepared {
@@ -213,6 +216,39 @@ struct TestVmStarted {
   bootMillis @4 :UInt64;      # From the request to the running VM.
 }
 
+struct ProveReplica {         # Builds the VM for a test, and removes it.
+  item @0 :Text;
+  seq @1 :UInt64;             # 0 = newest.
+  vmName @2 :Text;
+  nics @3 :List(T.Nic);       # Networks are names on the target host.
+  planOnly @4 :Bool;          # Only says how it would be built.
+}
+
+struct ReplicaProven {
+  item @0 :Text;
+  seq @1 :UInt64;
+  plan @2 :List(T.PlanRow);
+}
+
+struct AwaitLife {            # Waits until the VM made from a point shows a sign of life.
+  item @0 :Text;
+  seconds @1 :UInt32;         # No longer than this.
+  vm @2 :Text;                # Filled in by the target agent's core.
+}
+
+struct LifeSeen {
+  item @0 :Text;
+  sign @1 :Text;              # "the guest agent answers"; empty: none within the limit.
+}
+
+struct RetryReplication {     # The next cycle begins now, whatever the retry ladder says.
+  item @0 :Text;
+}
+
+struct ReplicationRetried {
+  item @0 :Text;
+}
+
 struct RemoveTestVm {
   item @0 :Text;
   vm @1 :Text;
@@ -255,6 +291,8 @@ struct ReplicaStatus {
   settings @8 :Text;          # Digest of the ItemSettings the agent works by.
   scrubbedAt @9 :Int64;       # End of the last whole pass over base and journal; 0 = none yet.
   scrubMismatches @10 :UInt64;  # Blocks that did not match their hash, ever.
+  provenAt @11 :Int64;        # When a VM was last built from its newest point for a test; 0 = never.
+  proofFault @12 :T.Fault $Plain.optional;  # Why that failed: a failover would, too.
 }
 
 struct ReplicaReport {
@@ -272,6 +310,10 @@ struct ItemSettings {
   peerEndpoint @5 :Text;      # ... and, for a source, where that is.
   peerRevoked @6 :Bool;       # Neither send to it nor take from it.
   ended @7 :Bool;             # The item is not protected from here any more: end replication.
+  paused @8 :Bool;            # By an operator: no new points until it is resumed.
+  disks @9 :List(T.ReplicaDisk);  # To a target: what points may consist of from now on.
+  vmName @10 :Text;           # To a target: what a VM built for a test stands for ...
+  nics @11 :List(T.Nic);      # ... and the networks on its host that it would be connected to.
 }
 
 # ---- Jobs of the agent's own workers (never on the wire) ----
@@ -323,6 +365,7 @@ struct MaintainReplica {      # Retention, consolidation and a slice of scrub, i
 struct ReplicaMaintained {
   status @0 :ReplicaStatus;
   scrubCursor @1 :Text;
+  provenDefinition @2 :Text;
 }
 
 # ---- Stored ----
@@ -344,6 +387,7 @@ struct SourceItem {
   startedAt @13 :Int64;
   appAt @14 :Int64;           # When the newest app-consistent point was captured; 0 = none.
   peerRevoked @15 :Bool;
+  paused @16 :Bool;           # By an operator.
 }
 
 struct ReplicaItem {
@@ -363,4 +407,10 @@ struct ReplicaItem {
   scrubCursor @13 :Text;      # Where the pass under way stands; empty: none is.
   scrubbedAt @14 :Int64;      # End of the last whole pass; 0 = none yet.
   scrubMismatches @15 :UInt64;
+  disks @16 :List(T.ReplicaDisk);  # What points may consist of: the vault's newest order.
+  nics @17 :List(T.Nic);      # Of the VM that a failover would make; networks of this host.
+  vmName @18 :Text;
+  provenAt @19 :Int64;
+  provenDefinition @20 :Text; # Digest of the definition that was proven last.
+  proofFault @21 :T.Fault $Plain.optional;
 }

@@ -117,6 +117,7 @@ struct ItemChange {
   notes @11 :Text $Plain.optional;
   drillBootMillis @12 :UInt64;
   failoverSeq @13 :UInt64;
+  drillSign @14 :Text $Plain.optional;  # What the test VM showed of its life; "" = nothing.
 }
 
 struct RecordItem {

@@ -5,6 +5,8 @@
 #   source                                         target
 #   OpenDelta ------------------------------------->
 #             <------------------------------------ DeltaOpened   (credit: windowBytes)
+#   PutDefinition + definition --------------------> (if the target lacks it)
+#             <------------------------------------ DefinitionKept
 #   UnstageBlocks + bitmap, AskStaged, AskHashes -->
 #             <------------------------------------ BlocksUnstaged, StagedBlocks + bitmap,
 #                                                   BlockHashes + hashes
@@ -40,6 +42,8 @@ struct DataFrame {
     ping @13 :DataPing;
     pong @14 :DataPong;
     sealedReady @15 :SealedReady;
+    putDefinition @16 :PutDefinition;
+    definitionKept @17 :DefinitionKept;
   }
 }
 
@@ -49,6 +53,7 @@ struct OpenDelta {
   cycle @2 :Text;             # The same for all attempts at one delta.
   disks @3 :List(T.ReplicaDisk);
   compare @4 :Bool;           # A resynchronisation: blocks staged by any cycle are welcome.
+  definition @5 :Text;        # Digest (SHA-256, hexadecimal) of the VM's definition; empty: none.
 }
 
 struct DeltaOpened {
@@ -60,7 +65,12 @@ struct DeltaOpened {
   sealedPort @5 :UInt16;      # 0: everything goes inside CURVE.
   sealedSession @6 :UInt64;
   sealedKey @7 :Data;         # Of this session only, from source to target.
+  lacksDefinition @8 :Bool;   # PutDefinition is expected.
 }
+
+struct PutDefinition {}       # + an encoded VmDefinition; its digest is that of OpenDelta.
+
+struct DefinitionKept {}
 
 struct UnstageBlocks {        # + bitmap of `count` blocks, lowest bit first.
   disk @0 :UInt16;
@@ -136,6 +146,7 @@ struct StoredPendingDisk {
   bytes @1 :UInt64;
   needed @2 :Data;            # Bitmaps, packed with zstd.
   stale @3 :Data;
+  id @4 :Text;                # See Disk.id.
 }
 
 struct StoredPending {

@@ -104,5 +104,11 @@ struct Message {
     itemSettings @81 :A.ItemSettings;
     cancelCycle @82 :A.CancelCycle;
     cycleCancelled @83 :A.CycleCancelled;
+    proveReplica @84 :A.ProveReplica;
+    replicaProven @85 :A.ReplicaProven;
+    awaitLife @86 :A.AwaitLife;
+    lifeSeen @87 :A.LifeSeen;
+    retryReplication @88 :A.RetryReplication;
+    replicationRetried @89 :A.ReplicationRetried;
   }
 }

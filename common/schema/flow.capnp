@@ -37,6 +37,7 @@ struct WorkflowInput {
   shutdownSeconds @4 :UInt32;
   deleteReplica @5 :Bool;
   force @6 :Bool;             # Disable although the target cannot be reached.
+  lifeSeconds @7 :UInt32;     # Test failover: how long a sign of life is waited for; 0 = 300.
 }
 
 enum StepState {
@@ -124,6 +125,8 @@ struct EnableState {
   initialSeconds @7 :Float64;
   guestBytes @8 :UInt64;
   wireBytes @9 :UInt64;
+  definition @10 :T.VmDefinition;
+  nics @11 :List(T.Nic);      # As the target's VM will have them.
 }
 
 struct TestFailoverState {
@@ -134,6 +137,8 @@ struct TestFailoverState {
   testVm @4 :Text;
   capturedAt @5 :Int64;
   bootMillis @6 :UInt64;
+  lifeSeconds @7 :UInt32;
+  sign @8 :Text;
 }
 
 struct CleanupState {
@@ -151,6 +156,7 @@ struct PlannedFailoverState {
   digest @6 :Text;
   nics @7 :List(T.Nic);
   replicaVm @8 :Text;
+  plan @9 :List(T.PlanRow);   # Where the VM at the target differs.
 }
 
 struct CommitState {

@@ -8,18 +8,31 @@ using Types = import "types.capnp";
 
 struct StoredReplica {
   item @0 :Text;
-  disks @1 :List(Types.ReplicaDisk);   # In the order of their numbers in the index.
+  disks @1 :List(Types.ReplicaDisk);   # All there ever were, at their largest; the place is the number.
   epoch @2 :UInt64;
   cycle @3 :Text;                      # Of the delta under way; empty: none.
   cycleEpoch @4 :UInt64;
   cycleBytes @5 :UInt64;               # Stored payload of the delta under way, so far.
   rewindTo @6 :UInt64;                 # Everything later is being erased; 0 = nothing is.
+  bases @7 :List(Text);                # Names of the base disks, in the same order.
+}
+
+struct PointDisk {
+  number @0 :UInt16;                   # In StoredReplica.disks.
+  disk @1 :Types.ReplicaDisk;          # Name, size and identity as of the point.
+}
+
+struct StoredShape {
+  # What points consist of, kept by content: a new one is stored only when it changed.
+  disks @0 :List(PointDisk);
+  definition @1 :Text;                 # SHA-256 of the file in definitions/; empty: none.
 }
 
 struct StoredPoint {
   point @0 :Types.RecoveryPoint;
   attempt @1 :Text;                    # By which a source recognises that its ack was lost.
   blocks @2 :UInt64;
+  shape @3 :UInt32;                    # Number of its StoredShape.
 }
 
 struct StoredSegment {

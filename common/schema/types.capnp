@@ -32,6 +32,7 @@ struct Disk {
   bytes @1 :UInt64;
   path @2 :Text;      # On its host.
   format @3 :Text;    # qcow2, raw, vhdx
+  id @4 :Text;        # Whose content it is, whatever it is called: "serial:X", "wwn:X", "file:X".
 }
 
 struct Nic {
@@ -57,6 +58,27 @@ struct Vm {
   isReplica @13 :Bool;        # Created by Farside on this host.
   isTest @14 :Bool;
 }
+
+struct VmDefinition {
+  # A VM as it was at one instant: what a target makes one like it from.  Nothing in it names
+  # anything on the target's host.
+  platform @0 :Text;          # Whose language `text` is: libvirt, hyperv, sim.
+  shape @1 :Vm;               # What every platform understands; without state and problem.
+  text @2 :Text;              # The platform's own description, whole; empty: `shape` is all.
+  firmware @3 :List(Text);    # Features of its UEFI firmware: "secure-boot", "enrolled-keys", ...
+  nvram @4 :Data;             # UEFI variables as of that instant; empty: none.
+}
+
+struct PlanRow {
+  # One line of how a VM will be made at the target.
+  what @0 :Text;              # "memory", "disk vda", "network card 52:54:...".
+  rule @1 :PlanRule;
+  source @2 :Text;
+  target @3 :Text;
+  note @4 :Text;              # Why, where it differs.
+}
+
+enum PlanRule { kept @0; mapped @1; dropped @2; }
 
 struct StoragePath {
   path @0 :Text;
@@ -151,6 +173,7 @@ struct RecoveryPoint {
 struct ReplicaDisk {
   name @0 :Text;
   bytes @1 :UInt64;
+  id @2 :Text;                # See Disk.id; empty: known by its name alone.
 }
 
 struct Fault {
@@ -190,4 +213,5 @@ struct ReplicationStatus {
   initialSeconds @13 :Float64;
   cycles @14 :UInt64;
   settings @15 :Text;         # Digest of the ItemSettings the agent works by.
+  paused @16 :Bool;           # By an operator.
 }

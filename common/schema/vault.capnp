@@ -92,6 +92,8 @@ struct ProtectedItem {
   drillBootMillis @22 :UInt64;
   failoverSeq @23 :UInt64;
   name @24 :Text;             # In its REST path, unique in its source cloud.
+  pausedAt @25 :Int64;        # By an operator; 0 = replication goes on.
+  drillSign @26 :Text;        # Of the newest drill; empty: it did not show that it lives.
 }
 
 struct JobRecord {

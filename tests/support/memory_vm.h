@@ -34,6 +34,7 @@ class MemoryDisk final : public agent::FrozenDisk {
   }
 
   const std::string& name() const override { return name_; }
+  const std::string& id() const override { return id; }
   std::uint64_t bytes() const override { return now_.size(); }
   Result<std::vector<agent::Extent>> changes() override { return changes_; }
   Result<std::vector<agent::Extent>> allocated() override { return allocated_; }
@@ -60,6 +61,7 @@ class MemoryDisk final : public agent::FrozenDisk {
     return {};
   }
 
+  std::string id;
   std::uint64_t read_bytes = 0;
   std::uint64_t fails_after_bytes = 0;  // 0: never.
 
@@ -86,6 +88,7 @@ class MemoryPoint final : public agent::Point {
   std::int64_t captured_at_micros() const override { return captured_at; }
   bool is_app_consistent() const override { return false; }
   const std::vector<std::unique_ptr<agent::FrozenDisk>>& disks() override { return disks_; }
+  const msg::VmDefinition& definition() const override { return defined; }
   bool is_lost() override { return lost; }
   Status close() override { return {}; }
   Status abandon() override { return {}; }
@@ -99,6 +102,7 @@ class MemoryPoint final : public agent::Point {
 
   std::int64_t captured_at = 0;
   bool lost = false;
+  msg::VmDefinition defined;
   std::vector<std::unique_ptr<agent::FrozenDisk>> disks_;
 };
 

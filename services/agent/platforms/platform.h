@@ -37,6 +37,8 @@ class FrozenDisk {
  public:
   virtual ~FrozenDisk() = default;
   virtual const std::string& name() const = 0;  // "vda"
+  // Whose content it is, whatever it is called (msg::Disk::id); empty: known by its name alone.
+  virtual const std::string& id() const = 0;
   virtual std::uint64_t bytes() const = 0;
 
   // Ranges that may differ from the disk as of the `since` token given to create_point, in order,
@@ -64,6 +66,9 @@ class Point {
   virtual std::int64_t captured_at_micros() const = 0;
   virtual bool is_app_consistent() const = 0;
   virtual const std::vector<std::unique_ptr<FrozenDisk>>& disks() = 0;
+
+  // The whole VM as of that instant; its shape names the same disks as disks().
+  virtual const msg::VmDefinition& definition() const = 0;
 
   // True as soon as the platform gave the point up (scratch space ran out, backup job gone): the
   // point is lost, the guest is not.
@@ -99,7 +104,9 @@ using DiskDelta = std::function<Status(const VisitRange&)>;
 // A disk of a VM made from a recovery point.  Where the platform keeps base disks, it stands on the
 // base of disk `name` of the replica in `replica_folder`, with `delta` on top; else on a view.
 struct NewDisk {
-  std::string name;  // "vda"
+  std::string name;       // "vda"
+  std::string id;         // See msg::Disk::id.
+  std::string base_name;  // What its base disk is called in the replica.
   std::uint64_t bytes = 0;
   std::string replica_folder;
   DiskDelta delta;
@@ -109,7 +116,10 @@ struct NewDisk {
 };
 
 struct NewVm {
-  msg::Vm shape;        // Name, memory, processors, boot; its NICs name networks of this host.
+  msg::Vm shape;  // Name, memory, processors, boot; its NICs name networks of this host.
+  // What it is to be like beyond that, if it was taken on a platform that this one understands: its
+  // texts come from a peer, and nothing in them may name anything on this host.
+  msg::VmDefinition definition;
   std::string id;       // UUID of the new VM.
   std::string item_id;  // The protected item it stands for.
   bool is_test = false;
@@ -148,6 +158,21 @@ class Platform {
 
   // Drops every token of the VM: it is no longer protected from here.
   virtual Status forget_tokens(const std::string& vm_id) = 0;
+
+  // The VM as it is now, without UEFI variables.
+  virtual Result<msg::VmDefinition> definition_of(const std::string& vm_id) = 0;
+
+  // How create_vm() would make this VM: a row for each thing that is kept, mapped or dropped.
+  virtual Result<std::vector<msg::PlanRow>> plan_vm(const NewVm& vm) = 0;
+
+  // Proves that create_vm() would succeed, without touching anything that exists: the id and name
+  // are free (or are this item's own), and a VM like it, with empty disks, no link to any network
+  // and the id `proof_id`, can be built and started paused; it is gone afterwards.
+  virtual Status prove_vm(const NewVm& vm, const std::string& proof_id) = 0;
+
+  // What shows that a VM of ours lives since it was started ("its guest agent answers"); empty:
+  // nothing so far.  Errors: kNotFound, kConflict (it does not run any more).
+  virtual Result<std::string> sign_of_life(const std::string& vm_id) = 0;
 
   // Creates the VM and, if asked, starts it.  Nothing on the host but the networks must exist.
   virtual Status create_vm(const NewVm& vm) = 0;

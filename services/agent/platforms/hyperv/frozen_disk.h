@@ -25,6 +25,7 @@ class VhdxFrozenDisk final : public FrozenDisk {
   ~VhdxFrozenDisk() override;
 
   const std::string& name() const override { return name_; }
+  const std::string& id() const override { return id_; }
   std::uint64_t bytes() const override { return chain_->disk_bytes(); }
   std::string disk_id();  // Of the file; lower case, without braces.
   void set_changes(std::vector<wsman::ChangedRange> changes) { changes_ = std::move(changes); }
@@ -56,6 +57,7 @@ class VhdxFrozenDisk final : public FrozenDisk {
 
   Shares* shares_ = nullptr;
   std::string name_;
+  std::string id_;
   std::map<std::string, Shares::Lease> leases_;  // By share.  Everything below reads over these.
   std::vector<std::string> paths_;               // Of the chain's files; 0: the top.
   std::unique_ptr<vhdx::Chain> chain_;

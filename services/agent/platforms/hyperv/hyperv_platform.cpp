@@ -14,6 +14,7 @@
 #include "services/agent/platforms/hyperv/vhdx_bases.h"
 #include "services/agent/platforms/hyperv/vm_builder.h"
 #include "services/agent/platforms/marks.h"
+#include "services/agent/platforms/plan.h"
 
 namespace farside::agent::hyperv {
 namespace {
@@ -45,6 +46,10 @@ class HypervPlatform final : public Platform {
   Status start(const std::string& vm_id) override;
   Result<std::unique_ptr<Point>> create_point(const PointRequest& request) override;
   Status forget_tokens(const std::string& vm_id) override;
+  Result<msg::VmDefinition> definition_of(const std::string& vm_id) override;
+  Result<std::vector<msg::PlanRow>> plan_vm(const NewVm& vm) override;
+  Status prove_vm(const NewVm& vm, const std::string& proof_id) override;
+  Result<std::string> sign_of_life(const std::string& vm_id) override;
   Status create_vm(const NewVm& vm) override;
   Result<BlockProgress> detach_view(const std::string& vm_id) override;
   Status destroy_vm(const std::string& vm_id, bool delete_overlays) override;
@@ -175,6 +180,70 @@ Result<std::unique_ptr<Point>> HypervPlatform::create_point(const PointRequest& 
 
 Status HypervPlatform::forget_tokens(const std::string& vm_id) {
   return checkpoints_.forget(vm_id);
+}
+
+Result<msg::VmDefinition> HypervPlatform::definition_of(const std::string& vm_id) {
+  FARSIDE_ASSIGN(auto vm, describe_vm(vm_id));
+  vm.state = msg::PowerState::unknown;
+  return msg::VmDefinition{.platform = "hyperv", .shape = std::move(vm)};
+}
+
+Result<std::vector<msg::PlanRow>> HypervPlatform::plan_vm(const NewVm& vm) {
+  return plan_of_shape(vm.shape);
+}
+
+// Without disks: those would be differencing files of as many bytes as the journal's newest blocks.
+Status HypervPlatform::prove_vm(const NewVm& vm, const std::string& proof_id) {
+  FARSIDE_ASSIGN(const auto all, host_.vms());
+  for (const VirtualMachine& one : all) {
+    if (one.vm.id != vm.id || (one.mark && one.mark->item == vm.item_id)) continue;
+    return fail(ErrorCode::kAlreadyExists,
+                fmt::format("VM '{}' already has the id {} that VM '{}' would need", one.vm.name,
+                            vm.id, vm.shape.name),
+                "remove or rename that VM on the target host");
+  }
+  VmPlan plan{.shape = vm.shape,
+              .mark = {.vm = proof_id, .item = vm.item_id, .is_test = true},
+              .folder = bases_.vm_folder(proof_id),
+              .disks = {},
+              .ports = {}};
+  plan.shape.name += " - Proof";
+  FARSIDE_ASSIGN(const auto switches, host_.switches());
+  const auto names = host_.switch_names(switches);
+  for (const msg::Nic& nic : vm.shape.nics) {  // They must be there; nothing is connected to them.
+    FARSIDE_TRY(host_.networks().port_of(nic.network, names));
+    plan.ports.emplace_back();
+  }
+  const Status built = VmBuilder(host_).build(plan);
+  const Status removed = destroy_vm(proof_id, true);
+  return built ? removed : built;
+}
+
+Result<std::string> HypervPlatform::sign_of_life(const std::string& vm_id) {
+  // Source: Msvm_VirtualSystemManagementService.GetSummaryInformation, RequestedInformation; and
+  // Msvm_SummaryInformation.Heartbeat.
+  constexpr std::uint32_t kAskHeartbeat = 104;
+  constexpr std::uint64_t kHeartbeatOk = 2;
+  FARSIDE_ASSIGN(const auto vm, host_.find(vm_id));
+  FARSIDE_ASSIGN(const auto running, host_.running());
+  if (!running.contains(vm.guid)) {
+    return fail(ErrorCode::kConflict, fmt::format("VM '{}' does not run", vm.vm.name));
+  }
+  const wsman::Reference settings{.class_name = "Msvm_VirtualSystemSettingData",
+                                  .keys = {{"InstanceID", vm.settings_id}}};
+  FARSIDE_ASSIGN(
+      const auto answer,
+      host_.call(wsman::service("Msvm_VirtualSystemManagementService"), "GetSummaryInformation",
+                 {{"SettingData", Value::list({Value::reference(settings)})},
+                  {"RequestedInformation",
+                   Value::list({Value::u32(kAskHeartbeat)}, wsman::CimType::kUint32)}}));
+  FARSIDE_ASSIGN(const auto summaries, answer.output.instances("SummaryInformation"));
+  for (const auto& one : summaries) {
+    if (one.number_or("Heartbeat", 0) == kHeartbeatOk) {
+      return std::string("its integration services send heartbeats");
+    }
+  }
+  return std::string();
 }
 
 Status HypervPlatform::create_vm(const NewVm& vm) {

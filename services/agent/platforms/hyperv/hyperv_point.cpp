@@ -31,7 +31,16 @@ Result<std::unique_ptr<Point>> HypervPoint::begin(Host& host, Checkpoints& check
   FARSIDE_ASSIGN(Checkpoint checkpoint, std::move(created));
   std::unique_ptr<HypervPoint> point(new HypervPoint(checkpoints, std::move(checkpoint), before));
   const Status opened = point->open_disks(host, shares, since ? &*since : nullptr);
-  if (opened) return point;
+  if (opened) {
+    point->definition_ = {.platform = "hyperv", .shape = vm.vm};
+    for (msg::Disk& shape : point->definition_.shape.disks) {
+      for (const auto& disk : point->disks_) {
+        if (disk->name() == shape.name) shape.bytes = disk->bytes();
+      }
+    }
+    point->definition_.shape.state = msg::PowerState::unknown;
+    return point;
+  }
   point->disks_.clear();
   if (const Status dropped = checkpoints.drop(point->checkpoint_); !dropped) {
     log::warn("checkpoint_not_removed", {{"vm", request.vm_id}, {"error", dropped.error()}});

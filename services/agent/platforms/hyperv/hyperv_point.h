@@ -20,6 +20,7 @@ class HypervPoint final : public Point {
   std::int64_t captured_at_micros() const override { return captured_at_.micros; }
   bool is_app_consistent() const override { return checkpoint_.is_app_consistent; }
   const std::vector<std::unique_ptr<FrozenDisk>>& disks() override { return disks_; }
+  const msg::VmDefinition& definition() const override { return definition_; }
   bool is_lost() override { return false; }  // Nothing but its end takes a checkpoint away.
   Status close() override { return end(/*drops_older=*/true); }
   Status abandon() override { return end(/*drops_older=*/false); }
@@ -35,6 +36,7 @@ class HypervPoint final : public Point {
   Time captured_at_;
   bool is_ended_ = false;
   std::vector<std::unique_ptr<FrozenDisk>> disks_;
+  msg::VmDefinition definition_;
 };
 
 }  // namespace farside::agent::hyperv

@@ -52,6 +52,7 @@ class BackupPoint final : public Point {
   std::int64_t captured_at_micros() const override { return captured_at_.micros; }
   bool is_app_consistent() const override { return is_app_consistent_; }
   const std::vector<std::unique_ptr<FrozenDisk>>& disks() override { return disks_; }
+  const msg::VmDefinition& definition() const override { return definition_; }
   bool is_lost() override { return is_lost_.load(); }
   Status close() override;
   Status abandon() override;
@@ -70,6 +71,7 @@ class BackupPoint final : public Point {
   bool is_app_consistent_ = false;
   bool is_ended_ = false;
   std::vector<std::unique_ptr<FrozenDisk>> disks_;
+  msg::VmDefinition definition_;
 
   // Set by the watch, read by the owner.
   std::atomic<bool> is_lost_ = false;

@@ -28,6 +28,7 @@
 #include "services/agent/platforms/libvirt/power.h"
 #include "services/agent/platforms/libvirt/program.h"
 #include "services/agent/platforms/marks.h"
+#include "services/agent/platforms/plan.h"
 
 namespace farside::agent::libvirt {
 namespace {
@@ -90,6 +91,10 @@ class LibvirtPlatform final : public Platform {
   Status start(const std::string& vm_id) override;
   Result<std::unique_ptr<Point>> create_point(const PointRequest& request) override;
   Status forget_tokens(const std::string& vm_id) override;
+  Result<msg::VmDefinition> definition_of(const std::string& vm_id) override;
+  Result<std::vector<msg::PlanRow>> plan_vm(const NewVm& vm) override;
+  Status prove_vm(const NewVm& vm, const std::string& proof_id) override;
+  Result<std::string> sign_of_life(const std::string& vm_id) override;
   Status create_vm(const NewVm& vm) override;
   Result<BlockProgress> detach_view(const std::string& vm_id) override;
   Status destroy_vm(const std::string& vm_id, bool delete_overlays) override;
@@ -348,6 +353,23 @@ Status LibvirtPlatform::create_overlay(const NewDisk& disk) {
     return fail(ErrorCode::kIo, fmt::format("create {}: {}", disk.overlay_path, error.message()));
   }
   return {};
+}
+
+Result<msg::VmDefinition> LibvirtPlatform::definition_of(const std::string& vm_id) {
+  FARSIDE_ASSIGN(auto vm, describe_vm(vm_id));
+  return msg::VmDefinition{.platform = "libvirt", .shape = std::move(vm)};
+}
+
+Result<std::vector<msg::PlanRow>> LibvirtPlatform::plan_vm(const NewVm& vm) {
+  return plan_of_shape(vm.shape);
+}
+
+Status LibvirtPlatform::prove_vm(const NewVm&, const std::string&) {
+  return {};
+}
+
+Result<std::string> LibvirtPlatform::sign_of_life(const std::string&) {
+  return std::string();
 }
 
 Status LibvirtPlatform::create_vm(const NewVm& vm) {

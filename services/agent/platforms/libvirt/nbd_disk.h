@@ -17,6 +17,7 @@ namespace farside::agent::libvirt {
 struct NbdExport {
   std::string socket;        // Path of the Unix socket.
   std::string name;          // "vda": of the export and of the disk.
+  std::string id;            // See msg::Disk::id.
   bool has_changes = false;  // The export offers the bitmap "backup-<name>".
 };
 
@@ -27,6 +28,7 @@ class NbdDisk final : public FrozenDisk {
   ~NbdDisk() override;
 
   const std::string& name() const override { return from_.name; }
+  const std::string& id() const override { return from_.id; }
   std::uint64_t bytes() const override { return bytes_; }
   Result<std::vector<Extent>> changes() override;
   Result<std::vector<Extent>> allocated() override;

@@ -60,6 +60,7 @@ bool Host::write(const std::string& vm_id, const std::string& disk, std::uint64_
   const std::lock_guard lock(mutex_);
   Machine* machine = find(vm_id);
   if (machine == nullptr || !machine->is_running) return false;
+  machine->has_written = true;
   Image& image = image_of(*machine, disk);
   FARSIDE_ASSERT(offset + bytes.size() <= image.bytes);
   for (std::uint64_t at = 0; at < bytes.size(); at += kBlockBytes) {

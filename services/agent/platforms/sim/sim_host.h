@@ -52,6 +52,7 @@ struct OpenPoint {
 struct Machine {
   msg::Vm shape;
   bool is_running = false;
+  bool has_written = false;  // Since it was started.
   bool reacts_to_power_button = true;
   bool is_ours = false;
   bool is_fenced = false;

@@ -1,5 +1,7 @@
 #include "services/agent/platforms/sim/sim_platform.h"
 
+#include "services/agent/platforms/plan.h"
+
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -25,15 +27,17 @@ std::unexpected<Error> no_vm(const std::string& vm_id) {
 
 class SimDisk final : public FrozenDisk {
  public:
-  SimDisk(Host& host, std::string vm_id, std::uint64_t serial, std::string name,
+  SimDisk(Host& host, std::string vm_id, std::uint64_t serial, const msg::Disk& disk,
           std::uint64_t bytes)
       : host_(host),
         vm_id_(std::move(vm_id)),
         serial_(serial),
-        name_(std::move(name)),
+        name_(disk.name),
+        id_(disk.id),
         bytes_(bytes) {}
 
   const std::string& name() const override { return name_; }
+  const std::string& id() const override { return id_; }
   std::uint64_t bytes() const override { return bytes_; }
 
   Result<std::vector<Extent>> changes() override {
@@ -130,6 +134,7 @@ class SimDisk final : public FrozenDisk {
   std::string vm_id_;
   std::uint64_t serial_;
   std::string name_;
+  std::string id_;
   std::uint64_t bytes_;
   std::deque<Read> reads_;
 };
@@ -137,18 +142,20 @@ class SimDisk final : public FrozenDisk {
 class SimPoint final : public Point {
  public:
   SimPoint(Host& host, const PointRequest& request, std::uint64_t serial, Time captured_at,
-           std::vector<std::unique_ptr<FrozenDisk>> disks)
+           std::vector<std::unique_ptr<FrozenDisk>> disks, msg::VmDefinition definition)
       : host_(host),
         vm_id_(request.vm_id),
         token_(request.token),
         serial_(serial),
         captured_at_(captured_at),
         is_app_consistent_(request.app_consistent),
-        disks_(std::move(disks)) {}
+        disks_(std::move(disks)),
+        definition_(std::move(definition)) {}
 
   std::int64_t captured_at_micros() const override { return captured_at_.micros; }
   bool is_app_consistent() const override { return is_app_consistent_; }
   const std::vector<std::unique_ptr<FrozenDisk>>& disks() override { return disks_; }
+  const msg::VmDefinition& definition() const override { return definition_; }
 
   bool is_lost() override {
     const std::lock_guard lock(host_.mutex_);
@@ -182,6 +189,7 @@ class SimPoint final : public Point {
   Time captured_at_;
   bool is_app_consistent_;
   std::vector<std::unique_ptr<FrozenDisk>> disks_;
+  msg::VmDefinition definition_;
 };
 
 class SimPlatform final : public Platform {
@@ -283,11 +291,11 @@ class SimPlatform final : public Platform {
       image.tokens[request.token].clear();
       point.disks[disk.name] = std::move(frozen);
       disks.push_back(
-          std::make_unique<SimDisk>(host_, request.vm_id, point.serial, disk.name, image.bytes));
+          std::make_unique<SimDisk>(host_, request.vm_id, point.serial, disk, image.bytes));
     }
     machine->point = std::move(point);
     return std::make_unique<SimPoint>(host_, request, machine->point->serial, host_.clock_.now(),
-                                      std::move(disks));
+                                      std::move(disks), definition(*machine));
   }
 
   Status forget_tokens(const std::string& vm_id) override {
@@ -300,18 +308,39 @@ class SimPlatform final : public Platform {
     return {};
   }
 
+  Result<msg::VmDefinition> definition_of(const std::string& vm_id) override {
+    const std::lock_guard lock(host_.mutex_);
+    FARSIDE_TRY(host_.take_fault("definition_of"));
+    const Machine* machine = host_.find(vm_id);
+    if (machine == nullptr) return no_vm(vm_id);
+    return definition(*machine);
+  }
+
+  Result<std::vector<msg::PlanRow>> plan_vm(const NewVm& vm) override {
+    return plan_of_shape(vm.shape);
+  }
+
+  Status prove_vm(const NewVm& vm, const std::string&) override {
+    const std::lock_guard lock(host_.mutex_);
+    FARSIDE_TRY(host_.take_fault("prove_vm"));
+    return may_create(vm);
+  }
+
+  Result<std::string> sign_of_life(const std::string& vm_id) override {
+    const std::lock_guard lock(host_.mutex_);
+    FARSIDE_TRY(host_.take_fault("sign_of_life"));
+    const Machine* machine = host_.find(vm_id);
+    if (machine == nullptr) return no_vm(vm_id);
+    if (!machine->is_running) {
+      return fail(ErrorCode::kConflict, fmt::format("VM '{}' is off", machine->shape.name));
+    }
+    return std::string(machine->has_written ? "its guest writes" : "");
+  }
+
   Status create_vm(const NewVm& vm) override {
     const std::lock_guard lock(host_.mutex_);
     FARSIDE_TRY(host_.take_fault("create_vm"));
-    if (const Machine* existing = host_.find(vm.id)) {
-      if (!existing->is_ours) {
-        return fail(ErrorCode::kForbidden, fmt::format("VM {} was not created by Farside", vm.id));
-      }
-    }
-    for (const msg::Nic& nic : vm.shape.nics) {
-      if (nic.network.empty() || std::ranges::count(host_.networks_, nic.network) > 0) continue;
-      return fail(ErrorCode::kNotFound, fmt::format("this host has no network '{}'", nic.network));
-    }
+    FARSIDE_TRY(may_create(vm));
     Machine machine{.shape = vm.shape, .is_running = vm.start, .is_ours = true};
     machine.shape.id = vm.id;
     machine.shape.is_replica = true;
@@ -408,6 +437,25 @@ class SimPlatform final : public Platform {
   }
 
  private:
+  Status may_create(const NewVm& vm) {
+    if (const Machine* existing = host_.find(vm.id)) {
+      if (!existing->is_ours) {
+        return fail(ErrorCode::kForbidden, fmt::format("VM {} was not created by Farside", vm.id));
+      }
+    }
+    for (const msg::Nic& nic : vm.shape.nics) {
+      if (nic.network.empty() || std::ranges::count(host_.networks_, nic.network) > 0) continue;
+      return fail(ErrorCode::kNotFound, fmt::format("this host has no network '{}'", nic.network));
+    }
+    return {};
+  }
+
+  static msg::VmDefinition definition(const Machine& machine) {
+    msg::VmDefinition out{.platform = "sim", .shape = machine.shape};
+    out.shape.state = msg::PowerState::unknown;
+    return out;
+  }
+
   // As on a real host, the frozen view is served by the process that runs the guest.
   static void turn_off(Machine& machine) {
     if (!machine.is_running) return;
