@@ -32,6 +32,11 @@ class SettingsDesk final {
   void revoked(const std::string& agent, reactor::Effects& effects);
 
  private:
+  // What points of an item may consist of: the disks its VM has, as far as they are believable.
+  std::vector<msg::ReplicaDisk> disks_of(const msg::ProtectedItem& item) const;
+  // From VM networks of its source site to networks of its target's hosts.
+  std::vector<msg::NetworkPair> networks_of(const msg::ProtectedItem& item) const;
+
   struct Agent {
     std::string key;
     std::string endpoint;
@@ -44,6 +49,8 @@ class SettingsDesk final {
   Catalog& catalog_;
   std::map<std::string, Agent> agents_;  // By principal.
   std::map<std::string, msg::Policy> policies_;
+  std::map<std::pair<std::string, std::string>, std::vector<msg::ReplicaDisk>> disks_;  // Agent, VM.
+  std::map<std::pair<std::string, std::string>, std::vector<msg::NetworkPair>> networks_;  // Sites.
   std::map<std::pair<std::string, std::string>, Micros> told_;  // Agent, item -> when.
 };
 

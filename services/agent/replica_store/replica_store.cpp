@@ -45,7 +45,7 @@ Result<SharedItem> ReplicaStore::create(const std::string& item,
   const std::lock_guard lock(mutex_);
   const auto found = items_.find(item);
   if (found != items_.end()) {
-    FARSIDE_TRY(found->second->grow(disks));
+    FARSIDE_TRY(found->second->place(disks));
     return found->second;
   }
   FARSIDE_ASSIGN(auto opened, Item::open(root_ + "/" + item, item, disks, limits_));
