@@ -332,7 +332,9 @@ struct Reconcile {
   replicas @1 :List(ReplicaItem);
 }
 
-struct Reconciled {}
+struct Reconciled {           # Sources are let in and views served.
+  platformFault @0 :T.Fault $Plain.optional;  # Why the host is not in order yet; tried again.
+}
 
 struct RunCycle {
   source @0 :SourceItem;

@@ -19,6 +19,7 @@ constexpr std::string_view kCyclePrefix = "cycle/";
 constexpr std::string_view kOrderPrefix = "order/";
 constexpr std::string_view kSettingsPrefix = "settings/";
 constexpr std::string_view kMaintainPrefix = "maintain/";
+constexpr std::string_view kLifePrefix = "life/";
 constexpr Micros kReconcileAgain = std::chrono::seconds{5};
 
 std::string after(const std::string& text, std::string_view prefix) {
@@ -68,6 +69,8 @@ void AgentCore::on_timer(const std::string& name, reactor::Effects& effects) {
     on_cycle_timer(after(name, kCyclePrefix), effects);
   } else if (name == kReconcile) {
     reconcile(effects);
+  } else if (name.starts_with(kLifePrefix)) {
+    look_for_life(after(name, kLifePrefix), effects);
   } else if (name == kObserve) {
     effects.start(std::string(kObserve), reactor::message(msg::ObserveHost{}));
   } else if (name == kFences) {
@@ -96,6 +99,8 @@ void AgentCore::on_job(const std::string& id, const Result<msg::Message>& result
     on_settings_applied(after(id, kSettingsPrefix), result, effects);
   } else if (id.starts_with(kMaintainPrefix)) {
     on_maintained(after(id, kMaintainPrefix), result, effects);
+  } else if (id.starts_with(kLifePrefix)) {
+    on_life(after(id, kLifePrefix), result, effects);
   } else if (id == kReconcile) {
     on_reconciled(result, effects);
   } else if (id == kObserve) {
@@ -229,14 +234,21 @@ void AgentCore::reconcile(reactor::Effects& effects) {
   effects.start(std::string(kReconcile), reactor::message(std::move(wanted)));
 }
 
-// Until it has succeeded nothing else is begun; the health check says so.
+// Until the host is in order no cycle and no order is begun; the health check says so.  Replicas
+// are received and maintained meanwhile.
 void AgentCore::on_reconciled(const Result<msg::Message>& result, reactor::Effects& effects) {
   const auto items = sources_.all(effects.store());
-  if (!result || !items) {
-    const auto& error = result ? items.error() : result.error();
-    log::error("reconcile failed", {{"cause", error}});
-    not_reconciled_ = error.what;
-    probe_.problem("reconcile", error.what);
+  std::optional<Error> error;
+  if (!result) error = result.error();
+  if (!items) error = items.error();
+  if (const auto* done = result ? std::get_if<msg::Reconciled>(&result->value) : nullptr) {
+    replicas_open_ = true;
+    if (done->platform_fault) error = flow::to_error(*done->platform_fault);
+  }
+  if (error) {
+    log::error("reconcile failed", {{"cause", *error}});
+    not_reconciled_ = error->what;
+    probe_.problem("reconcile", error->what);
     effects.set_timer(std::string(kReconcile), kReconcileAgain);
     return;
   }
@@ -262,18 +274,19 @@ void AgentCore::on_maintained(const std::string& item, const Result<msg::Message
   auto& status = replica_status_[item];
   status = done.status;
   status.settings = replica.settings;
-  const bool scrubbed =
-      replica.scrub_cursor != done.scrub_cursor || replica.scrubbed_at != status.scrubbed_at;
-  if (!scrubbed) return;
+  const auto before = replica;
+  replica.proven_at = status.proven_at;
+  replica.proven_definition = done.proven_definition;
+  replica.proof_fault = status.proof_fault;
   replica.scrub_cursor = done.scrub_cursor;
   replica.scrubbed_at = status.scrubbed_at;
   replica.scrub_mismatches = status.scrub_mismatches;
-  replicas_.put(effects.writes, item, replica);
+  if (replica != before) replicas_.put(effects.writes, item, replica);
 }
 
 void AgentCore::maintain(reactor::Effects& effects) {
   prune_replies(effects);
-  if (!reconciled_) return;
+  if (!replicas_open_) return;
   const auto replicas = replicas_.all(effects.store());
   if (!replicas) return;
   for (const auto& [id, replica] : *replicas) {

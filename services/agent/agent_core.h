@@ -92,6 +92,13 @@ class AgentCore final : public reactor::Core {
                       const std::string& digest, reactor::Effects& effects);
   void resume_deferred(const std::string& item, reactor::Effects& effects);
 
+  // ---- life.cpp: whether a test VM lives ----
+  Status await_life(const msg::AwaitLife& order, const msg::Envelope& envelope,
+                    reactor::Effects& effects);
+  void look_for_life(const std::string& item, reactor::Effects& effects);
+  void on_life(const std::string& item, const Result<msg::Message>& result,
+               reactor::Effects& effects);
+
   // ---- agent_core.cpp ----
   void on_progress(const msg::Progress& progress, reactor::Effects& effects);
   void report_status(reactor::Effects& effects);
@@ -127,7 +134,8 @@ class AgentCore final : public reactor::Core {
   store::Table<msg::ReplicaItem> replicas_{"replica"};
 
   // Memory only: requests are repeated by whoever waits, cycles begin anew after a restart.
-  bool reconciled_ = false;
+  bool replicas_open_ = false;  // Sources are let in; ...
+  bool reconciled_ = false;     // ... the host is in order, too.
   std::string not_reconciled_ = "it looks at what it left on its host";
   std::map<std::string, msg::Envelope> orders_;   // Request id -> order at the workers.
   std::map<std::string, Running> cycles_;         // By item.
@@ -135,6 +143,12 @@ class AgentCore final : public reactor::Core {
   std::map<std::string, msg::Envelope> initial_;  // Item -> AwaitInitial to answer.
   std::map<std::string, msg::Envelope> final_;    // Item -> FinalSync to answer.
   std::map<std::string, std::vector<msg::Envelope>> deferred_;  // Until the item's cycle ended.
+  struct Life {                                                 // An AwaitLife to answer.
+    msg::Envelope envelope;
+    std::string vm;
+    Micros until{};  // Monotonic.
+  };
+  std::map<std::string, Life> lives_;  // By item.
   std::map<std::string, msg::ReplicaStatus> replica_status_;
 };
 

@@ -49,8 +49,11 @@ Result<msg::Message> AgentWorker::run(const std::string& id, const msg::Message&
           try_each<TargetWork, msg::Reconcile, msg::ItemSettings, msg::PrepareReplica,
                    msg::RemoveReplica, msg::VerifyPoint, msg::PromoteReplica, msg::DemoteReplica,
                    msg::StartReplica, msg::StartTestVm, msg::RemoveTestVm, msg::ListPoints,
-                   msg::MaintainReplica>(target_, job)) {
+                   msg::AwaitLife, msg::MaintainReplica>(target_, job)) {
     return std::move(*result);
+  }
+  if (const auto* order = std::get_if<msg::ProveReplica>(&job.value)) {
+    return target_.run(*order, id);
   }
   if (const auto* order = std::get_if<msg::DetachReplica>(&job.value)) {
     return target_.run(*order, id);

@@ -275,6 +275,14 @@ Result<std::optional<msg::Message>> AgentCore::decide(const msg::Envelope& envel
     FARSIDE_TRY(check_replica(order->item, 0, store));
     return to_workers(envelope.body);
   }
+  if (const auto* order = std::get_if<msg::ProveReplica>(&body)) {
+    FARSIDE_TRY(check_replica(order->item, 0, store));
+    return to_workers(envelope.body);
+  }
+  if (const auto* order = std::get_if<msg::AwaitLife>(&body)) {
+    FARSIDE_TRY(await_life(*order, envelope, effects));
+    return std::nullopt;
+  }
   if (const auto* order = std::get_if<msg::ListPoints>(&body)) {
     FARSIDE_TRY(check_replica(order->item, 0, store));
     return to_workers(envelope.body);
@@ -345,6 +353,12 @@ Status AgentCore::apply(const msg::Message& order_message, const msg::Message& o
     replica.source_key = order->source_key;
     replica.policy = order->policy;
     replica.peer_revoked = false;
+    replica.disks.clear();
+    for (const auto& disk : order->vm.disks) {
+      replica.disks.push_back({.name = disk.name, .bytes = disk.bytes, .id = disk.id});
+    }
+    replica.networks = order->networks;
+    replica.vm_name = order->vm_name;
     replicas_.put(effects.writes, order->item, replica);
   } else if (const auto* removed = std::get_if<msg::RemoveReplica>(&body)) {
     replicas_.erase(effects.writes, removed->item);

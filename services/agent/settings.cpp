@@ -5,6 +5,7 @@
 #include "common/base/log.h"
 #include "common/flow/fault.h"
 #include "services/agent/agent_core.h"
+#include "services/agent/replica_order.h"
 
 namespace farside::agent {
 namespace {
@@ -18,7 +19,7 @@ Error revoked_peer() {
 }  // namespace
 
 void AgentCore::on_settings(const msg::ItemSettings& wanted, reactor::Effects& effects) {
-  if (!reconciled_) return;  // Sent again as long as our reports show other settings.
+  if (!replicas_open_) return;  // Sent again as long as our reports show other settings.
   auto source = sources_.get(effects.store(), wanted.item);
   auto replica = replicas_.get(effects.store(), wanted.item);
   if (!source || !replica) return;
@@ -81,9 +82,7 @@ void AgentCore::on_settings_applied(const std::string& item, const Result<msg::M
   const auto* wanted = std::get_if<msg::ItemSettings>(&result->value);
   auto replica = replicas_.get(effects.store(), item);
   if (wanted == nullptr || !replica || !*replica) return;
-  (*replica)->policy = wanted->policy;
-  if (!wanted->peer_key.empty()) (*replica)->source_key = wanted->peer_key;
-  (*replica)->peer_revoked = wanted->peer_revoked;
+  take_order(**replica, *wanted);
   (*replica)->settings = wanted->digest;
   replicas_.put(effects.writes, item, **replica);
   if (const auto status = replica_status_.find(item); status != replica_status_.end()) {

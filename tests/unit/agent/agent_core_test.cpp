@@ -103,6 +103,68 @@ class AgentCoreTest : public testing::Test {
   std::map<std::string, Micros> timers_;
 };
 
+TEST_F(AgentCoreTest, ADrillIsAnsweredOnceItsVmShowsALife) {
+  const std::string look = std::string("life/") + kItem;
+  order("p", msg::PrepareReplica{.item = kItem, .epoch = 3});
+  job_done("order/p", reactor::message(msg::ReplicaPrepared{.item = kItem}));
+  order("t", msg::StartTestVm{.item = kItem});
+  job_done("order/t", reactor::message(msg::TestVmStarted{.item = kItem, .seq = 1}));
+
+  order("l", msg::AwaitLife{.item = kItem, .seconds = 300});
+  ASSERT_TRUE(jobs_.contains(look));
+  EXPECT_FALSE(std::get<msg::AwaitLife>(jobs_[look].value).vm.empty());
+  job_done(look, reactor::message(msg::LifeSeen{.item = kItem}));
+  EXPECT_NE(told<msg::Progress>(), nullptr) << "who waits hears that it is worked on";
+  timer(look);
+  job_done(look, reactor::message(msg::LifeSeen{.item = kItem, .sign = "it writes"}));
+
+  ASSERT_NE(replied<msg::LifeSeen>("l"), nullptr);
+  EXPECT_EQ(replied<msg::LifeSeen>("l")->sign, "it writes");
+}
+
+TEST_F(AgentCoreTest, ADrillWithoutALifeEndsWithoutASign) {
+  const std::string look = std::string("life/") + kItem;
+  order("p", msg::PrepareReplica{.item = kItem, .epoch = 3});
+  job_done("order/p", reactor::message(msg::ReplicaPrepared{.item = kItem}));
+  order("t", msg::StartTestVm{.item = kItem});
+  job_done("order/t", reactor::message(msg::TestVmStarted{.item = kItem, .seq = 1}));
+  order("l", msg::AwaitLife{.item = kItem, .seconds = 300});
+  job_done(look, failure(ErrorCode::kConflict));
+  EXPECT_EQ(replied<msg::LifeSeen>("l"), nullptr) << "a VM that is off may be started again";
+
+  now_ = now_ + std::chrono::seconds{301};
+  timer(look);
+  job_done(look, failure(ErrorCode::kConflict));
+
+  ASSERT_NE(replied<msg::LifeSeen>("l"), nullptr);
+  EXPECT_EQ(replied<msg::LifeSeen>("l")->sign, "");
+}
+
+TEST_F(AgentCoreTest, ReplicasAreMaintainedThoughTheHostIsNotInOrder) {
+  order("p", msg::PrepareReplica{.item = kItem, .epoch = 3});
+  job_done("order/p", reactor::message(msg::ReplicaPrepared{.item = kItem}));
+  AgentCore again{"provider/A", "data-key", probe_};
+  const auto at = [&](auto&& act) {
+    reactor::Effects effects("agent/A/host", store_, now_, Micros{now_.micros}, random_);
+    act(effects);
+    std::vector<std::string> started;
+    for (auto& effect : effects.effects) {
+      if (auto* job = std::get_if<reactor::StartJob>(&effect)) started.push_back(job->id);
+    }
+    return started;
+  };
+  at([&](auto& effects) { again.start(effects); });
+  EXPECT_TRUE(at([&](auto& effects) { again.on_timer("maintain", effects); }).empty());
+  msg::Reconciled without_host;
+  without_host.platform_fault = msg::Fault{.what = "libvirtd is away"};
+
+  at([&](auto& effects) { again.on_job("reconcile", reactor::message(without_host), effects); });
+
+  EXPECT_EQ(at([&](auto& effects) { again.on_timer("maintain", effects); }),
+            std::vector<std::string>{std::string("maintain/") + kItem});
+  EXPECT_NE(problems_.text().find("libvirtd"), std::string::npos);
+}
+
 TEST_F(AgentCoreTest, RunsTheNextCycleAnIntervalAfterTheStartOfTheLast) {
   start_replication();
   now_ = now_ + std::chrono::seconds{2};
