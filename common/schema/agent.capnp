@@ -115,7 +115,7 @@ struct PrepareReplica {
   storagePath @3 :Text;
   sourceKey @4 :Text;
   policy @5 :T.Policy;
-  definition @6 :T.VmDefinition;  # Of the source VM, without NVRAM: a VM like it is built for a test.
+  definition @6 :T.VmDefinition;  # Of the source VM, without NVRAM; one like it is built as a test.
   networks @7 :List(T.NetworkPair);  # From VM networks of the source to networks of this host.
   vmName @8 :Text;
 }
@@ -292,7 +292,7 @@ struct ReplicaStatus {
   settings @8 :Text;          # Digest of the ItemSettings the agent works by.
   scrubbedAt @9 :Int64;       # End of the last whole pass over base and journal; 0 = none yet.
   scrubMismatches @10 :UInt64;  # Blocks that did not match their hash, ever.
-  provenAt @11 :Int64;        # When a VM was last built from its newest point for a test; 0 = never.
+  provenAt @11 :Int64;        # When a VM was last built from its newest point for a test; 0: never.
   proofFault @12 :T.Fault $Plain.optional;  # Why that failed: a failover would, too.
 }
 

@@ -49,8 +49,9 @@ class SettingsDesk final {
   Catalog& catalog_;
   std::map<std::string, Agent> agents_;  // By principal.
   std::map<std::string, msg::Policy> policies_;
-  std::map<std::pair<std::string, std::string>, std::vector<msg::ReplicaDisk>> disks_;  // Agent, VM.
-  std::map<std::pair<std::string, std::string>, std::vector<msg::NetworkPair>> networks_;  // Sites.
+  using Pair = std::pair<std::string, std::string>;
+  std::map<Pair, std::vector<msg::ReplicaDisk>> disks_;         // By agent and VM.
+  std::map<Pair, std::vector<msg::NetworkPair>> networks_;      // By source and target site.
   std::map<std::pair<std::string, std::string>, Micros> told_;  // Agent, item -> when.
 };
 
