@@ -51,8 +51,9 @@ Status run(int argc, char** argv) {
   // reports does so while it lives.
   reactor::WorkerPool* pool = nullptr;
   const agent::Report report = [&pool](msg::Progress progress) {
-    if (pool != nullptr)
-      std::ignore = pool->post("progress", reactor::message(std::move(progress)));
+    if (pool == nullptr) return;
+    pool->moved(progress.request, progress.done);
+    std::ignore = pool->post("progress", reactor::message(std::move(progress)));
   };
   // Where base disks lie on the host, it reads them by itself: nobody needs to serve them.
   replica::Views views(own.run_dir, own.view_plugin, platform->base_disks() == nullptr);
@@ -84,6 +85,7 @@ Status run(int argc, char** argv) {
        .core = core,
        .job = [&](const std::string& id, const msg::Message& job) { return worker.run(id, job); },
        .is_urgent = agent::AgentWorker::is_urgent,
+       .patience = agent::AgentWorker::patience_for,
        .on_ready = [&](reactor::WorkerPool& made) -> Status {
          pool = &made;
          return {};
