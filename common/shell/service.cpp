@@ -15,11 +15,13 @@
 #include "common/identity/key_file.h"
 #include "common/identity/membership.h"
 #include "common/shell/join.h"
+#include "common/store/format_version.h"
 
 namespace farside::shell {
 namespace {
 
 constexpr Micros kTurnSilenceMax = std::chrono::seconds{10};
+constexpr int kStateVersion = 1;  // Of the four programs' RocksDB folders.
 
 sigset_t stop_signals() {
   sigset_t set;
@@ -111,6 +113,8 @@ Result<std::unique_ptr<Service>> Service::open(std::string program, CommonSettin
                                      std::chrono::seconds{service->settings_.watchdog_seconds}},
       service->clock_);
   const auto& dir = service->settings_.data_dir;
+  FARSIDE_TRY(store::claim_folder(
+      dir + "/state", {.kind = service->program_ + " state", .version = kStateVersion}));
   FARSIDE_ASSIGN(service->store_, store::RocksStore::open(dir + "/state"));
   FARSIDE_ASSIGN(service->keys_, bus::load_or_create_keys(dir + "/identity.key"));
   FARSIDE_ASSIGN(
