@@ -103,6 +103,7 @@ struct HostState {
   storage @8 :List(StoragePath);
   dataEndpoint @9 :Text;      # tcp://host:8084
   publicKey @10 :Text;
+  problem @11 :Text;          # What is wrong there for everything on it; empty: nothing.
 }
 
 struct Subnet {

@@ -90,6 +90,12 @@ std::vector<msg::NetworkPair> SettingsDesk::networks_of(const msg::ProtectedItem
   return found == networks_.end() ? std::vector<msg::NetworkPair>{} : found->second;
 }
 
+msg::ItemSettings SettingsDesk::for_source(const msg::ProtectedItem& item) const {
+  auto out = settings_of(item, item.target_agent);
+  out.paused = item.paused_at != 0;
+  return out;
+}
+
 void SettingsDesk::tell(const std::string& agent, msg::ItemSettings settings,
                         const std::string& reported, reactor::Effects& effects) {
   settings.digest = sha256_hex(msg::encode(settings)).substr(0, 16);
@@ -117,7 +123,7 @@ void SettingsDesk::on_source(const std::string& agent, const msg::ReplicationSta
     return;
   }
   if (!policies_.contains((*item)->policy)) return;  // Not refreshed yet.
-  tell(agent, settings_of(**item, (*item)->target_agent), reported.settings, effects);
+  tell(agent, for_source(**item), reported.settings, effects);
 }
 
 void SettingsDesk::on_replica(const std::string& agent, const msg::ReplicaStatus& reported,
@@ -139,6 +145,12 @@ void SettingsDesk::on_replica(const std::string& agent, const msg::ReplicaStatus
   settings.vm_name = (*item)->vm_name;
   settings.networks = networks_of(**item);
   tell(agent, std::move(settings), reported.settings, effects);
+}
+
+void SettingsDesk::changed(const msg::ProtectedItem& item, reactor::Effects& effects) {
+  if (!policies_.contains(item.policy)) return;
+  told_.erase({item.source_agent, item.id});
+  tell(item.source_agent, for_source(item), "", effects);
 }
 
 void SettingsDesk::revoked(const std::string& agent, reactor::Effects& effects) {

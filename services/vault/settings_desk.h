@@ -28,6 +28,9 @@ class SettingsDesk final {
   void on_replica(const std::string& agent, const msg::ReplicaStatus& reported,
                   reactor::Effects& effects);
 
+  // An operator changed the item: its source is told at once, not only after its next report.
+  void changed(const msg::ProtectedItem& item, reactor::Effects& effects);
+
   // The agent's key, as it is now, is not trusted any more.
   void revoked(const std::string& agent, reactor::Effects& effects);
 
@@ -43,6 +46,7 @@ class SettingsDesk final {
     bool revoked = false;
   };
   msg::ItemSettings settings_of(const msg::ProtectedItem& item, const std::string& peer) const;
+  msg::ItemSettings for_source(const msg::ProtectedItem& item) const;
   void tell(const std::string& agent, msg::ItemSettings settings, const std::string& reported,
             reactor::Effects& effects);
 

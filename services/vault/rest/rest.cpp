@@ -125,6 +125,10 @@ std::vector<front_door::Router<Rest::Handler>::Route> Rest::routes() {
        &Rest::test_failover_cleanup},
       {"POST", ITEM "/plannedFailover", "protectedItems.plannedFailover", &Rest::planned_failover},
       {"POST", ITEM "/failoverCommit", "protectedItems.failoverCommit", &Rest::commit_failover},
+      {"POST", ITEM "/farside/pause", "farside.items.pause", &Rest::pause_item},
+      {"POST", ITEM "/farside/resume", "farside.items.resume", &Rest::resume_item},
+      {"POST", ITEM "/farside/retry", "farside.items.retry", &Rest::retry_item},
+      {"GET", ITEM "/farside/plan", "farside.items.plan", &Rest::plan_item},
       {"GET", ITEM "/recoveryPoints", "recoveryPoints.list", &Rest::list_points},
       {"GET", ITEM "/recoveryPoints/{point}", "recoveryPoints.get", &Rest::get_point},
 
