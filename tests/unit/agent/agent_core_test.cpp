@@ -370,12 +370,13 @@ TEST_F(AgentCoreTest, APlanAndASignOfLifeAreAskedOfTheWorkers) {
   order("plan", msg::ProveReplica{.item = kItem, .plan_only = true});
   EXPECT_TRUE(jobs_.contains("order/plan"));
   order("life", msg::AwaitLife{.item = kItem, .seconds = 60});
-  ASSERT_TRUE(jobs_.contains("order/life")) << "beside the plan";
-  EXPECT_EQ(std::get<msg::AwaitLife>(jobs_["order/life"].value).vm, vm);
+  const auto look = std::string("life/") + kItem;
+  ASSERT_TRUE(jobs_.contains(look)) << "beside the plan";
+  EXPECT_EQ(std::get<msg::AwaitLife>(jobs_[look].value).vm, vm);
   order("clean", msg::RemoveTestVm{.item = kItem});
   EXPECT_TRUE(jobs_.contains("order/clean")) << "does not wait for a guest that shows nothing";
 
-  job_done("order/life", reactor::message(msg::LifeSeen{.item = kItem, .sign = "it answers"}));
+  job_done(look, reactor::message(msg::LifeSeen{.item = kItem, .sign = "it answers"}));
   ASSERT_NE(replied<msg::LifeSeen>("life"), nullptr);
   order("other", msg::ProveReplica{.item = "no-item"});
   EXPECT_NE(replied<msg::Refused>("other"), nullptr);
