@@ -282,6 +282,7 @@ Status BackupPoint::connect(const DomainShape& shape, const PointRequest& reques
     FARSIDE_ASSIGN(auto frozen,
                    NbdDisk::connect({.socket = prefix_of(domain_.get(), place_) + ".nbd",
                                      .name = disk.name,
+                                     .id = disk.id,
                                      .has_changes = !request.since.empty()}));
     disks_.push_back(std::move(frozen));
   }

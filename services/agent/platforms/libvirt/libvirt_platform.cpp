@@ -115,6 +115,8 @@ class LibvirtPlatform final : public Platform {
   Result<msg::PowerState> state_of(virDomainPtr domain);
   Result<std::vector<DomainHandle>> domains();
 
+  Status refuse_if_unfit(virDomainPtr domain);
+
   // Makes QEMU run without running the guest, if the domain is off.
   Status start_paused(virDomainPtr domain, const std::string& vm_id);
   Status create_overlay(const NewDisk& disk);
@@ -300,16 +302,20 @@ Status LibvirtPlatform::start_paused(virDomainPtr domain, const std::string& vm_
       fmt::format("read the disks of VM '{}', which is off", virDomainGetName(domain))));
 }
 
+Status LibvirtPlatform::refuse_if_unfit(virDomainPtr domain) {
+  FARSIDE_ASSIGN(const auto shape, shape_of(domain));
+  if (shape.vm.problem.empty()) return {};
+  return fail(ErrorCode::kUnsupported,
+              fmt::format("VM '{}' cannot be protected: {}", shape.vm.name, shape.vm.problem));
+}
+
 Result<std::unique_ptr<Point>> LibvirtPlatform::create_point(const PointRequest& request) {
   FARSIDE_ASSIGN(const auto domain, find(request.vm_id));
   FARSIDE_TRY(clean_up_again(domain.get(), request.vm_id));
+  FARSIDE_TRY(refuse_if_unfit(domain.get()));  // Before QEMU meets an image that it cannot open.
   FARSIDE_TRY(start_paused(domain.get(), request.vm_id));
   auto point = [&]() -> Result<std::unique_ptr<Point>> {
     FARSIDE_ASSIGN(const auto shape, shape_of(domain.get()));
-    if (!shape.vm.problem.empty()) {
-      return fail(ErrorCode::kUnsupported,
-                  fmt::format("VM '{}' cannot be protected: {}", shape.vm.name, shape.vm.problem));
-    }
     return BackupPoint::begin(domain.get(), shape, request, place_, clock_);
   }();
   if (!point) {
