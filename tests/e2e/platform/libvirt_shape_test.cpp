@@ -369,6 +369,101 @@ TEST_F(LibvirtShapeTest, OldHardwareStaysAsItIs) {
   }
 }
 
+TEST_F(LibvirtShapeTest, AVmWithManyDevicesIsMadeAgainWithAllOfThem) {
+  run(domain(kQ35,
+             disk(image("many-a"), "vda", "virtio", "<boot order='2'/><serial>A B-1</serial>") +
+                 disk(image("many-b"), "sda", "scsi", "<boot order='1'/>") +
+                 disk(image("many-c"), "sdb", "sata") + disk(image("many-d"), "sdc", "usb") +
+                 "<disk type='file' device='cdrom'><target dev='sdd' bus='sata'/><readonly/></disk>"
+                 "<controller type='scsi' model='virtio-scsi'><driver queues='1' iothread='1'/>"
+                 "</controller><controller type='usb' model='qemu-xhci' ports='8'/>"
+                 "<interface type='user'><mac address='52:54:00:00:00:78'/><model type='e1000e'/>"
+                 "</interface><interface type='user'><mac address='52:54:00:00:00:79'/>"
+                 "<model type='virtio'/></interface><serial type='pty'/><serial type='pty'/>"
+                 "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/>"
+                 "</channel><channel type='unix'><target type='virtio' name='org.example.0'/>"
+                 "</channel><console type='pty'><target type='virtio' port='1'/></console>"
+                 "<graphics type='vnc' autoport='yes'/><video><model type='bochs'/></video>"
+                 "<sound model='ich9'/><watchdog model='i6300esb' action='reset'/>"
+                 "<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>"
+                 "<input type='tablet' bus='usb'/><panic model='isa'/><memballoon model='virtio'>"
+                 "<stats period='10'/></memballoon>",
+             "<title>All of it</title><iothreads>1</iothreads><sysinfo type='smbios'><system>"
+             "<entry name='serial'>S-1, \"two\"</entry></system></sysinfo>"
+             "<clock offset='utc'><timer name='rtc' tickpolicy='catchup'/>"
+             "<timer name='hpet' present='no'/></clock><on_crash>restart</on_crash>"));
+  const msg::VmDefinition definition = definition_at_a_point();
+  NewVm vm = successor(definition);
+  for (msg::Nic& nic : vm.shape.nics) nic.network = "blue";
+
+  const auto proven = platform().prove_vm(vm, "6b0f3f0e-0000-4000-8000-0000000000b3");
+  EXPECT_TRUE(proven) << to_text(proven.error());
+  create(vm);
+
+  const auto source = xml_of(kSource);
+  const auto target = xml_of(vm.id);
+  EXPECT_EQ(places(target.root()), places(source.root()));
+  const auto again = platform().definition_of(vm.id);
+  ASSERT_TRUE(again) << to_text(again.error());
+  const auto text_of = [](const XmlNode& domain, const char* name) {
+    return domain.child(name).child("system").child("entry").text() + domain.child(name).text();
+  };
+  for (const char* name : {"title", "memory", "currentMemory", "vcpu", "iothreads", "sysinfo",
+                           "on_crash", "on_reboot", "on_poweroff"}) {
+    EXPECT_EQ(text_of(target.root(), name), text_of(source.root(), name)) << name;
+  }
+  const auto plan = platform().plan_vm(vm);
+  ASSERT_TRUE(plan) << to_text(plan.error());
+  for (const msg::PlanRow& row : *plan) {
+    EXPECT_NE(row.rule, msg::PlanRule::dropped) << to_text(row);
+  }
+}
+
+TEST_F(LibvirtShapeTest, AProofThatFailsSaysWhyAndLeavesNothing) {
+  constexpr const char* kProof = "6b0f3f0e-0000-4000-8000-0000000000b4";
+  define(domain(kQ35, disk(image("proof"), "vda", "virtio")));
+  const msg::VmDefinition definition = definition_at_a_point();
+  const auto refusal = [&](const NewVm& vm) {
+    const auto proven = platform().prove_vm(vm, kProof);
+    EXPECT_FALSE(proven);
+    EXPECT_FALSE(platform().describe_vm(kProof));
+    EXPECT_TRUE(std::filesystem::is_empty(host().path("scratch")));
+    return proven ? Error{} : proven.error();
+  };
+  NewVm huge = successor(definition);
+  huge.definition.text.replace(huge.definition.text.find(">65536<"), 7, ">99999999999<");
+  NewVm taken = successor(definition);
+  taken.shape.name = "witness";
+  NewVm old = successor(definition);
+  const std::string machine = xml_of(kSource).root().child("os").child("type").attribute("machine");
+  old.definition.text.replace(old.definition.text.find(machine), machine.size(), "pc-q35-99.9");
+
+  const Error memory = refusal(huge);
+  EXPECT_EQ(memory.code, ErrorCode::kNoSpace);
+  EXPECT_THAT(memory.what, HasSubstr("97656249 MiB"));
+  const Error name = refusal(taken);
+  EXPECT_EQ(name.code, ErrorCode::kAlreadyExists);
+  EXPECT_THAT(name.what, HasSubstr("'witness'"));
+  const Error unknown_machine = refusal(old);
+  EXPECT_THAT(unknown_machine.what, HasSubstr("pc-q35-99.9"));
+  EXPECT_NE(unknown_machine.advice, "");
+}
+
+TEST_F(LibvirtShapeTest, WhatACrashLeavesOfAProofIsRemoved) {
+  NewVm half = host().new_vm("half");
+  const std::string folder = host().path("scratch/proof-" + half.id);
+  half.disks[0].overlay_path = folder + "/0.qcow2";
+  const auto created = platform().create_vm(half);
+  ASSERT_TRUE(created) << to_text(created.error());
+
+  host().restart_agent();
+  const auto reconciled = platform().reconcile({});
+
+  ASSERT_TRUE(reconciled) << to_text(reconciled.error());
+  EXPECT_FALSE(platform().describe_vm(half.id));
+  EXPECT_FALSE(std::filesystem::exists(folder));
+}
+
 TEST_F(LibvirtShapeTest, SectorSizesStay) {
   run(domain(kQ35, disk(image("4k"), "vda", "virtio",
                         "<blockio logical_block_size='4096' physical_block_size='4096'/>")));

@@ -45,7 +45,7 @@ constexpr seconds kPressAgain(3);
 constexpr std::chrono::milliseconds kRevivePeriod(500);
 constexpr unsigned kUndefineFlags = VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA |
                                     VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA |
-                                    VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | VIR_DOMAIN_UNDEFINE_NVRAM;
+                                    VIR_DOMAIN_UNDEFINE_MANAGED_SAVE;
 
 msg::PowerState power_state(int state) {
   switch (state) {
@@ -473,8 +473,10 @@ Status LibvirtPlatform::remove(virDomainPtr domain, const DomainShape& shape,
       }
     }
   }
-  if (virDomainUndefineFlags(domain, kUndefineFlags) != 0 &&
-      libvirt_error_number() != VIR_ERR_NO_DOMAIN) {
+  // UEFI variables are worth as much as the overlays beside them.
+  const unsigned flags = kUndefineFlags | (delete_overlays ? VIR_DOMAIN_UNDEFINE_NVRAM
+                                                           : VIR_DOMAIN_UNDEFINE_KEEP_NVRAM);
+  if (virDomainUndefineFlags(domain, flags) != 0 && libvirt_error_number() != VIR_ERR_NO_DOMAIN) {
     return libvirt_error(fmt::format("remove VM '{}'", shape.vm.name));
   }
   FARSIDE_TRY(place_.paused.remove(shape.vm.id));
