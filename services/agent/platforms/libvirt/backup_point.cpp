@@ -13,6 +13,7 @@
 
 #include "common/base/log.h"
 #include "services/agent/platforms/deadline.h"
+#include "services/agent/platforms/libvirt/definition.h"
 #include "services/agent/platforms/libvirt/nbd_disk.h"
 #include "services/agent/platforms/libvirt/power.h"
 
@@ -275,11 +276,13 @@ Status BackupPoint::capture(const DomainShape& shape, const PointRequest& reques
 }
 
 Status BackupPoint::connect(const DomainShape& shape, const PointRequest& request) {
+  FARSIDE_ASSIGN(definition_, capture_definition(domain_.get(), place_.networks, true));
   for (const DiskShape& disk : shape.disks) {
     if (!disk.is_writable_disk) continue;
     FARSIDE_ASSIGN(auto frozen,
                    NbdDisk::connect({.socket = prefix_of(domain_.get(), place_) + ".nbd",
                                      .name = disk.name,
+                                     .id = disk.id,
                                      .has_changes = !request.since.empty()}));
     disks_.push_back(std::move(frozen));
   }

@@ -28,6 +28,7 @@ inline constexpr const char* kCheckpointPrefix = "farside-";
 struct BackupPlace {
   std::string scratch_dir;
   std::uint64_t reserve_bytes = 0;  // A point is not begun, and ended, with less free than this.
+  Networks networks;                // As definitions name them.
   Marks paused;                     // Domains that were off and that we started paused.
   Marks quiesced;                   // Domains whose file systems we froze.
 };

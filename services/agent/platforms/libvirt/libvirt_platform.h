@@ -32,6 +32,9 @@ struct Options {
   // VM network -> "bridge:NAME", "network:NAME", "user" or "isolated".
   std::map<std::string, std::string> networks;
 
+  // Kernels and initial RAM disks that VMs from the other site may boot from, by name; empty: none.
+  std::string boot_folder;
+
   std::string domain_type = "auto";  // "kvm", "qemu", or "auto": kvm if a guest really boots on it.
   std::string emulator = "/usr/bin/qemu-system-x86_64";
 };
