@@ -56,12 +56,14 @@ Status write_config(const std::string& root) {
 // asking for the name of the domain that the error is about.
 struct Failure {
   int number = 0;
+  int domain = 0;
   std::string message;
 };
 thread_local Failure last_failure;
 
 void remember(void*, virErrorPtr error) {
   last_failure = {.number = error->code,
+                  .domain = error->domain,
                   .message = error->message == nullptr ? "" : error->message};
 }
 
@@ -108,6 +110,7 @@ ErrorCode code_of(int number) {
     case VIR_ERR_OPERATION_TIMEOUT:
       return ErrorCode::kTimeout;
     case VIR_ERR_NO_CONNECT:
+    case VIR_ERR_INVALID_CONN:
     case VIR_ERR_AGENT_UNRESPONSIVE:
       return ErrorCode::kUnavailable;
     case VIR_ERR_INVALID_ARG:
@@ -156,8 +159,28 @@ Result<ConnectionHandle> open_connection(const ConnectionTarget& target) {
   return connection;
 }
 
+std::future<Result<ConnectionHandle>> open_in_background(ConnectionTarget target) {
+  std::promise<Result<ConnectionHandle>> promise;
+  auto future = promise.get_future();
+  // It cannot be joined: nothing ends a virConnectOpen() that a frozen daemon does not answer.
+  std::thread([target = std::move(target), promise = std::move(promise)]() mutable {
+    promise.set_value(open_connection(target));
+  }).detach();
+  return future;
+}
+
 std::unexpected<Error> libvirt_error(const std::string& doing) {
-  return fail(code_of(last_failure.number), fmt::format("{}: {}", doing, last_failure.message));
+  const auto& [number, domain, message] = last_failure;
+  ErrorCode code = code_of(number);
+  std::string advice;
+  // What the client's side of the protocol reports, whatever number it has, is about the
+  // connection.
+  if (domain == VIR_FROM_RPC || domain == VIR_FROM_REMOTE) code = ErrorCode::kUnavailable;
+  if (message.contains("cannot acquire state change lock")) {
+    code = ErrorCode::kBusy;
+    advice = "libvirt names who holds the VM; it goes on by itself when they are done";
+  }
+  return fail(code, fmt::format("{}: {}", doing, message), advice);
 }
 
 int libvirt_error_number() {

@@ -6,6 +6,7 @@
 
 #include <libvirt/libvirt.h>
 
+#include <future>
 #include <memory>
 #include <string>
 
@@ -33,10 +34,16 @@ struct ConnectionTarget {
 // Errors: kInvalidArgument, kUnavailable (with libvirt's words), kIo.
 Result<ConnectionHandle> open_connection(const ConnectionTarget& target);
 
-// What libvirt says about the call of this thread that failed last.
+// The same without waiting: a daemon that is frozen accepts the connection and then says nothing,
+// for as long as it is.  A connection that nobody takes any more is closed.
+std::future<Result<ConnectionHandle>> open_in_background(ConnectionTarget target);
+
+// What libvirt says about the call of this thread that failed last.  kUnavailable if it was the
+// connection that failed; kBusy if somebody else's work on the domain kept libvirt from it.
 std::unexpected<Error> libvirt_error(const std::string& doing);
 
-// libvirt's own number for it (VIR_ERR_...).
+// libvirt's own number for it (VIR_ERR_...).  Only the numbers that say "no such thing" mean that
+// it is not there; after any other one nothing is known.
 int libvirt_error_number();
 
 // Takes ownership of a text that libvirt allocated; null gives "".

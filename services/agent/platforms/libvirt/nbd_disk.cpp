@@ -77,9 +77,7 @@ NbdDisk::~NbdDisk() = default;
 
 Result<std::unique_ptr<NbdDisk>> NbdDisk::connect(NbdExport from) {
   std::unique_ptr<NbdDisk> disk(new NbdDisk(std::move(from)));
-  if (disk->from_.has_changes) {
-    disk->bitmap_ = fmt::format("qemu:dirty-bitmap:backup-{}", disk->from_.name);
-  }
+  if (!disk->from_.bitmap.empty()) disk->bitmap_ = "qemu:dirty-bitmap:" + disk->from_.bitmap;
   FARSIDE_ASSIGN(disk->data_, open(disk->from_, disk->bitmap_));
   const std::int64_t bytes = nbd_get_size(disk->data_.get());
   if (bytes < 0) {
