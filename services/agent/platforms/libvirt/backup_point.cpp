@@ -257,8 +257,19 @@ Status BackupPoint::connect(const DomainShape& shape, const std::string& base) {
   return {};
 }
 
+// QEMU serves the point without libvirt, and ends the connections as soon as it does not hold it
+// any more.
 bool BackupPoint::is_lost() {
   const std::lock_guard lock(mutex_);
+  if (!loss_ && std::ranges::any_of(disks_, [](const auto& disk) {
+        return static_cast<const NbdDisk&>(*disk).is_closed();
+      })) {
+    loss_ = Error{.code = ErrorCode::kUnavailable,
+                  .what =
+                      "the VM was turned off, or its backup job ended by somebody, while its "
+                      "point was read",
+                  .advice = ""};
+  }
   return loss_.has_value();
 }
 
@@ -267,42 +278,19 @@ Error BackupPoint::loss() {
   return loss_.value_or(Error{});
 }
 
-// While libvirt cannot be asked nothing is known, and QEMU goes on serving the point.
-std::optional<Error> BackupPoint::look() {
-  const bool is_full = free_bytes(place_.scratch_dir) < place_.reserve_bytes;
-  const auto domain = place_.session.find(vm_id_);
-  if (is_full) {
-    log::error("point_lost", {{"vm", vm_id_},
-                              {"cause", "the scratch directory is nearly full"},
-                              {"scratch", place_.scratch_dir}});
-    const auto ended = domain ? end_backup(domain->get(), place_) : Status(fail(domain.error()));
-    if (!ended) place_.leftovers.add(vm_id_, ended.error());
-    return Error{.code = ErrorCode::kNoSpace,
-                 .what = fmt::format("{} is nearly full", place_.scratch_dir),
-                 .advice = "give the agent's scratch_dir more room"};
-  }
-  if (!domain) {
-    if (domain.error().code != ErrorCode::kNotFound) return std::nullopt;
-    return domain.error();
-  }
-  const auto ours = has_backup_of_ours(domain->get(), place_.scratch_dir);
-  const bool is_gone = ours ? !*ours : ours.error().code == ErrorCode::kBusy;
-  if (!is_gone) return std::nullopt;
-  const bool is_off = !is_active(domain->get()).value_or(true);
-  return Error{.code = ErrorCode::kUnavailable,
-               .what = is_off ? "the VM was turned off while its point was read"
-                              : "somebody ended the backup job that held its point",
-               .advice = ""};
-}
-
 void BackupPoint::watch(const std::stop_token& stop) {
   std::unique_lock lock(mutex_);
   while (!woken_.wait_for(lock, stop, kWatchPeriod, [&] { return stop.stop_requested(); })) {
+    if (free_bytes(place_.scratch_dir) >= place_.reserve_bytes) continue;
+    loss_ = Error{.code = ErrorCode::kNoSpace,
+                  .what = fmt::format("{} is nearly full", place_.scratch_dir),
+                  .advice = "give the agent's scratch_dir more room"};
+    log::error("point_lost", {{"vm", vm_id_}, {"error", *loss_}});
     lock.unlock();
-    auto loss = look();
-    lock.lock();
-    loss_ = std::move(loss);
-    if (loss_) return;
+    const auto domain = place_.session.find(vm_id_);
+    const auto ended = domain ? end_backup(domain->get(), place_) : Status(fail(domain.error()));
+    if (!ended) place_.leftovers.add(vm_id_, ended.error());
+    return;
   }
 }
 

@@ -78,7 +78,6 @@ class BackupPoint final : public Point {
   Status connect(const DomainShape& shape, const std::string& base);
   Status end(bool drop_older);
   void watch(const std::stop_token& stop);
-  std::optional<Error> look();  // Why the point is lost, if it is.
 
   // Not the domain: a point outlives the connection it began on.
   const std::string vm_id_;

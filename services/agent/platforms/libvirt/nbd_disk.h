@@ -27,6 +27,9 @@ class NbdDisk final : public FrozenDisk {
   static Result<std::unique_ptr<NbdDisk>> connect(NbdExport from);
   ~NbdDisk() override;
 
+  // The other side has ended the connection, for good.
+  bool is_closed() const;
+
   const std::string& name() const override { return from_.name; }
   const std::string& id() const override { return from_.id; }
   std::uint64_t bytes() const override { return bytes_; }
