@@ -124,9 +124,7 @@ Result<msg::Message> SourceWork::cycle(const msg::RunCycle& job, std::stop_token
     // A target that has just started admits us once it has reconciled: asked again, not given up.
     if (error.code == ErrorCode::kForbidden) error.code = ErrorCode::kUnavailable;
     if (point->is_lost()) {
-      error = Error{.code = ErrorCode::kNoSpace,
-                    .what = "the frozen point of VM '" + source.vm + "' was lost: " + error.what,
-                    .advice = "give the agent's scratch_dir more room"};
+      error = point->loss().in("the frozen point of VM '" + source.vm + "' was lost");
     }
     if (const auto abandoned = point->abandon(); !abandoned) {
       log::warn("point not ended", {{"item", source.item}, {"cause", abandoned.error()}});

@@ -315,6 +315,8 @@ void Shipment::drain() {
 Result<Shipped> Shipment::finish(std::uint64_t blocks) {
   // The request goes inside CURVE and must not overtake blocks that do not.
   while (channel_.is_sealed_ready() && credit_ < window_bytes_) FARSIDE_TRY(pump_incoming(kNapMs));
+  looked_ = {};  // All has been read: whether it was whole is known now, before it is made a point.
+  FARSIDE_TRY(check_alive());
   const msg::FinishDelta request{.blocks = blocks,
                                  .captured_at = point_.captured_at_micros(),
                                  .app_consistent = point_.is_app_consistent(),

@@ -70,9 +70,17 @@ class Point {
   // The whole VM as of that instant; its shape names the same disks as disks().
   virtual const msg::VmDefinition& definition() const = 0;
 
-  // True as soon as the platform gave the point up (scratch space ran out, backup job gone): the
-  // point is lost, the guest is not.
+  // True as soon as the platform gave the point up (scratch space ran out, backup job gone, a VM
+  // that was off has been started): the point is lost, the guest is not.  What was read before it
+  // said "no" is whole.
   virtual bool is_lost() = 0;
+
+  // Why it was lost.
+  virtual Error loss() {
+    return {.code = ErrorCode::kNoSpace,
+            .what = "the platform gave it up",
+            .advice = "give the agent's scratch_dir more room"};
+  }
 
   // The point is replicated: its token becomes the base of the next one; all older tokens of this
   // VM are dropped.  Ends the frozen view.
@@ -151,9 +159,11 @@ class Platform {
   virtual Status power_off(const std::string& vm_id) = 0;
   virtual Status start(const std::string& vm_id) = 0;  // Errors: kStaleEpoch if it is fenced.
 
-  // Freezes all disks at one instant.  A VM that is off is frozen without running guest code.
+  // Freezes all disks at one instant.  A VM that is off stays off, and may be started by anybody at
+  // any instant, also while its point is read.
   // Errors: kTrackingLost (the `since` token is gone or inconsistent; the caller repeats without
-  // `since` and compares hashes), kNotFound, kNoSpace (no room for scratch data), kPlatform.
+  // `since` and compares hashes), kNotFound, kNoSpace (no room for scratch data), kBusy (somebody
+  // else's work excludes it), kUnavailable (the host cannot be asked now), kPlatform.
   virtual Result<std::unique_ptr<Point>> create_point(const PointRequest& request) = 0;
 
   // Drops every token of the VM: it is no longer protected from here.

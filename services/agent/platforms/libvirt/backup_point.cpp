@@ -12,10 +12,11 @@
 #include <system_error>
 
 #include "common/base/log.h"
-#include "services/agent/platforms/deadline.h"
 #include "services/agent/platforms/libvirt/definition.h"
+#include "services/agent/platforms/libvirt/domain_jobs.h"
+#include "services/agent/platforms/libvirt/image_file.h"
 #include "services/agent/platforms/libvirt/nbd_disk.h"
-#include "services/agent/platforms/libvirt/power.h"
+#include "services/agent/platforms/libvirt/qcow2_header.h"
 
 namespace farside::agent::libvirt {
 namespace {
@@ -24,34 +25,11 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr milliseconds kWatchPeriod(500);
-constexpr seconds kEndSeconds(20);
 constexpr int kGuestAgentSeconds = 10;
 
-std::string uuid_of(virDomainPtr domain) {
-  char uuid[VIR_UUID_STRING_BUFLEN] = {};
-  virDomainGetUUIDString(domain, uuid);
-  return uuid;
-}
-
-std::string name_of(virDomainPtr domain) {
-  const char* name = virDomainGetName(domain);
-  return name == nullptr ? "?" : name;
-}
-
 // All our files of this domain begin with this.
-std::string prefix_of(virDomainPtr domain, const BackupPlace& place) {
-  return place.scratch_dir + "/" + uuid_of(domain);
-}
-
-void remove_files(virDomainPtr domain, const BackupPlace& place) {
-  std::error_code error;
-  const std::string prefix = uuid_of(domain);
-  for (const auto& entry : std::filesystem::directory_iterator(place.scratch_dir, error)) {
-    if (entry.path().filename().string().starts_with(prefix)) {
-      std::error_code ignored;
-      std::filesystem::remove(entry.path(), ignored);
-    }
-  }
+std::string prefix_of(const std::string& vm_id, const BackupPlace& place) {
+  return place.scratch_dir + "/" + vm_id;
 }
 
 std::uint64_t free_bytes(const std::string& folder) {
@@ -60,32 +38,25 @@ std::uint64_t free_bytes(const std::string& folder) {
   return error ? 0 : space.available;
 }
 
-bool has_job(virDomainPtr domain) {
-  virDomainJobInfo job;
-  return virDomainGetJobInfo(domain, &job) == 0 && job.type != VIR_DOMAIN_JOB_NONE &&
-         job.type != VIR_DOMAIN_JOB_COMPLETED;
+nlohmann::json ask_qemu(virDomainPtr domain, const nlohmann::json& command) {
+  char* text = nullptr;
+  if (virDomainQemuMonitorCommand(domain, command.dump().c_str(), &text, 0) != 0) return {};
+  return nlohmann::json::parse(take_text(text), nullptr, /*allow_exceptions=*/false);
 }
 
-// Removes bitmaps that libvirt does not want to touch any more, such as inconsistent ones.
+// Removes bitmaps that libvirt does not want to touch any more, such as inconsistent ones.  Where
+// they are is tried, not asked: the list that says it also describes the images (scratch_images.h).
 void remove_bitmaps(virDomainPtr domain, const std::string& bitmap) {
-  char* text = nullptr;
-  if (virDomainQemuMonitorCommand(domain, R"({"execute":"query-named-block-nodes"})", &text, 0) !=
-      0) {
-    return;
-  }
-  const auto reply = nlohmann::json::parse(take_text(text), nullptr, /*allow_exceptions=*/false);
+  const auto reply =
+      ask_qemu(domain, {{"execute", "query-blockstats"}, {"arguments", {{"query-nodes", true}}}});
   if (!reply.is_object() || !reply.contains("return") || !reply["return"].is_array()) return;
   for (const auto& node : reply["return"]) {
-    if (!node.is_object() || !node.contains("dirty-bitmaps")) continue;
-    for (const auto& each : node["dirty-bitmaps"]) {
-      if (each.value("name", "") != bitmap) continue;
-      const nlohmann::json command = {
-          {"execute", "block-dirty-bitmap-remove"},
-          {"arguments", {{"node", node.value("node-name", "")}, {"name", bitmap}}}};
-      char* answer = nullptr;
-      virDomainQemuMonitorCommand(domain, command.dump().c_str(), &answer, 0);
-      take_text(answer);
-    }
+    if (!node.is_object()) continue;
+    const auto name = node.find("node-name");
+    if (name == node.end() || !name->is_string()) continue;
+    if (!name->get<std::string>().ends_with("-format")) continue;
+    ask_qemu(domain, {{"execute", "block-dirty-bitmap-remove"},
+                      {"arguments", {{"node", *name}, {"name", bitmap}}}});
   }
 }
 
@@ -144,26 +115,19 @@ class Quiesce {
 
 }  // namespace
 
-Status end_backup(virDomainPtr domain, const BackupPlace& place) {
-  const std::string job = take_text(virDomainBackupGetXMLDesc(domain, 0));
-  if (!job.empty()) {
-    if (!job.contains(place.scratch_dir)) {
-      return fail(ErrorCode::kConflict,
-                  fmt::format("a backup of VM '{}' that is not ours is under way", name_of(domain)),
-                  "wait until it ends, or abort it with `virsh domjobabort`");
-    }
-    const Deadline deadline(kEndSeconds);
-    if (virDomainAbortJob(domain) != 0 && has_job(domain)) {
-      return libvirt_error(fmt::format("end the backup job of VM '{}'", name_of(domain)));
-    }
-    while (!take_text(virDomainBackupGetXMLDesc(domain, 0)).empty()) {
-      if (!deadline.pause()) {
-        return fail(ErrorCode::kTimeout,
-                    fmt::format("the backup job of VM '{}' does not end", name_of(domain)));
-      }
+void remove_files(const std::string& vm_id, const BackupPlace& place) {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(place.scratch_dir, error)) {
+    if (entry.path().filename().string().starts_with(vm_id)) {
+      std::error_code ignored;
+      std::filesystem::remove(entry.path(), ignored);
     }
   }
-  remove_files(domain, place);
+}
+
+Status end_backup(virDomainPtr domain, const BackupPlace& place) {
+  FARSIDE_TRY(end_backup_of_ours(domain, place.scratch_dir));
+  remove_files(uuid_of(domain), place);
   return {};
 }
 
@@ -183,27 +147,19 @@ Status drop_checkpoints(virDomainPtr domain, const std::string& token_to_keep) {
   return {};
 }
 
-Status end_pause(virDomainPtr domain, const BackupPlace& place) {
-  const std::string id = uuid_of(domain);
-  if (!place.paused.has(id)) return {};
-  int state = 0;
-  if (virDomainGetState(domain, &state, nullptr, 0) == 0 && state == VIR_DOMAIN_PAUSED) {
-    FARSIDE_TRY(turn_off(domain));
-  }
-  return place.paused.remove(id);
+std::string id_of(const DomainShape& shape, const std::string& disk) {
+  const auto found = std::ranges::find(shape.vm.disks, disk, &msg::Disk::name);
+  return found == shape.vm.disks.end() ? "" : found->id;
 }
 
-BackupPoint::BackupPoint(virDomainPtr domain, std::string token, const BackupPlace& place)
-    : token_(std::move(token)), place_(place) {
-  virDomainRef(domain);
-  domain_.reset(domain);
-}
+BackupPoint::BackupPoint(std::string vm_id, std::string token, BackupPlace& place)
+    : vm_id_(std::move(vm_id)), token_(std::move(token)), place_(place) {}
 
 BackupPoint::~BackupPoint() = default;
 
 Result<std::unique_ptr<Point>> BackupPoint::begin(virDomainPtr domain, const DomainShape& shape,
                                                   const PointRequest& request,
-                                                  const BackupPlace& place, const Clock& clock) {
+                                                  const std::string& base, BackupPlace& place) {
   const std::uint64_t free = free_bytes(place.scratch_dir);
   if (free < place.reserve_bytes) {
     return fail(ErrorCode::kNoSpace,
@@ -216,10 +172,12 @@ Result<std::unique_ptr<Point>> BackupPoint::begin(virDomainPtr domain, const Dom
   const std::string name = kCheckpointPrefix + request.token;
   if (const CheckpointHandle same{virDomainCheckpointLookupByName(domain, name.c_str(), 0)}) {
     FARSIDE_TRY(delete_checkpoint(domain, same.get()));
+  } else if (libvirt_error_number() != VIR_ERR_NO_DOMAIN_CHECKPOINT) {
+    return libvirt_error(fmt::format("checkpoints of VM '{}'", shape.vm.name));
   }
-  std::unique_ptr<BackupPoint> point(new BackupPoint(domain, request.token, place));
-  FARSIDE_TRY(point->capture(shape, request, clock));
-  if (auto connected = point->connect(shape, request); !connected) {
+  std::unique_ptr<BackupPoint> point(new BackupPoint(request.vm_id, request.token, place));
+  FARSIDE_TRY(point->capture(domain, shape, request, base));
+  if (auto connected = point->connect(domain, shape, base); !connected) {
     (void)point->abandon();
     return fail(std::move(connected).error());
   }
@@ -227,25 +185,28 @@ Result<std::unique_ptr<Point>> BackupPoint::begin(virDomainPtr domain, const Dom
   return point;
 }
 
-Status BackupPoint::capture(const DomainShape& shape, const PointRequest& request,
-                            const Clock& clock) {
-  const std::string prefix = prefix_of(domain_.get(), place_);
-  const BackupDescription backup{
-      .since = request.since.empty() ? "" : kCheckpointPrefix + request.since,
-      .checkpoint = kCheckpointPrefix + request.token,
-      .socket = prefix + ".nbd",
-      .scratch_prefix = prefix};
+Status BackupPoint::capture(virDomainPtr domain, const DomainShape& shape,
+                            const PointRequest& request, const std::string& base) {
+  const std::string prefix = prefix_of(vm_id_, place_);
+  const BackupDescription backup{.since = base.empty() ? "" : kCheckpointPrefix + base,
+                                 .checkpoint = kCheckpointPrefix + request.token,
+                                 .socket = prefix + ".nbd",
+                                 .scratch_prefix = prefix};
   const std::string backup_xml = write_backup(backup, shape.disks);
   const std::string checkpoint_xml = write_checkpoint(backup, shape.disks);
   if (!backup.since.empty()) {
-    const CheckpointHandle since(
-        virDomainCheckpointLookupByName(domain_.get(), backup.since.c_str(), 0));
+    const CheckpointHandle since(virDomainCheckpointLookupByName(domain, backup.since.c_str(), 0));
     if (!since) {
+      if (libvirt_error_number() != VIR_ERR_NO_DOMAIN_CHECKPOINT) {
+        return libvirt_error(fmt::format("checkpoint {} of VM '{}'", backup.since, shape.vm.name));
+      }
       return fail(ErrorCode::kTrackingLost,
                   fmt::format("VM '{}' has no checkpoint {}", shape.vm.name, backup.since));
     }
-    FARSIDE_ASSIGN(const auto document, XmlDocument::parse(take_text(virDomainCheckpointGetXMLDesc(
-                                            since.get(), VIR_DOMAIN_CHECKPOINT_XML_NO_DOMAIN))));
+    const std::string text =
+        take_text(virDomainCheckpointGetXMLDesc(since.get(), VIR_DOMAIN_CHECKPOINT_XML_NO_DOMAIN));
+    if (text.empty()) return libvirt_error("describe checkpoint " + backup.since);
+    FARSIDE_ASSIGN(const auto document, XmlDocument::parse(text));
     const auto tracked = document.root().child("disks").children("disk");
     for (const DiskShape& disk : shape.disks) {
       const bool is_tracked = std::ranges::any_of(tracked, [&](const XmlNode& node) {
@@ -259,50 +220,82 @@ Status BackupPoint::capture(const DomainShape& shape, const PointRequest& reques
     }
   }
 
+  for (const DiskShape& disk : shape.disks) {
+    if (!disk.is_writable_disk) continue;
+    const auto header = read_qcow2_header(disk.path);
+    if (!header) return fail(header.error().in(disk.path));
+    FARSIDE_TRY(place_.scratch.create(scratch_file(backup, disk.name), header->bytes, disk.path));
+  }
+
   std::unique_ptr<Quiesce> quiesce;
   if (request.app_consistent && shape.has_guest_agent) {
-    quiesce = std::make_unique<Quiesce>(domain_.get(), place_);
+    quiesce = std::make_unique<Quiesce>(domain, place_);
   }
   // Taken before: the point is at least as new as it says.
-  captured_at_ = clock.now();
-  if (virDomainBackupBegin(domain_.get(), backup_xml.c_str(), checkpoint_xml.c_str(), 0) != 0) {
+  captured_at_ = place_.clock.now();
+  if (virDomainBackupBegin(domain, backup_xml.c_str(), checkpoint_xml.c_str(),
+                           VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL) != 0) {
     auto error = libvirt_error(fmt::format("freeze the disks of VM '{}'", shape.vm.name));
     quiesce.reset();
-    remove_files(domain_.get(), place_);
+    // It may have begun all the same, and only the answer got lost.
+    if (const auto ended = end_backup(domain, place_); !ended) {
+      place_.leftovers.add(vm_id_, ended.error());
+    }
     return error;
   }
   is_app_consistent_ = quiesce != nullptr && quiesce->thaw();
   return {};
 }
 
-Status BackupPoint::connect(const DomainShape& shape, const PointRequest& request) {
-  FARSIDE_ASSIGN(definition_, capture_definition(domain_.get(), place_.networks, true));
+Status BackupPoint::connect(virDomainPtr domain, const DomainShape& shape,
+                            const std::string& base) {
+  FARSIDE_ASSIGN(definition_, capture_definition(domain, place_.networks, /*with_nvram=*/true));
   for (const DiskShape& disk : shape.disks) {
     if (!disk.is_writable_disk) continue;
     FARSIDE_ASSIGN(auto frozen,
-                   NbdDisk::connect({.socket = prefix_of(domain_.get(), place_) + ".nbd",
+                   NbdDisk::connect({.socket = prefix_of(vm_id_, place_) + ".nbd",
                                      .name = disk.name,
                                      .id = disk.id,
-                                     .has_changes = !request.since.empty()}));
+                                     .bitmap = base.empty() ? "" : "backup-" + disk.name}));
     disks_.push_back(std::move(frozen));
   }
   return {};
 }
 
+// QEMU serves the point without libvirt, and ends the connections as soon as it does not hold it
+// any more.
+bool BackupPoint::is_lost() {
+  const std::lock_guard lock(mutex_);
+  if (!loss_ && std::ranges::any_of(disks_, [](const auto& disk) {
+        return static_cast<const NbdDisk&>(*disk).is_closed();
+      })) {
+    loss_ = Error{.code = ErrorCode::kUnavailable,
+                  .what =
+                      "the VM was turned off, or its backup job ended by somebody, while its "
+                      "point was read",
+                  .advice = ""};
+  }
+  return loss_.has_value();
+}
+
+Error BackupPoint::loss() {
+  const std::lock_guard lock(mutex_);
+  return loss_.value_or(Error{});
+}
+
 void BackupPoint::watch(const std::stop_token& stop) {
   std::unique_lock lock(mutex_);
   while (!woken_.wait_for(lock, stop, kWatchPeriod, [&] { return stop.stop_requested(); })) {
-    const bool is_full = free_bytes(place_.scratch_dir) < place_.reserve_bytes;
-    if (is_full) {
-      log::error("point_lost", {{"vm", name_of(domain_.get())},
-                                {"cause", "the scratch directory is nearly full"},
-                                {"scratch", place_.scratch_dir}});
-      (void)end_backup(domain_.get(), place_);
-    }
-    if (is_full || !has_job(domain_.get())) {
-      is_lost_.store(true);
-      return;
-    }
+    if (free_bytes(place_.scratch_dir) >= place_.reserve_bytes) continue;
+    loss_ = Error{.code = ErrorCode::kNoSpace,
+                  .what = fmt::format("{} is nearly full", place_.scratch_dir),
+                  .advice = "give the agent's scratch_dir more room"};
+    log::error("point_lost", {{"vm", vm_id_}, {"error", *loss_}});
+    lock.unlock();
+    const auto domain = place_.session.find(vm_id_);
+    const auto ended = domain ? end_backup(domain->get(), place_) : Status(fail(domain.error()));
+    if (!ended) place_.leftovers.add(vm_id_, ended.error());
+    return;
   }
 }
 
@@ -321,13 +314,30 @@ Status BackupPoint::end(bool drop_older) {
     watch_.join();
   }
   disks_.clear();  // libvirt waits for nobody, but QEMU closes the export once it is unused.
-  if (virDomainIsActive(domain_.get()) == 1) {
-    FARSIDE_TRY(end_backup(domain_.get(), place_));
-    if (drop_older) FARSIDE_TRY(drop_checkpoints(domain_.get(), token_));
-    FARSIDE_TRY(end_pause(domain_.get(), place_));
-  } else {
-    remove_files(domain_.get(), place_);
-    FARSIDE_TRY(place_.paused.remove(uuid_of(domain_.get())));
+  const auto ended = [&]() -> Status {
+    const auto domain = place_.session.find(vm_id_);
+    if (!domain) {
+      if (domain.error().code != ErrorCode::kNotFound) return fail(domain.error());
+      remove_files(vm_id_, place_);
+      return {};
+    }
+    FARSIDE_ASSIGN(const bool active, is_active(domain->get()));
+    if (!active) {
+      remove_files(vm_id_, place_);
+      return {};
+    }
+    const auto without = end_backup(domain->get(), place_);
+    // Another tool's job can only be there after ours has gone.
+    if (!without && without.error().code != ErrorCode::kBusy) return without;
+    if (drop_older) {
+      FARSIDE_TRY(drop_checkpoints(domain->get(), token_));
+      FARSIDE_TRY(place_.off_tokens.remove(vm_id_));
+    }
+    return {};
+  }();
+  if (!ended) {
+    place_.leftovers.add(vm_id_, ended.error());
+    return ended;
   }
   is_ended_ = true;
   return {};

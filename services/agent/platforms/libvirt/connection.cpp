@@ -1,12 +1,20 @@
 #include "services/agent/platforms/libvirt/connection.h"
 
+#include <fcntl.h>
 #include <fmt/core.h>
 #include <libvirt/virterror.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
+#include <cstddef>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <mutex>
 #include <sstream>
 #include <system_error>
@@ -56,12 +64,15 @@ Status write_config(const std::string& root) {
 // asking for the name of the domain that the error is about.
 struct Failure {
   int number = 0;
+  int domain = 0;
   std::string message;
 };
 thread_local Failure last_failure;
+thread_local std::string error_uri;
 
 void remember(void*, virErrorPtr error) {
   last_failure = {.number = error->code,
+                  .domain = error->domain,
                   .message = error->message == nullptr ? "" : error->message};
 }
 
@@ -69,6 +80,11 @@ void remember(void*, virErrorPtr error) {
 void start_event_loop() {
   static std::once_flag once;
   std::call_once(once, [] {
+    // libvirt writes to daemons that are gone, and leaves the signal to the program.
+    struct sigaction now{};
+    if (::sigaction(SIGPIPE, nullptr, &now) == 0 && now.sa_handler == SIG_DFL) {
+      ::signal(SIGPIPE, SIG_IGN);
+    }
     // By default libvirt prints every error; ours are returned.
     virSetErrorFunc(nullptr, remember);
     virEventRegisterDefaultImpl();
@@ -95,6 +111,24 @@ void wait_until_reconnected(virConnectPtr connection) {
   std::free(domains);
 }
 
+// Connections of this process to local daemons of libvirt: inode -> descriptor.
+std::map<std::uint64_t, int> client_sockets() {
+  std::map<std::uint64_t, int> found;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd", error)) {
+    const int fd = std::atoi(entry.path().filename().c_str());
+    sockaddr_un peer{};
+    socklen_t size = sizeof(peer);
+    if (::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size) != 0) continue;
+    if (peer.sun_family != AF_UNIX || size <= offsetof(sockaddr_un, sun_path)) continue;
+    const std::string_view path(peer.sun_path, ::strnlen(peer.sun_path, sizeof(peer.sun_path)));
+    if (!path.ends_with("libvirt-sock") && !path.ends_with("virtqemud-sock")) continue;
+    struct stat state{};
+    if (::fstat(fd, &state) == 0) found[state.st_ino] = fd;
+  }
+  return found;
+}
+
 ErrorCode code_of(int number) {
   switch (number) {
     case VIR_ERR_NO_DOMAIN:
@@ -108,6 +142,7 @@ ErrorCode code_of(int number) {
     case VIR_ERR_OPERATION_TIMEOUT:
       return ErrorCode::kTimeout;
     case VIR_ERR_NO_CONNECT:
+    case VIR_ERR_INVALID_CONN:
     case VIR_ERR_AGENT_UNRESPONSIVE:
       return ErrorCode::kUnavailable;
     case VIR_ERR_INVALID_ARG:
@@ -156,8 +191,58 @@ Result<ConnectionHandle> open_connection(const ConnectionTarget& target) {
   return connection;
 }
 
+ClientSocket::~ClientSocket() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+void ClientSocket::shut_down() const {
+  if (fd_ >= 0) ::shutdown(fd_, SHUT_RDWR);
+}
+
+std::future<Result<Opened>> open_in_background(ConnectionTarget target) {
+  std::promise<Result<Opened>> promise;
+  auto future = promise.get_future();
+  // It cannot be joined: nothing ends a virConnectOpen() that a frozen daemon does not answer.
+  std::thread([target = std::move(target), promise = std::move(promise)]() mutable {
+    // One after the other, so that it is known whose socket is whose.
+    static std::mutex one_at_a_time;
+    const std::lock_guard lock(one_at_a_time);
+    const auto before = client_sockets();
+    auto connection = open_connection(target);
+    if (!connection) {
+      promise.set_value(fail(std::move(connection).error()));
+      return;
+    }
+    Opened opened{.connection = std::move(*connection), .socket = {}};
+    for (const auto& [inode, fd] : client_sockets()) {
+      // A descriptor of our own: libvirt closes its one when it likes.
+      if (!before.contains(inode)) opened.socket = ClientSocket(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
+    }
+    promise.set_value(std::move(opened));
+  }).detach();
+  return future;
+}
+
 std::unexpected<Error> libvirt_error(const std::string& doing) {
-  return fail(code_of(last_failure.number), fmt::format("{}: {}", doing, last_failure.message));
+  const auto& [number, domain, message] = last_failure;
+  ErrorCode code = code_of(number);
+  std::string advice;
+  // What the client's side of the protocol reports, whatever number it has, is about the
+  // connection.
+  if (domain == VIR_FROM_RPC || domain == VIR_FROM_REMOTE || number == VIR_ERR_INVALID_CONN) {
+    return fail(ErrorCode::kUnavailable,
+                fmt::format("{}: libvirt at {} does not answer: {}", doing, error_uri, message),
+                "check its daemon; the agent goes on by itself as soon as it answers");
+  }
+  if (message.contains("cannot acquire state change lock")) {
+    code = ErrorCode::kBusy;
+    advice = "libvirt names who holds the VM; it goes on by itself when they are done";
+  }
+  return fail(code, fmt::format("{}: {}", doing, message), advice);
+}
+
+void set_error_uri(const std::string& uri) {
+  error_uri = uri;
 }
 
 int libvirt_error_number() {

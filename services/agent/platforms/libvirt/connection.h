@@ -6,8 +6,10 @@
 
 #include <libvirt/libvirt.h>
 
+#include <future>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "common/base/result.h"
 
@@ -33,10 +35,46 @@ struct ConnectionTarget {
 // Errors: kInvalidArgument, kUnavailable (with libvirt's words), kIo.
 Result<ConnectionHandle> open_connection(const ConnectionTarget& target);
 
-// What libvirt says about the call of this thread that failed last.
+// The client's end of a connection to a daemon, by which calls that wait for an answer can be
+// ended.
+//
+// Source: libvirt, CVE-2024-4418.  Before 10.1, a client whose connection is used by a second
+// thread, or sends a ping, while a call waits, may use memory that is gone.  So there are no pings
+// of libvirt's here, and each thread has a connection of its own.
+class ClientSocket {
+ public:
+  ClientSocket() = default;
+  explicit ClientSocket(int fd) : fd_(fd) {}
+  ~ClientSocket();
+  ClientSocket(ClientSocket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  ClientSocket& operator=(ClientSocket&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  void shut_down() const;
+
+ private:
+  int fd_ = -1;
+};
+
+struct Opened {
+  ConnectionHandle connection;
+  ClientSocket socket;  // Of a local daemon.
+};
+
+// The same without waiting: a daemon that is frozen accepts the connection and then says nothing,
+// for as long as it is.  A connection that nobody takes any more is closed.
+std::future<Result<Opened>> open_in_background(ConnectionTarget target);
+
+// What libvirt says about the call of this thread that failed last.  kUnavailable if it was the
+// connection that failed; kBusy if somebody else's work on the domain kept libvirt from it.
 std::unexpected<Error> libvirt_error(const std::string& doing);
 
-// libvirt's own number for it (VIR_ERR_...).
+// What this thread's errors of the connection shall name, from now on.
+void set_error_uri(const std::string& uri);
+
+// libvirt's own number for it (VIR_ERR_...).  Only the numbers that say "no such thing" mean that
+// it is not there; after any other one nothing is known.
 int libvirt_error_number();
 
 // Takes ownership of a text that libvirt allocated; null gives "".

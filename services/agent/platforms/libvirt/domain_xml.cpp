@@ -196,7 +196,7 @@ std::string write_backup(const BackupDescription& backup, const std::vector<Disk
       "<domainbackup mode='pull'>{}<server transport='unix' socket='{}'/>{}</domainbackup>",
       incremental, xml_escape(backup.socket),
       disks_xml(disks, "yes", "no", "backup", [&](const DiskShape& disk) {
-        return fmt::format(" type='file'><scratch file='{}'/></disk>",
+        return fmt::format(" type='file'><driver type='qcow2'/><scratch file='{}'/></disk>",
                            xml_escape(scratch_file(backup, disk.name)));
       }));
 }

@@ -7,13 +7,10 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <condition_variable>
 #include <cstdlib>
 #include <filesystem>
 #include <mutex>
-#include <optional>
-#include <set>
 #include <stop_token>
 #include <system_error>
 #include <thread>
@@ -21,19 +18,21 @@
 #include "common/base/file.h"
 #include "common/base/log.h"
 #include "services/agent/platforms/deadline.h"
-#include "services/agent/platforms/libvirt/backup_point.h"
 #include "services/agent/platforms/libvirt/connection.h"
 #include "services/agent/platforms/libvirt/definition.h"
+#include "services/agent/platforms/libvirt/domain_jobs.h"
 #include "services/agent/platforms/libvirt/domain_xml.h"
+#include "services/agent/platforms/libvirt/fences.h"
 #include "services/agent/platforms/libvirt/kvm_probe.h"
 #include "services/agent/platforms/libvirt/life.h"
 #include "services/agent/platforms/libvirt/networks.h"
+#include "services/agent/platforms/libvirt/points.h"
 #include "services/agent/platforms/libvirt/power.h"
 #include "services/agent/platforms/libvirt/prerequisites.h"
 #include "services/agent/platforms/libvirt/program.h"
 #include "services/agent/platforms/libvirt/proof.h"
+#include "services/agent/platforms/libvirt/session.h"
 #include "services/agent/platforms/libvirt/transform.h"
-#include "services/agent/platforms/marks.h"
 
 namespace farside::agent::libvirt {
 namespace {
@@ -42,7 +41,7 @@ using std::chrono::seconds;
 
 // A guest that is still booting ignores the power button; it is pressed again this often.
 constexpr seconds kPressAgain(3);
-constexpr std::chrono::milliseconds kRevivePeriod(500);
+constexpr std::chrono::milliseconds kKeepPeriod(500);
 constexpr unsigned kUndefineFlags = VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA |
                                     VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA |
                                     VIR_DOMAIN_UNDEFINE_MANAGED_SAVE;
@@ -77,16 +76,17 @@ Status create_folder(const std::string& path) {
 
 class LibvirtPlatform final : public Platform {
  public:
-  LibvirtPlatform(Options options, const Clock& clock, ConnectionHandle connection,
-                  Networks networks, BackupPlace place, Marks fenced, Marks autostarted)
+  LibvirtPlatform(Options options, std::unique_ptr<Session> session,
+                  std::unique_ptr<Networks> networks, std::unique_ptr<Points> points,
+                  std::unique_ptr<Fences> fences)
       : options_(std::move(options)),
-        clock_(clock),
-        connection_(std::move(connection)),
-        networks_(std::move(networks)),
-        place_(std::move(place)),
-        fenced_(std::move(fenced)),
-        autostarted_(std::move(autostarted)),
-        reviver_([this](std::stop_token stop) { revive(stop); }) {}
+        session_(std::move(session)),
+        connection_{*session_},
+        own_networks_(std::move(networks)),
+        networks_(*own_networks_),
+        points_(std::move(points)),
+        fences_(std::move(fences)),
+        keeper_([this](std::stop_token stop) { keep(stop); }) {}
 
   Result<msg::HostState> describe_host() override;
   Result<std::vector<msg::Vm>> list_vms() override;
@@ -108,6 +108,7 @@ class LibvirtPlatform final : public Platform {
   Status reconcile(const std::vector<std::string>& vms_to_keep) override;
 
  private:
+  Result<virConnectPtr> connect();
   Result<DomainHandle> find(const std::string& vm_id);
   TargetHost target_host(const NewVm& vm) const;
   Result<DomainShape> shape_of(virDomainPtr domain);
@@ -115,50 +116,55 @@ class LibvirtPlatform final : public Platform {
   Result<msg::PowerState> state_of(virDomainPtr domain);
   Result<std::vector<DomainHandle>> domains();
 
-  Status refuse_if_unfit(virDomainPtr domain);
-
-  // Makes QEMU run without running the guest, if the domain is off.
-  Status start_paused(virDomainPtr domain, const std::string& vm_id);
   Status create_overlay(const NewDisk& disk);
   Status remove(virDomainPtr domain, const DomainShape& shape, bool delete_overlays);
   Status clean_up(virDomainPtr domain, const std::vector<std::string>& vms_to_keep);
-  Status clean_up_again(virDomainPtr domain, const std::string& vm_id);
+  Status clean_up_again(const std::string& vm_id);
 
-  // Resumes VMs of ours that QEMU stopped because their view did not answer.
-  void revive(const std::stop_token& stop);
+  // Every moment: resumes VMs of ours that QEMU stopped because their view did not answer, and ends
+  // what could not be ended before.
+  void keep(const std::stop_token& stop);
   void revive_once();
 
+  // The connection of the moment, for single calls.
+  struct Connection {
+    Session& session;
+    virConnectPtr get() const { return session.get(); }
+  };
+
   Options options_;
-  const Clock& clock_;
-  ConnectionHandle connection_;
-  Networks networks_;
-  BackupPlace place_;
+  std::unique_ptr<Session> session_;
+  Connection connection_;
+  std::once_flag networks_known_;
+  std::unique_ptr<Networks> own_networks_;
+  Networks& networks_;
   Prerequisites prerequisites_;
-  Marks fenced_;
-  Marks autostarted_;  // Fenced VMs that libvirt would otherwise start with the host.
-  std::mutex unclean_mutex_;
-  std::set<std::string> unclean_;  // VMs reconcile() could not put in order: tried again when used.
-  std::mutex mutex_;               // Of nothing but the reviver's sleep.
+  std::unique_ptr<Points> points_;
+  std::unique_ptr<Fences> fences_;
+  std::mutex mutex_;  // Of nothing but the keeper's sleep.
   std::condition_variable_any woken_;
-  std::jthread reviver_;  // Last: it uses everything above.
+  std::jthread keeper_;  // Last: it uses everything above.
 };
 
+// Whatever looks at networks has asked for a VM, or for all of them, before.
+Result<virConnectPtr> LibvirtPlatform::connect() {
+  FARSIDE_ASSIGN(const virConnectPtr connection, session_->use());
+  std::call_once(networks_known_, [&] {
+    for (const std::string& name : session_->networks()) networks_.add_libvirt_network(name);
+  });
+  return connection;
+}
+
 Result<DomainHandle> LibvirtPlatform::find(const std::string& vm_id) {
-  DomainHandle domain(virDomainLookupByUUIDString(connection_.get(), vm_id.c_str()));
-  if (domain) return domain;
-  const int number = libvirt_error_number();
-  if (number == VIR_ERR_NO_DOMAIN || number == VIR_ERR_INVALID_ARG) {
-    return fail(ErrorCode::kNotFound, fmt::format("this host has no VM with the id {}", vm_id),
-                "it was deleted or moved: define it here again, or end its protection");
-  }
-  return libvirt_error("find VM " + vm_id);
+  FARSIDE_TRY(connect());
+  return session_->find(vm_id);
 }
 
 Result<DomainShape> LibvirtPlatform::shape_of(virDomainPtr domain) {
   const std::string xml = take_text(virDomainGetXMLDesc(domain, 0));
   if (xml.empty()) return libvirt_error("describe a VM");
   FARSIDE_ASSIGN(auto shape, read_domain(xml, networks_));
-  prerequisites_.check(domain, shape);
+  FARSIDE_TRY(prerequisites_.check(domain, shape));
   return shape;
 }
 
@@ -171,27 +177,16 @@ Result<msg::PowerState> LibvirtPlatform::state_of(virDomainPtr domain) {
 Result<msg::Vm> LibvirtPlatform::describe(virDomainPtr domain) {
   FARSIDE_ASSIGN(auto shape, shape_of(domain));
   FARSIDE_ASSIGN(shape.vm.state, state_of(domain));
-  if (shape.vm.state == msg::PowerState::paused && place_.paused.has(shape.vm.id)) {
-    shape.vm.state = msg::PowerState::off;  // No guest code runs; it is ours only while frozen.
-  }
-  for (msg::Disk& disk : shape.vm.disks) {
-    // QEMU 7.2 may crash when it is asked about its disks in the instant in which one of them ends
-    // being copied from its view.  VMs of ours carry their sizes with them.
-    if (disk.bytes > 0) continue;
-    virDomainBlockInfo block;
-    if (virDomainGetBlockInfo(domain, disk.name.c_str(), &block, 0) == 0) {
-      disk.bytes = block.capacity;
-    } else if (shape.vm.problem.empty()) {
-      shape.vm.problem =
-          libvirt_error(fmt::format("disk {} cannot be read", disk.name)).error().what;
-    }
+  if (const auto left = points_->leftovers().of(shape.vm.id); left && shape.vm.problem.empty()) {
+    shape.vm.problem = "what an earlier point left is not cleaned up yet: " + left->what;
   }
   return std::move(shape.vm);
 }
 
 Result<std::vector<DomainHandle>> LibvirtPlatform::domains() {
+  FARSIDE_ASSIGN(const virConnectPtr connection, connect());
   virDomainPtr* list = nullptr;
-  const int count = virConnectListAllDomains(connection_.get(), &list, 0);
+  const int count = virConnectListAllDomains(connection, &list, 0);
   if (count < 0) return libvirt_error("list the VMs of this host");
   std::vector<DomainHandle> found(list, list + count);
   std::free(list);
@@ -199,19 +194,20 @@ Result<std::vector<DomainHandle>> LibvirtPlatform::domains() {
 }
 
 Result<msg::HostState> LibvirtPlatform::describe_host() {
+  FARSIDE_ASSIGN(const virConnectPtr connection, connect());
   virNodeInfo node;
-  if (virNodeGetInfo(connection_.get(), &node) != 0) return libvirt_error("describe this host");
+  if (virNodeGetInfo(connection, &node) != 0) return libvirt_error("describe this host");
   unsigned long qemu = 0;
   unsigned long library = 0;
-  virConnectGetVersion(connection_.get(), &qemu);
-  virConnectGetLibVersion(connection_.get(), &library);
+  virConnectGetVersion(connection, &qemu);
+  virConnectGetLibVersion(connection, &library);
   msg::HostState host{.name = options_.host_name,
                       .platform = "libvirt",
                       .platform_version = fmt::format("QEMU {}, libvirt {}", version_text(qemu),
                                                       version_text(library)),
                       .processors = node.cpus,
                       .memory_mib = node.memory >> 10U,
-                      .memory_free_mib = virNodeGetFreeMemory(connection_.get()) >> 20U,
+                      .memory_free_mib = virNodeGetFreeMemory(connection) >> 20U,
                       .networks = networks_.names()};
   for (const std::string& path : options_.storage) {
     std::error_code error;
@@ -246,7 +242,6 @@ Result<PowerResult> LibvirtPlatform::shut_down(const std::string& vm_id, int dea
   FARSIDE_ASSIGN(const auto domain, find(vm_id));
   FARSIDE_ASSIGN(const auto state, state_of(domain.get()));
   if (state == msg::PowerState::off) return PowerResult{};
-  if (state == msg::PowerState::paused && place_.paused.has(vm_id)) return PowerResult{};
 
   const Deadline deadline{seconds(deadline_s)};
   bool can_react = state == msg::PowerState::running;
@@ -271,7 +266,7 @@ Status LibvirtPlatform::power_off(const std::string& vm_id) {
 
 Status LibvirtPlatform::start(const std::string& vm_id) {
   FARSIDE_ASSIGN(const auto domain, find(vm_id));
-  if (fenced_.has(vm_id)) {
+  if (fences_->has(vm_id)) {
     return fail(ErrorCode::kStaleEpoch,
                 fmt::format("VM '{}' is fenced on this host: it is active elsewhere",
                             virDomainGetName(domain.get())),
@@ -280,7 +275,6 @@ Status LibvirtPlatform::start(const std::string& vm_id) {
   FARSIDE_ASSIGN(const auto state, state_of(domain.get()));
   if (state == msg::PowerState::running) return {};
   if (state == msg::PowerState::paused) {
-    FARSIDE_TRY(place_.paused.remove(vm_id));
     if (virDomainResume(domain.get()) != 0) return libvirt_error("resume VM " + vm_id);
     return {};
   }
@@ -291,53 +285,21 @@ Status LibvirtPlatform::start(const std::string& vm_id) {
   return {};
 }
 
-Status LibvirtPlatform::start_paused(virDomainPtr domain, const std::string& vm_id) {
-  if (virDomainIsActive(domain) == 1) return {};
-  // The mark first: after a crash in between, reconcile() finds a VM that is off, and is content.
-  FARSIDE_TRY(place_.paused.add(vm_id));
-  const auto started = turn_on(domain, VIR_DOMAIN_START_PAUSED);
-  if (started) return {};
-  (void)place_.paused.remove(vm_id);
-  return fail(started.error().in(
-      fmt::format("read the disks of VM '{}', which is off", virDomainGetName(domain))));
-}
-
-Status LibvirtPlatform::refuse_if_unfit(virDomainPtr domain) {
-  FARSIDE_ASSIGN(const auto shape, shape_of(domain));
-  if (shape.vm.problem.empty()) return {};
-  return fail(ErrorCode::kUnsupported,
-              fmt::format("VM '{}' cannot be protected: {}", shape.vm.name, shape.vm.problem));
-}
-
 Result<std::unique_ptr<Point>> LibvirtPlatform::create_point(const PointRequest& request) {
+  FARSIDE_TRY(points_->leftovers().settle(
+      request.vm_id, [&](const std::string& id) { return clean_up_again(id); }));
   FARSIDE_ASSIGN(const auto domain, find(request.vm_id));
-  FARSIDE_TRY(clean_up_again(domain.get(), request.vm_id));
-  FARSIDE_TRY(refuse_if_unfit(domain.get()));  // Before QEMU meets an image that it cannot open.
-  FARSIDE_TRY(start_paused(domain.get(), request.vm_id));
-  auto point = [&]() -> Result<std::unique_ptr<Point>> {
-    FARSIDE_ASSIGN(const auto shape, shape_of(domain.get()));
-    return BackupPoint::begin(domain.get(), shape, request, place_, clock_);
-  }();
-  if (!point) {
-    if (const auto ended = end_pause(domain.get(), place_); !ended) {
-      log::error("vm_left_paused", {{"vm", request.vm_id}, {"error", ended.error()}});
-    }
+  FARSIDE_TRY(refuse_snapshots(domain.get()));
+  FARSIDE_ASSIGN(const auto shape, shape_of(domain.get()));
+  if (!shape.vm.problem.empty()) {
+    return fail(ErrorCode::kUnsupported,
+                fmt::format("VM '{}' cannot be protected: {}", shape.vm.name, shape.vm.problem));
   }
-  return point;
+  return points_->create(domain.get(), shape, request);
 }
 
 Status LibvirtPlatform::forget_tokens(const std::string& vm_id) {
-  const auto domain = find(vm_id);
-  if (!domain) {
-    if (domain.error().code == ErrorCode::kNotFound) return {};
-    return fail(domain.error());
-  }
-  if (virDomainListAllCheckpoints(domain->get(), nullptr, 0) == 0) return {};
-  FARSIDE_TRY(start_paused(domain->get(), vm_id));
-  auto dropped = end_backup(domain->get(), place_);
-  if (dropped) dropped = drop_checkpoints(domain->get(), "");
-  const auto ended = end_pause(domain->get(), place_);
-  return dropped ? ended : dropped;
+  return points_->forget(vm_id);
 }
 
 Status LibvirtPlatform::create_overlay(const NewDisk& disk) {
@@ -459,10 +421,8 @@ Result<BlockProgress> LibvirtPlatform::detach_view(const std::string& vm_id) {
 
 Status LibvirtPlatform::remove(virDomainPtr domain, const DomainShape& shape,
                                bool delete_overlays) {
-  if (virDomainIsActive(domain) == 1) {
-    (void)end_backup(domain, place_);
-    FARSIDE_TRY(turn_off(domain));
-  }
+  points_->end_backup(domain);
+  FARSIDE_TRY(turn_off(domain));
   // Before the domain, which alone says what belongs to it.
   if (delete_overlays) {
     for (const std::string& path : shape.overlays) {
@@ -479,8 +439,8 @@ Status LibvirtPlatform::remove(virDomainPtr domain, const DomainShape& shape,
   if (virDomainUndefineFlags(domain, flags) != 0 && libvirt_error_number() != VIR_ERR_NO_DOMAIN) {
     return libvirt_error(fmt::format("remove VM '{}'", shape.vm.name));
   }
-  FARSIDE_TRY(place_.paused.remove(shape.vm.id));
-  return fenced_.remove(shape.vm.id);
+  FARSIDE_TRY(points_->forget(shape.vm.id));
+  return fences_->forget(shape.vm.id);
 }
 
 Status LibvirtPlatform::destroy_vm(const std::string& vm_id, bool delete_overlays) {
@@ -499,71 +459,28 @@ Status LibvirtPlatform::destroy_vm(const std::string& vm_id, bool delete_overlay
 }
 
 Status LibvirtPlatform::set_fenced(const std::string& vm_id, bool fenced) {
-  if (fenced) FARSIDE_TRY(fenced_.add(vm_id));
-  // libvirt starts a VM with its host before any agent is there to stop it.
-  if (const auto domain = find(vm_id)) {
-    int autostart = 0;
-    if (virDomainGetAutostart(domain->get(), &autostart) != 0) {
-      return libvirt_error("autostart of VM " + vm_id);
-    }
-    if (fenced && autostart == 1) FARSIDE_TRY(autostarted_.add(vm_id));
-    const int wanted = fenced ? 0 : (autostarted_.has(vm_id) ? 1 : autostart);
-    if (wanted != autostart && virDomainSetAutostart(domain->get(), wanted) != 0) {
-      return libvirt_error("autostart of VM " + vm_id);
-    }
-  }
-  if (fenced) return {};
-  FARSIDE_TRY(autostarted_.remove(vm_id));
-  return fenced_.remove(vm_id);
+  return fences_->set(vm_id, fenced);
 }
 
 Result<std::vector<std::string>> LibvirtPlatform::enforce_fences() {
-  std::vector<std::string> turned_off;
-  std::optional<Error> first_error;  // One VM that refuses must not let the others run.
-  for (const std::string& id : fenced_.all()) {
-    const auto domain = find(id);
-    if (!domain || virDomainIsActive(domain->get()) != 1) continue;
-    const auto state = state_of(domain->get());
-    if (state && *state == msg::PowerState::paused && place_.paused.has(id)) continue;
-    log::warn("fenced_vm_runs", {{"vm", id}});
-    if (const auto off = turn_off(domain->get()); off) {
-      turned_off.push_back(id);
-    } else if (!first_error) {
-      first_error = off.error().in("fenced VM " + id);
-    }
-  }
-  if (first_error) return fail(std::move(*first_error));
-  return turned_off;
+  return fences_->enforce();
 }
 
 Status LibvirtPlatform::clean_up(virDomainPtr domain, const std::vector<std::string>& vms_to_keep) {
+  FARSIDE_TRY(points_->clean_up(domain));
   FARSIDE_ASSIGN(const auto shape, shape_of(domain));
   const std::string& id = shape.vm.id;
-  if (virDomainIsActive(domain) == 1) {
-    const auto ended = end_backup(domain, place_);
-    if (!ended && ended.error().code != ErrorCode::kConflict) return ended;  // Not ours: leave it.
-    if (place_.quiesced.has(id) && virDomainFSThaw(domain, nullptr, 0, 0) < 0) {
-      log::warn("guest_not_thawed", {{"vm", id}, {"error", libvirt_error("thaw").error()}});
-    }
-    FARSIDE_TRY(end_pause(domain, place_));
-  }
-  FARSIDE_TRY(place_.paused.remove(id));
-  FARSIDE_TRY(place_.quiesced.remove(id));
   if (!shape.is_ours || std::ranges::find(vms_to_keep, id) != vms_to_keep.end()) return {};
   log::info("leftover_vm_removed", {{"vm", id}, {"name", shape.vm.name}});
   // What a failed-over VM wrote is kept even now; what a test VM wrote has no worth.
   return remove(domain, shape, /*delete_overlays=*/shape.vm.is_test);
 }
 
-Status LibvirtPlatform::clean_up_again(virDomainPtr domain, const std::string& vm_id) {
-  {
-    const std::lock_guard lock(unclean_mutex_);
-    if (!unclean_.contains(vm_id)) return {};
-  }
-  FARSIDE_TRY(clean_up(domain, {vm_id}));
-  const std::lock_guard lock(unclean_mutex_);
-  unclean_.erase(vm_id);
-  return {};
+Status LibvirtPlatform::clean_up_again(const std::string& vm_id) {
+  const auto domain = find(vm_id);
+  if (domain) return clean_up(domain->get(), {vm_id});
+  if (domain.error().code == ErrorCode::kNotFound) return {};
+  return fail(domain.error());
 }
 
 // One VM that cannot be put in order does not keep the others from being replicated.
@@ -571,32 +488,22 @@ Status LibvirtPlatform::reconcile(const std::vector<std::string>& vms_to_keep) {
   FARSIDE_ASSIGN(const auto all, domains());
   for (const DomainHandle& domain : all) {
     const auto cleaned = clean_up(domain.get(), vms_to_keep);
-    if (cleaned) continue;
-    std::array<char, VIR_UUID_STRING_BUFLEN> id{};
-    virDomainGetUUIDString(domain.get(), id.data());
-    log::error("vm_not_cleaned_up", {{"vm", id.data()}, {"error", cleaned.error()}});
-    const std::lock_guard lock(unclean_mutex_);
-    unclean_.insert(id.data());
+    if (cleaned || cleaned.error().code == ErrorCode::kNotFound) continue;
+    const std::string id = uuid_of(domain.get());
+    log::error("vm_not_cleaned_up", {{"vm", id}, {"error", cleaned.error()}});
+    points_->leftovers().add(id, cleaned.error());
   }
-  for (const auto& marks : {place_.paused, place_.quiesced}) {
-    for (const std::string& id : marks.all()) FARSIDE_TRY(marks.remove(id));  // VMs long gone.
-  }
+  points_->remove_stray_files();
   remove_proof_files(options_.scratch_dir);
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(options_.scratch_dir, error)) {
-    const auto extension = entry.path().extension();
-    std::error_code ignored;
-    if (extension == ".scratch" || extension == ".nbd") {
-      std::filesystem::remove(entry.path(), ignored);
-    }
-  }
   return {};
 }
 
-void LibvirtPlatform::revive(const std::stop_token& stop) {
+void LibvirtPlatform::keep(const std::stop_token& stop) {
   std::unique_lock lock(mutex_);
-  while (!woken_.wait_for(lock, stop, kRevivePeriod, [&] { return stop.stop_requested(); })) {
+  while (!woken_.wait_for(lock, stop, kKeepPeriod, [&] { return stop.stop_requested(); })) {
+    if (!connect()) continue;
     revive_once();
+    points_->sweep([&](const std::string& id) { return clean_up_again(id); });
   }
 }
 
@@ -611,20 +518,9 @@ void LibvirtPlatform::revive_once() {
     if (virDomainGetState(domain.get(), &state, &reason, 0) != 0) continue;
     if (state != VIR_DOMAIN_PAUSED || reason != VIR_DOMAIN_PAUSED_IOERROR) continue;
     const auto shape = shape_of(domain.get());
-    if (!shape || !shape->is_ours || fenced_.has(shape->vm.id)) continue;
+    if (!shape || !shape->is_ours || fences_->has(shape->vm.id)) continue;
     log::warn("vm_resumed_after_disk_error", {{"vm", shape->vm.id}, {"name", shape->vm.name}});
     virDomainResume(domain.get());
-  }
-  std::free(list);
-}
-
-void add_libvirt_networks(virConnectPtr connection, Networks& networks) {
-  virNetworkPtr* list = nullptr;
-  // The embedded driver has none, and says so with an error.
-  const int count = virConnectListAllNetworks(connection, &list, VIR_CONNECT_LIST_NETWORKS_ACTIVE);
-  for (int i = 0; i < count; ++i) {
-    const std::unique_ptr<virNetwork, FreeHandle> network(list[i]);
-    networks.add_libvirt_network(virNetworkGetName(network.get()));
   }
   std::free(list);
 }
@@ -644,11 +540,8 @@ Result<std::unique_ptr<Platform>> open_platform(const Options& given, const Cloc
                 "choose a path of at most 60 characters");
   }
   FARSIDE_TRY(create_folder(options.scratch_dir));
-  FARSIDE_ASSIGN(auto networks, Networks::from_options(options.networks));
-  FARSIDE_ASSIGN(auto paused, Marks::open(options.state_dir + "/paused"));
-  FARSIDE_ASSIGN(auto quiesced, Marks::open(options.state_dir + "/quiesced"));
-  FARSIDE_ASSIGN(auto fenced, Marks::open(options.state_dir + "/fenced"));
-  FARSIDE_ASSIGN(auto autostarted, Marks::open(options.state_dir + "/autostarted"));
+  FARSIDE_ASSIGN(auto named, Networks::from_options(options.networks));
+  auto networks = std::make_unique<Networks>(std::move(named));
   if (options.domain_type == "auto") {
     options.domain_type = kvm_boots(options.emulator) ? "kvm" : "qemu";
   }
@@ -656,16 +549,16 @@ Result<std::unique_ptr<Platform>> open_platform(const Options& given, const Cloc
     return fail(ErrorCode::kInvalidArgument, fmt::format("domain type '{}'", options.domain_type),
                 "write kvm, qemu or auto");
   }
-  FARSIDE_ASSIGN(auto connection, open_connection({.uri = options.uri, .root = options.root}));
-  add_libvirt_networks(connection.get(), networks);
-  BackupPlace place{.scratch_dir = options.scratch_dir,
-                    .reserve_bytes = options.scratch_reserve_bytes,
-                    .networks = networks,
-                    .paused = std::move(paused),
-                    .quiesced = std::move(quiesced)};
-  return std::make_unique<LibvirtPlatform>(std::move(options), clock, std::move(connection),
-                                           std::move(networks), std::move(place), std::move(fenced),
-                                           std::move(autostarted));
+  FARSIDE_ASSIGN(auto session, Session::open({.uri = options.uri, .root = options.root},
+                                             seconds(options.call_seconds)));
+  FARSIDE_ASSIGN(auto points, Points::open({.state_dir = options.state_dir,
+                                            .scratch_dir = options.scratch_dir,
+                                            .reserve_bytes = options.scratch_reserve_bytes},
+                                           *session, *networks, clock));
+  FARSIDE_ASSIGN(auto fences, Fences::open(options.state_dir, *session));
+  return std::make_unique<LibvirtPlatform>(std::move(options), std::move(session),
+                                           std::move(networks), std::move(points),
+                                           std::move(fences));
 }
 
 }  // namespace farside::agent::libvirt

@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 #include <libnbd.h>
+#include <poll.h>
 
 #include <algorithm>
 #include <chrono>
@@ -77,9 +78,7 @@ NbdDisk::~NbdDisk() = default;
 
 Result<std::unique_ptr<NbdDisk>> NbdDisk::connect(NbdExport from) {
   std::unique_ptr<NbdDisk> disk(new NbdDisk(std::move(from)));
-  if (disk->from_.has_changes) {
-    disk->bitmap_ = fmt::format("qemu:dirty-bitmap:backup-{}", disk->from_.name);
-  }
+  if (!disk->from_.bitmap.empty()) disk->bitmap_ = "qemu:dirty-bitmap:" + disk->from_.bitmap;
   FARSIDE_ASSIGN(disk->data_, open(disk->from_, disk->bitmap_));
   const std::int64_t bytes = nbd_get_size(disk->data_.get());
   if (bytes < 0) {
@@ -87,6 +86,12 @@ Result<std::unique_ptr<NbdDisk>> NbdDisk::connect(NbdExport from) {
   }
   disk->bytes_ = static_cast<std::uint64_t>(bytes);
   return disk;
+}
+
+bool NbdDisk::is_closed() const {
+  pollfd socket{.fd = nbd_aio_get_fd(data_.get()), .events = POLLRDHUP, .revents = 0};
+  return socket.fd < 0 ||
+         (::poll(&socket, 1, 0) > 0 && (socket.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0);
 }
 
 Result<NbdDisk::Handle> NbdDisk::open(const NbdExport& from, const std::string& context) {

@@ -1,4 +1,4 @@
-// One frozen disk, read over NBD from the QEMU that runs the guest.
+// One frozen disk, read over NBD from the QEMU that runs the guest, or from an image server.
 //
 // Owns: up to two connections to the export.  Thread: one at a time.
 #pragma once
@@ -15,10 +15,10 @@ struct nbd_handle;
 namespace farside::agent::libvirt {
 
 struct NbdExport {
-  std::string socket;        // Path of the Unix socket.
-  std::string name;          // "vda": of the export and of the disk.
-  std::string id;            // See msg::Disk::id.
-  bool has_changes = false;  // The export offers the bitmap "backup-<name>".
+  std::string socket;  // Path of the Unix socket.
+  std::string name;    // "vda": of the export and of the disk.
+  std::string id;      // See msg::Disk::id.
+  std::string bitmap;  // Of what changed, which the export offers; empty: none.
 };
 
 class NbdDisk final : public FrozenDisk {
@@ -26,6 +26,9 @@ class NbdDisk final : public FrozenDisk {
   // Errors: kUnavailable.
   static Result<std::unique_ptr<NbdDisk>> connect(NbdExport from);
   ~NbdDisk() override;
+
+  // The other side has ended the connection, for good.
+  bool is_closed() const;
 
   const std::string& name() const override { return from_.name; }
   const std::string& id() const override { return from_.id; }
@@ -58,7 +61,7 @@ class NbdDisk final : public FrozenDisk {
   Result<std::vector<Extent>> non_zero(std::uint64_t from, std::uint64_t to);
 
   NbdExport from_;
-  std::string bitmap_;  // Meta context; empty without `has_changes`.
+  std::string bitmap_;  // Meta context; empty without one.
   std::uint64_t bytes_ = 0;
   // The map of what is allocated is asked for on a connection of its own: one block status request
   // answers for all contexts of its connection, and walking the allocation of a whole big disk

@@ -40,7 +40,9 @@ Status turn_on(virDomainPtr domain, unsigned flags) {
 }
 
 Status turn_off(virDomainPtr domain) {
-  if (virDomainIsActive(domain) == 0) return {};
+  const int active = virDomainIsActive(domain);
+  if (active == 0) return {};
+  if (active < 0) return libvirt_error("turn the VM off");
   const bool is_off = virDomainDestroyFlags(domain, VIR_DOMAIN_DESTROY_GRACEFUL) == 0 ||
                       virDomainDestroy(domain) == 0;
   if (!is_off) {

@@ -139,32 +139,45 @@ std::string Prerequisites::problem_of(const std::string& path, const Qcow2Header
   return problem_of(backing, *below, depth - 1);
 }
 
-void Prerequisites::check(virDomainPtr domain, DomainShape& shape) {
-  shape.is_persistent = virDomainIsPersistent(domain) == 1;
+Status Prerequisites::check(virDomainPtr domain, DomainShape& shape) {
+  const int persistent = virDomainIsPersistent(domain);
+  if (persistent < 0) return libvirt_error("describe VM '" + shape.vm.name + "'");
+  shape.is_persistent = persistent == 1;
   if (!shape.is_persistent) shape.add_problem("the VM is transient: define it permanently");
-  if (virDomainSnapshotNum(domain, 0) > 0) {
+  const int snapshots = virDomainSnapshotNum(domain, 0);
+  if (snapshots < 0) return libvirt_error("snapshots of VM '" + shape.vm.name + "'");
+  if (snapshots > 0) {
     shape.add_problem("the VM has snapshots, which exclude change tracking: delete them");
   }
-  const bool is_active = virDomainIsActive(domain) == 1;
+  const int active = virDomainIsActive(domain);
+  if (active < 0) return libvirt_error("state of VM '" + shape.vm.name + "'");
+  const bool is_active = active == 1;
+  const auto set_bytes = [&](DiskShape& disk, std::uint64_t bytes) {
+    if (disk.bytes != 0) return;  // VMs of ours carry their sizes with them.
+    disk.bytes = bytes;
+    for (msg::Disk& each : shape.vm.disks) {
+      if (each.name == disk.name) each.bytes = bytes;
+    }
+  };
   for (DiskShape& disk : shape.disks) {
-    if (!disk.is_writable_disk || disk.path.empty() || disk.format != "qcow2") continue;
+    if (!disk.is_writable_disk || disk.path.empty()) continue;
+    if (disk.format != "qcow2") {  // A problem already; but how big it is may be told.
+      struct stat about{};
+      if (::stat(disk.path.c_str(), &about) == 0) {
+        set_bytes(disk, static_cast<std::uint64_t>(about.st_size));
+      }
+      continue;
+    }
     const auto named = [&](const std::string& what) {
       shape.add_problem(fmt::format("disk {}: {}", disk.name, what));
     };
     const auto header = header_of(disk.path);
     if (!header) {
-      // Where QEMU may read what this process may not, QEMU is asked as before.
-      if (header.error().code == ErrorCode::kForbidden) continue;
       named(fmt::format("{} cannot be used: {}: bring the image back", disk.path,
                         header.error().what));
       continue;
     }
-    if (disk.bytes == 0) {
-      disk.bytes = header->bytes;
-      for (msg::Disk& each : shape.vm.disks) {
-        if (each.name == disk.name) each.bytes = header->bytes;
-      }
-    }
+    set_bytes(disk, header->bytes);
     if (header->version < 3) {
       named(
           fmt::format("{} has the old qcow2 format (compat 0.10), which cannot remember which "
@@ -189,6 +202,7 @@ void Prerequisites::check(virDomainPtr domain, DomainShape& shape) {
     if (holder.empty() || virDomainIsActive(domain) == 1) continue;  // It was just started.
     named(fmt::format("{} is in use by {}: end that program", disk.path, holder));
   }
+  return {};
 }
 
 }  // namespace farside::agent::libvirt

@@ -19,8 +19,9 @@ namespace farside::agent::libvirt {
 class Prerequisites {
  public:
   // Adds to `shape` what speaks against its protection, all of it, each with its cure; and the
-  // sizes of its disks, where their headers can be read.
-  void check(virDomainPtr domain, DomainShape& shape);
+  // sizes of its disks, where their files can be read.  Errors: kUnavailable, kPlatform (libvirt
+  // does not say what it was asked of the domain).
+  Status check(virDomainPtr domain, DomainShape& shape);
 
  private:
   using Key = std::tuple<dev_t, ino_t, std::int64_t, std::int64_t>;

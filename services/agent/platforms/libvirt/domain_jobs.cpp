@@ -1,0 +1,184 @@
+#include "services/agent/platforms/libvirt/domain_jobs.h"
+
+#include <fmt/core.h>
+#include <libvirt/virterror.h>
+
+#include <array>
+#include <chrono>
+
+#include "services/agent/platforms/deadline.h"
+
+namespace farside::agent::libvirt {
+namespace {
+
+constexpr std::chrono::seconds kEndMax(20);
+constexpr const char* kWait = "wait until it ends; replication goes on by itself";
+
+struct JobStats {
+  int type = VIR_DOMAIN_JOB_NONE;
+  int operation = VIR_DOMAIN_JOB_OPERATION_UNKNOWN;
+};
+
+Result<JobStats> job_stats(virDomainPtr domain) {
+  JobStats stats;
+  virTypedParameterPtr parameters = nullptr;
+  int count = 0;
+  if (virDomainGetJobStats(domain, &stats.type, &parameters, &count, 0) != 0) {
+    auto error = libvirt_error(fmt::format("jobs of VM '{}'", name_of(domain)));
+    if (error.error().code == ErrorCode::kBusy) return error;
+    const auto active = is_active(domain);
+    if (active && !*active) return JobStats{};
+    return error;
+  }
+  virTypedParamsGetInt(parameters, count, VIR_DOMAIN_JOB_OPERATION, &stats.operation);
+  virTypedParamsFree(parameters, count);
+  return stats;
+}
+
+bool is_under_way(const JobStats& stats) {
+  return stats.type == VIR_DOMAIN_JOB_BOUNDED || stats.type == VIR_DOMAIN_JOB_UNBOUNDED;
+}
+
+const char* text_of(int operation) {
+  switch (operation) {
+    case VIR_DOMAIN_JOB_OPERATION_START:
+      return "start";
+    case VIR_DOMAIN_JOB_OPERATION_SAVE:
+      return "save";
+    case VIR_DOMAIN_JOB_OPERATION_RESTORE:
+      return "restore";
+    case VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN:
+      return "incoming migration";
+    case VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT:
+      return "migration";
+    case VIR_DOMAIN_JOB_OPERATION_SNAPSHOT:
+      return "snapshot";
+    case VIR_DOMAIN_JOB_OPERATION_SNAPSHOT_REVERT:
+      return "return to a snapshot";
+    case VIR_DOMAIN_JOB_OPERATION_DUMP:
+      return "memory dump";
+    case VIR_DOMAIN_JOB_OPERATION_BACKUP:
+      return "backup";
+    default:
+      return "job";
+  }
+}
+
+const char* text_of_block_job(int type) {
+  switch (type) {
+    case VIR_DOMAIN_BLOCK_JOB_TYPE_PULL:
+      return "block pull";
+    case VIR_DOMAIN_BLOCK_JOB_TYPE_COPY:
+      return "block copy";
+    case VIR_DOMAIN_BLOCK_JOB_TYPE_COMMIT:
+    case VIR_DOMAIN_BLOCK_JOB_TYPE_ACTIVE_COMMIT:
+      return "block commit";
+    case VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP:
+      return "backup";
+    default:
+      return "block job";
+  }
+}
+
+}  // namespace
+
+std::string uuid_of(virDomainPtr domain) {
+  std::array<char, VIR_UUID_STRING_BUFLEN> uuid{};
+  virDomainGetUUIDString(domain, uuid.data());
+  return uuid.data();
+}
+
+std::string name_of(virDomainPtr domain) {
+  const char* name = virDomainGetName(domain);
+  return name == nullptr ? "?" : name;
+}
+
+Result<bool> is_active(virDomainPtr domain) {
+  const int active = virDomainIsActive(domain);
+  if (active >= 0) return active == 1;
+  return libvirt_error(fmt::format("state of VM '{}'", name_of(domain)));
+}
+
+Result<bool> has_backup_of_ours(virDomainPtr domain, const std::string& scratch_dir) {
+  char* text = virDomainBackupGetXMLDesc(domain, 0);
+  if (text == nullptr) {
+    if (libvirt_error_number() == VIR_ERR_NO_DOMAIN_BACKUP) return false;
+    auto error = libvirt_error(fmt::format("backup job of VM '{}'", name_of(domain)));
+    const auto active = is_active(domain);
+    if (active && !*active) return false;
+    return error;
+  }
+  if (take_text(text).contains(scratch_dir)) return true;
+  return fail(ErrorCode::kBusy,
+              fmt::format("another tool's backup of VM '{}' is under way", name_of(domain)), kWait);
+}
+
+Status end_backup_of_ours(virDomainPtr domain, const std::string& scratch_dir) {
+  FARSIDE_ASSIGN(bool is_ours, has_backup_of_ours(domain, scratch_dir));
+  const Deadline deadline(kEndMax);
+  while (is_ours) {
+    std::string words;
+    if (virDomainAbortJob(domain) != 0) words = libvirt_error("abort").error().what;
+    const auto again = has_backup_of_ours(domain, scratch_dir);
+    // What is there now is somebody else's: ours has ended.
+    if (!again && again.error().code != ErrorCode::kBusy) return fail(again.error());
+    is_ours = again.value_or(false);
+    if (is_ours && !deadline.pause()) {
+      return fail(ErrorCode::kTimeout, fmt::format("the backup job of VM '{}' does not end: {}",
+                                                   name_of(domain), words));
+    }
+  }
+  return {};
+}
+
+Result<bool> has_job(virDomainPtr domain) {
+  FARSIDE_ASSIGN(const JobStats stats, job_stats(domain));
+  return is_under_way(stats);
+}
+
+Status refuse_snapshots(virDomainPtr domain) {
+  virDomainSnapshotPtr* list = nullptr;
+  const int count = virDomainListAllSnapshots(domain, &list, 0);
+  if (count < 0) return libvirt_error(fmt::format("snapshots of VM '{}'", name_of(domain)));
+  std::string names;
+  for (int i = 0; i < count; ++i) {
+    names += fmt::format("{}'{}'", i == 0 ? "" : ", ", virDomainSnapshotGetName(list[i]));
+    virDomainSnapshotFree(list[i]);
+  }
+  std::free(list);
+  if (count == 0) return {};
+  return fail(
+      ErrorCode::kBusy,
+      fmt::format("VM '{}' has the snapshot {}, which excludes change tracking", name_of(domain),
+                  names),
+      fmt::format("delete it (`virsh snapshot-delete {} NAME`); replication then goes on by "
+                  "itself",
+                  name_of(domain)));
+}
+
+Status refuse_jobs(virDomainPtr domain, const DomainShape& shape) {
+  FARSIDE_ASSIGN(const JobStats stats, job_stats(domain));
+  if (is_under_way(stats)) {
+    return fail(ErrorCode::kBusy,
+                fmt::format("another tool's {} of VM '{}' is under way", text_of(stats.operation),
+                            shape.vm.name),
+                kWait);
+  }
+  for (const DiskShape& disk : shape.disks) {
+    if (!disk.is_writable_disk) continue;
+    virDomainBlockJobInfo job{};
+    const int jobs = virDomainGetBlockJobInfo(domain, disk.name.c_str(), &job, 0);
+    if (jobs < 0) {
+      return libvirt_error(fmt::format("jobs of disk {} of VM '{}'", disk.name, shape.vm.name));
+    }
+    if (jobs > 0) {
+      return fail(ErrorCode::kBusy,
+                  fmt::format("a {} of disk {} of VM '{}' is under way",
+                              text_of_block_job(job.type), disk.name, shape.vm.name),
+                  kWait);
+    }
+  }
+  return {};
+}
+
+}  // namespace farside::agent::libvirt

@@ -1,0 +1,104 @@
+#include "services/agent/platforms/libvirt/image_server.h"
+
+#include <fcntl.h>
+#include <fmt/core.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "services/agent/platforms/deadline.h"
+
+extern char** environ;
+
+namespace farside::agent::libvirt {
+namespace {
+
+constexpr std::chrono::seconds kStartMax(20);
+
+// The format is named, so that nothing in a guest's disk is taken for one.
+std::string describe(const std::string& path) {
+  const nlohmann::json image = {
+      {"driver", "qcow2"},
+      {"read-only", true},
+      {"force-share", true},
+      {"file",
+       {{"driver", "file"}, {"filename", path}, {"read-only", true}, {"force-share", true}}}};
+  return "json:" + image.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+std::string read_all(int fd) {
+  std::string text;
+  char buffer[4096];
+  for (ssize_t got = 0; (got = ::read(fd, buffer, sizeof(buffer))) > 0;) {
+    text.append(buffer, static_cast<std::size_t>(got));
+  }
+  while (text.ends_with('\n')) text.pop_back();
+  return text;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<ImageServer>> ImageServer::start(const Image& image) {
+  ::unlink(image.socket.c_str());
+  std::vector<std::string> words = {"qemu-nbd", "--read-only", "--shared=8",
+                                    "--socket=" + image.socket, "--export-name=" + image.name};
+  if (!image.bitmap.empty()) words.push_back("--bitmap=" + image.bitmap);
+  words.push_back(describe(image.path));
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) return fail(ErrorCode::kIo, "no pipe");
+  ::fcntl(ends[0], F_SETFL, O_NONBLOCK);
+
+  std::vector<char*> arguments;
+  for (std::string& word : words) arguments.push_back(word.data());
+  arguments.push_back(nullptr);
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
+  posix_spawn_file_actions_adddup2(&actions, ends[1], STDERR_FILENO);
+  pid_t pid = 0;
+  const int spawned =
+      ::posix_spawnp(&pid, arguments[0], &actions, nullptr, arguments.data(), environ);
+  posix_spawn_file_actions_destroy(&actions);
+  ::close(ends[1]);
+  if (spawned != 0) {
+    ::close(ends[0]);
+    return fail(ErrorCode::kNotFound, fmt::format("run qemu-nbd: {}", std::strerror(spawned)),
+                "install the package that has qemu-nbd (Debian: qemu-utils)");
+  }
+  std::unique_ptr<ImageServer> server(new ImageServer(pid, image.socket));
+  Status status;
+  for (const Deadline deadline(kStartMax); ::access(image.socket.c_str(), F_OK) != 0;) {
+    if (::waitpid(pid, nullptr, WNOHANG) == pid) {
+      server->pid_ = 0;
+      status =
+          fail(ErrorCode::kPlatform, fmt::format("open {}: {}", image.path, read_all(ends[0])));
+      break;
+    }
+    if (!deadline.pause()) {
+      status = fail(ErrorCode::kTimeout, fmt::format("qemu-nbd does not open {}", image.path));
+      break;
+    }
+  }
+  ::close(ends[0]);
+  if (!status) return fail(std::move(status).error());
+  return server;
+}
+
+ImageServer::~ImageServer() {
+  if (pid_ > 0) {
+    ::kill(pid_, SIGKILL);
+    while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+    }
+  }
+  ::unlink(socket_.c_str());
+}
+
+}  // namespace farside::agent::libvirt

@@ -1,0 +1,78 @@
+#include "services/agent/platforms/libvirt/leftovers.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "common/base/log.h"
+
+namespace farside::agent::libvirt {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+constexpr milliseconds kPauseMin(500);
+constexpr milliseconds kPauseMax(30'000);
+
+}  // namespace
+
+void Leftovers::add(const std::string& vm_id, const Error& why) {
+  const std::lock_guard lock(mutex_);
+  all_[vm_id].why = why;
+}
+
+std::optional<Error> Leftovers::of(const std::string& vm_id) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = all_.find(vm_id);
+  if (found == all_.end()) return std::nullopt;
+  return found->second.why;
+}
+
+Status Leftovers::run(const std::string& vm_id, const CleanUp& clean_up) {
+  auto cleaned = clean_up(vm_id);
+  const std::lock_guard lock(mutex_);
+  if (cleaned) {
+    all_.erase(vm_id);
+    return {};
+  }
+  Leftover& left = all_[vm_id];
+  left.why = cleaned.error();
+  left.is_under_way = false;
+  left.pause = std::clamp(2 * left.pause, kPauseMin, kPauseMax);
+  left.again = steady_clock::now() + left.pause;
+  return fail(cleaned.error().in("what an earlier point left is not cleaned up yet"));
+}
+
+Status Leftovers::settle(const std::string& vm_id, const CleanUp& clean_up) {
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = all_.find(vm_id);
+    if (found == all_.end()) return {};
+    if (found->second.is_under_way) {
+      return fail(ErrorCode::kBusy,
+                  fmt::format("VM {}: what an earlier point left is being ended", vm_id));
+    }
+    found->second.is_under_way = true;
+  }
+  return run(vm_id, clean_up);
+}
+
+void Leftovers::sweep(const CleanUp& clean_up) {
+  std::vector<std::string> due;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto now = steady_clock::now();
+    for (const auto& [vm_id, left] : all_) {
+      if (!left.is_under_way && left.again <= now) due.push_back(vm_id);
+    }
+  }
+  for (const std::string& vm_id : due) {
+    if (const auto settled = settle(vm_id, clean_up); !settled) {
+      log::warn("vm_not_cleaned_up", {{"vm", vm_id}, {"error", settled.error()}});
+    }
+  }
+}
+
+}  // namespace farside::agent::libvirt

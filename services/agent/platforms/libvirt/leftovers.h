@@ -1,0 +1,48 @@
+// VMs on which something of ours is still open that should not be: tried again until it has been
+// ended, and told until then.
+//
+// Thread: any.  Invariant: work on one VM is done by one caller at a time, and a VM that is in here
+// has no open point that anybody reads.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "common/base/result.h"
+
+namespace farside::agent::libvirt {
+
+class Leftovers {
+ public:
+  using CleanUp = std::function<Status(const std::string& vm_id)>;
+
+  void add(const std::string& vm_id, const Error& why);
+
+  // Why it could not be ended so far.
+  std::optional<Error> of(const std::string& vm_id) const;
+
+  // Ends what is left of this VM, so that something new can be begun.  Nothing left: success.
+  // Errors: those of `clean_up`; kBusy while another thread is at it.
+  Status settle(const std::string& vm_id, const CleanUp& clean_up);
+
+  // Tries each VM that is due; those that fail wait longer each time, up to half a minute.
+  void sweep(const CleanUp& clean_up);
+
+ private:
+  struct Leftover {
+    Error why;
+    bool is_under_way = false;
+    std::chrono::milliseconds pause{};
+    std::chrono::steady_clock::time_point again{};
+  };
+  Status run(const std::string& vm_id, const CleanUp& clean_up);
+
+  mutable std::mutex mutex_;
+  std::map<std::string, Leftover> all_;
+};
+
+}  // namespace farside::agent::libvirt
