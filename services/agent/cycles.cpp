@@ -154,15 +154,19 @@ void AgentCore::fail_cycle(msg::SourceItem& item, const Error& error, reactor::E
   const auto code = static_cast<std::uint16_t>(error.code);
   if (!waits_for_others(code)) item.failures += 1;
   const auto wait = retry_after(code, item.failures, item.policy);
+  // What others are at is asked for often and said once.
+  const bool is_known = waits_for_others(code) && status.fault && status.fault->what == error.what;
   status.fault = flow::to_fault(error);
   status.phase = item.stopped                                     ? ReplicationPhase::stopped
                  : error.is_retryable() || waits_for_others(code) ? ReplicationPhase::paused
                                                                   : ReplicationPhase::failed;
   status.retry_at = (effects.now() + wait).micros;
-  log::warn("cycle failed", {{"item", item.item},
-                             {"failures", item.failures},
-                             {"retry_s", wait.count()},
-                             {"cause", error}});
+  if (!is_known) {
+    log::warn("cycle failed", {{"item", item.item},
+                               {"failures", item.failures},
+                               {"retry_s", wait.count()},
+                               {"cause", error}});
+  }
   sources_.put(effects.writes, item.item, item);
   answer_waiting(item, error, "", effects);
   if (!item.stopped && !item.peer_revoked && !item.paused) schedule(item.item, wait, effects);

@@ -5,6 +5,7 @@
 #include "services/agent/agent_core.h"
 #include "services/agent/agent_worker.h"
 #include "services/agent/host_settings.h"
+#include "services/agent/patience.h"
 
 namespace farside {
 namespace {
@@ -90,7 +91,7 @@ Status run(int argc, char** argv) {
        .core = core,
        .job = [&](const std::string& id, const msg::Message& job) { return worker.run(id, job); },
        .is_urgent = agent::AgentWorker::is_urgent,
-       .patience = agent::AgentWorker::patience_for,
+       .patience = agent::patience_for,
        .on_ready = [&](reactor::WorkerPool& made) -> Status {
          pool = &made;
          return {};

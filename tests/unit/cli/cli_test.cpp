@@ -487,6 +487,64 @@ TEST_F(CliTest, CommitAndCleanupReachTheirActions) {
   EXPECT_EQ(vault_.last_change().method, "DELETE");
 }
 
+TEST_F(CliTest, PauseResumeAndRetryReachTheirActions) {
+  for (const std::string action : {"pause", "resume", "retry"}) {
+    const Ran ran = farside({action, "web"});
+
+    ASSERT_EQ(ran.code, kDone) << ran.err;
+    EXPECT_EQ(vault_.last_change().method, "POST");
+    EXPECT_THAT(vault_.last_change().path,
+                testing::EndsWith("/replicationProtectedItems/id-1/farside/" + action));
+    EXPECT_THAT(ran.out, HasSubstr("replication of 'web'"));
+  }
+  EXPECT_EQ(farside({"pause", "nobody"}).code, kMissing);
+}
+
+TEST_F(CliTest, APlanIsATableOfWhatWillDiffer) {
+  vault_.lists
+      ["replicationfabrics/west/replicationprotectioncontainers/gold/replicationprotecteditems/"
+       "id-1/farside/plan"] = {{{"what", "memory"},
+                                {"rule", "kept"},
+                                {"source", "160 MiB"},
+                                {"target", "160 MiB"},
+                                {"note", ""}},
+                               {{"what", "display"},
+                                {"rule", "dropped"},
+                                {"source", "VNC"},
+                                {"target", ""},
+                                {"note", "no display at the target"}}};
+
+  const Ran ran = farside({"vm", "plan", "web"});
+
+  ASSERT_EQ(ran.code, kDone) << ran.err;
+  EXPECT_THAT(ran.out, AllOf(HasSubstr("WHAT"), HasSubstr("RULE"), HasSubstr("160 MiB"),
+                             HasSubstr("dropped"), HasSubstr("no display at the target")));
+}
+
+TEST_F(CliTest, AnItemTellsOfPausesProofsAndDrillsThatNobodySawAlive) {
+  auto item = item_json("west", "gold", "id-1", "web");
+  auto& properties = item["properties"];
+  properties["lastSuccessfulTestFailoverTime"] = "2026-03-01T12:00:00.0000000Z";
+  properties["farside"]["drill"] = "Succeeded, not confirmed";
+  properties["farside"]["pausedAt"] = "2026-03-02T12:00:00.0000000Z";
+  properties["farside"]["proofFault"] = {{"what", "duplicate device"}, {"advice", "look"}};
+  vault_.lists["replicationprotecteditems"] = {item};
+
+  const Ran ran = farside({"item", "show", "web"});
+
+  EXPECT_THAT(ran.out, AllOf(HasSubstr("2026-03-01 12:00:00, Succeeded, not confirmed"),
+                             HasSubstr("since 2026-03-02 12:00:00"),
+                             HasSubstr("could not be failed over now: duplicate device")));
+}
+
+TEST_F(CliTest, AJobsListDoesNotCallADrillSucceededThatNobodySawAlive) {
+  auto drill = job_json("job-1", "Succeeded", {});
+  drill["properties"]["stateDescription"] = "Succeeded, not confirmed";
+  vault_.lists["replicationjobs"] = {drill};
+
+  EXPECT_THAT(farside({"jobs", "list"}).out, HasSubstr("Succeeded, not confirmed"));
+}
+
 TEST_F(CliTest, AnUnknownItemIsNotFound) {
   EXPECT_EQ(farside({"points", "nobody"}).code, kMissing);
 }

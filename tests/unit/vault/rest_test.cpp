@@ -110,6 +110,63 @@ class RestTest : public testing::Test {
     });
     return item;
   }
+  void replica(msg::ReplicaStatus one) {
+    turn([&](auto& effects) {
+      core_.on_message({.principal = "provider/B", .role = msg::Role::provider},
+                       {.from = "agent/B/host",
+                        .to = "vault",
+                        .body = reactor::message(msg::ReplicaReport{.replicas = {std::move(one)}})},
+                       effects);
+    });
+  }
+  void record(msg::ItemChange change) {
+    turn([&](auto& effects) {
+      core_.on_message({.principal = "orchestrator", .role = msg::Role::orchestrator},
+                       {.id = "r",
+                        .from = "orchestrator",
+                        .to = "vault",
+                        .body = reactor::message(msg::RecordItem{.change = std::move(change)})},
+                       effects);
+    });
+  }
+  void job(msg::FlowRecord flow) {
+    turn([&](auto& effects) {
+      core_.on_message({.principal = "orchestrator", .role = msg::Role::orchestrator},
+                       {.from = "orchestrator",
+                        .to = "vault",
+                        .body = reactor::message(msg::JobChanged{.flow = std::move(flow)})},
+                       effects);
+    });
+  }
+  // A request that is answered once an agent of `site` has replied with `reply`.
+  template <class Asked, class Body>
+  Asked call_agent(const std::string& method, const std::string& path, const std::string& site,
+                   Body reply) {
+    turn([&](auto& effects) {
+      core_.on_job("http/2",
+                   reactor::message(msg::HttpRequest{.method = method,
+                                                     .path = kBase + path,
+                                                     .query = "api-version=2023-06-01",
+                                                     .authorization = "Bearer secret"}),
+                   effects);
+    });
+    EXPECT_FALSE(answer_.has_value()) << answer_->body;
+    if (requests_.empty()) return {};
+    const auto asked = requests_.at(0);
+    EXPECT_EQ(asked.to, "agent/" + site + "/host");
+    turn([&](auto& effects) {
+      core_.on_message({.principal = "provider/" + site, .role = msg::Role::provider},
+                       {.id = asked.id,
+                        .from = "agent/" + site + "/host",
+                        .to = "vault",
+                        .reply = true,
+                        .body = reactor::message(std::move(reply))},
+                       effects);
+    });
+    EXPECT_TRUE(answer_.has_value());
+    const auto* body = std::get_if<Asked>(&asked.body.value);
+    return body == nullptr ? Asked{} : *body;
+  }
   void status(msg::ReplicationStatus one) {
     turn([&](auto& effects) {
       core_.on_message({.principal = "provider/A", .role = msg::Role::provider},
@@ -398,6 +455,179 @@ TEST_F(RestTest, HealthNamesItsReasons) {
 
   EXPECT_EQ(body().at("properties").at("replicationHealth"), "Critical");
   EXPECT_NE(answer_->body.find("make some"), std::string::npos);
+}
+
+// ---- What Farside has beyond the original
+
+TEST_F(RestTest, APauseReachesTheSourceAtOnceAndIsAWarningThatSaysSinceWhen) {
+  const auto item = protect();
+  status({.item = item, .health = msg::Health::normal});
+  turn([&](auto& effects) { core_.on_timer("tick", effects); });
+
+  EXPECT_EQ(call("POST", kItem + "/farside/pause").status, 200U);
+
+  ASSERT_NE(told(), nullptr);
+  EXPECT_TRUE(told()->paused);
+  const auto digest = told()->digest;
+  status({.item = item, .health = msg::Health::warning, .settings = digest, .paused = true});
+  EXPECT_EQ(told(), nullptr) << "it works by them";
+  call("GET", kItem);
+  EXPECT_EQ(body().at("properties").at("replicationHealth"), "Warning");
+  EXPECT_NE(answer_->body.find("Paused by an operator since " + to_iso(now_)), std::string::npos);
+  EXPECT_FALSE(body().at("properties").at("farside").at("pausedAt").is_null());
+
+  now_ = now_ + std::chrono::seconds{10};
+  call("POST", kItem + "/farside/pause");
+  call("GET", kItem);
+  EXPECT_EQ(answer_->body.find("since " + to_iso(now_)), std::string::npos)
+      << "paused again, it has been paused since the first time";
+}
+
+TEST_F(RestTest, AnAgentThatMissedAPauseIsToldUntilItReportsIt) {
+  const auto item = protect();
+  turn([&](auto& effects) { core_.on_timer("tick", effects); });
+  call("POST", kItem + "/farside/pause");
+
+  now_ = now_ + std::chrono::seconds{6};
+  status({.item = item, .settings = "older"});
+
+  ASSERT_NE(told(), nullptr);
+  EXPECT_TRUE(told()->paused);
+}
+
+TEST_F(RestTest, AResumeReachesTheSourceAtOnceAndTakesTheWarningAway) {
+  const auto item = protect();
+  turn([&](auto& effects) { core_.on_timer("tick", effects); });
+  call("POST", kItem + "/farside/pause");
+
+  EXPECT_EQ(call("POST", kItem + "/farside/resume").status, 200U);
+
+  ASSERT_NE(told(), nullptr);
+  EXPECT_FALSE(told()->paused);
+  call("GET", kItem);
+  EXPECT_EQ(answer_->body.find("Paused by an operator"), std::string::npos);
+}
+
+TEST_F(RestTest, WhatIsNotReplicatedCannotBePaused) {
+  const auto item = protect();
+  record({.item = item, .state = msg::ItemState::commitRequired});
+
+  EXPECT_EQ(call("POST", kItem + "/farside/pause").status, 409U);
+  EXPECT_EQ(call("POST", kItem + "none/farside/pause").status, 404U);
+}
+
+TEST_F(RestTest, ARetryIsAnOrderToTheSource) {
+  const auto item = protect();
+
+  const auto asked = call_agent<msg::RetryReplication>("POST", kItem + "/farside/retry", "A",
+                                                       msg::ReplicationRetried{.item = item});
+
+  EXPECT_EQ(asked.item, item);
+  EXPECT_EQ(answer_->status, 200U);
+}
+
+TEST_F(RestTest, ARetryThatTheSourceRefusesSaysWhy) {
+  protect();
+
+  call_agent<msg::RetryReplication>(
+      "POST", kItem + "/farside/retry", "A",
+      msg::Refused{.fault = {.code = static_cast<std::uint16_t>(ErrorCode::kConflict),
+                             .what = "it is paused",
+                             .advice = "farside resume"}});
+
+  EXPECT_EQ(answer_->status, 409U);
+  EXPECT_NE(answer_->body.find("it is paused"), std::string::npos);
+}
+
+TEST_F(RestTest, APlanIsAskedOfTheTargetAndChangesNothing) {
+  const auto item = protect();
+
+  const auto asked =
+      call_agent<msg::ProveReplica>("GET", kItem + "/farside/plan", "B",
+                                    msg::ReplicaProven{.item = item,
+                                                       .plan = {{.what = "memory",
+                                                                 .rule = msg::PlanRule::kept,
+                                                                 .source = "160 MiB",
+                                                                 .target = "160 MiB"},
+                                                                {.what = "display",
+                                                                 .rule = msg::PlanRule::dropped,
+                                                                 .source = "VNC",
+                                                                 .note = "no such device here"}}});
+
+  EXPECT_EQ(asked.item, item);
+  EXPECT_TRUE(asked.plan_only);
+  EXPECT_EQ(asked.vm_name, "web");
+  ASSERT_EQ(body().at("value").size(), 2U);
+  EXPECT_EQ(body().at("value").at(1).at("rule"), "dropped");
+  EXPECT_EQ(body().at("value").at(1).at("note"), "no such device here");
+}
+
+TEST_F(RestTest, AnItemThatCouldNotBeFailedOverIsCritical) {
+  const auto item = protect();
+  replica({.item = item, .proven_at = now_.micros});
+  call("GET", kItem);
+  EXPECT_FALSE(body().at("properties").at("farside").at("provenAt").is_null());
+
+  replica({.item = item,
+           .proof_fault = msg::Fault{.code = 20, .what = "duplicate device", .advice = "look"}});
+  call("GET", kItem);
+
+  EXPECT_EQ(body().at("properties").at("replicationHealth"), "Critical");
+  EXPECT_NE(answer_->body.find("could not be failed over now: duplicate device"),
+            std::string::npos);
+}
+
+TEST_F(RestTest, ADrillThatShowedNoSignOfLifeIsNotConfirmed) {
+  const auto item = protect();
+  call("POST", kItem + "/testFailover");
+  const auto started = std::get<msg::StartWorkflow>(requests_.at(0).body.value);
+  record({.item = item, .state = msg::ItemState::protected_, .drilled_at = 1, .drill_sign = ""});
+
+  call("GET", kItem);
+
+  EXPECT_EQ(body().at("properties").at("farside").at("drill"), "Succeeded, not confirmed");
+  job({.id = started.job,
+       .workflow = "test_failover",
+       .phase = msg::FlowPhase::succeeded,
+       .started_at = now_.micros,
+       .ended_at = now_.micros,
+       .revision = 9,
+       .item = item});
+  call("GET", "/replicationJobs/" + started.job);
+  EXPECT_EQ(body().at("properties").at("stateDescription"), "Succeeded, not confirmed");
+  EXPECT_EQ(body().at("properties").at("state"), "Succeeded") << "for programs that know no better";
+  record({.item = item,
+          .state = msg::ItemState::protected_,
+          .drilled_at = 1,
+          .drill_sign = "the guest agent answers"});
+  call("GET", kItem);
+  EXPECT_EQ(body().at("properties").at("farside").at("drill"),
+            "Succeeded: the guest agent answers");
+  record({.item = item, .state = msg::ItemState::protected_, .drilled_at = 1});
+  call("GET", kItem);
+  EXPECT_EQ(body().at("properties").at("farside").at("drillSign"), "") << "of the newest drill";
+}
+
+TEST_F(RestTest, AProblemOfAHostIsOneOfTheItemsOnIt) {
+  protect();
+  msg::Inventory inventory{.site = "B",
+                           .hosts = {{.host = {.name = "host", .problem = "fences unknown"},
+                                      .principal = "agent/B/host",
+                                      .connected = true}}};
+  turn([&](auto& effects) {
+    core_.on_message({.principal = "provider/B", .role = msg::Role::provider},
+                     {.from = "provider/B",
+                      .to = "vault",
+                      .body = reactor::message(msg::InventoryReport{.inventory = inventory})},
+                     effects);
+  });
+
+  call("GET", kItem);
+
+  EXPECT_EQ(body().at("properties").at("replicationHealth"), "Critical");
+  EXPECT_NE(answer_->body.find("fences unknown"), std::string::npos);
+  call("GET", "/farside/hosts");
+  EXPECT_NE(answer_->body.find("fences unknown"), std::string::npos);
 }
 
 TEST_F(RestTest, ItemsAreShownToPrometheus) {
