@@ -284,6 +284,9 @@ Status BackupPoint::connect(const DomainShape& shape, const PointRequest& reques
                                      .name = disk.name,
                                      .id = disk.id,
                                      .has_changes = !request.since.empty()}));
+    for (msg::Disk& each : definition_.shape.disks) {
+      if (each.name == disk.name) each.bytes = frozen->bytes();
+    }
     disks_.push_back(std::move(frozen));
   }
   return {};

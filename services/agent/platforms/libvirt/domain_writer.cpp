@@ -227,6 +227,7 @@ Status DomainWriter::make_os(const XmlNode& os, std::string& out) {
                                    host_.firmware));
     FARSIDE_ASSIGN(result_.nvram_path, nvram_path_of(vm_));
     out += firmware_xml(firmware, result_.nvram_path);
+    result_.nvram = vm_.definition.nvram;
     needs_smm_ = firmware.has("requires-smm");
     kept("firmware", firmware_text(vm_.definition.firmware));
     if (vm_.definition.nvram.empty()) {
