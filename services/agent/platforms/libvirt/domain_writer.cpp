@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <array>
 
+#include "services/agent/platforms/libvirt/domain_xml.h"
+
 namespace farside::agent::libvirt {
 namespace {
 
@@ -66,6 +68,9 @@ std::string summary(const XmlNode& node) {
   if (begin != std::string::npos) {
     text = text.substr(begin, text.find_last_not_of(" \t\r\n") - begin + 1);
     const std::string unit = node.attribute("unit");
+    if (unit == "KiB" && to_number(text) % 1024 == 0) {
+      return fmt::format("{} MiB", to_number(text) / 1024);
+    }
     return shortened(unit.empty() ? text : text + " " + unit);
   }
   text.clear();
@@ -129,6 +134,7 @@ void DomainWriter::dropped(std::string what, std::string source, std::string not
 
 bool DomainWriter::needs_kvm(const XmlNode& node, const std::string& path) const {
   if (path == "features/kvm" || path == "features/hyperv") return !node.elements().empty();
+  if (path == "features/ioapic") return node.attribute("driver") == "kvm";
   if (path != "clock/timer") return false;
   const std::string name = node.attribute("name");
   return name == "kvmclock" || name == "hypervclock";

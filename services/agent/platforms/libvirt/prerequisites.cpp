@@ -140,12 +140,12 @@ std::string Prerequisites::problem_of(const std::string& path, const Qcow2Header
 }
 
 void Prerequisites::check(virDomainPtr domain, DomainShape& shape) {
-  shape.is_persistent = virDomainIsPersistent(domain) == 1;
+  shape.is_persistent = virDomainIsPersistent(domain) != 0;  // An error is no answer.
   if (!shape.is_persistent) shape.add_problem("the VM is transient: define it permanently");
   if (virDomainSnapshotNum(domain, 0) > 0) {
     shape.add_problem("the VM has snapshots, which exclude change tracking: delete them");
   }
-  const bool is_active = virDomainIsActive(domain) == 1;
+  const bool is_off = virDomainIsActive(domain) == 0;
   for (DiskShape& disk : shape.disks) {
     if (!disk.is_writable_disk || disk.path.empty() || disk.format != "qcow2") continue;
     const auto named = [&](const std::string& what) {
@@ -184,9 +184,9 @@ void Prerequisites::check(virDomainPtr domain, DomainShape& shape) {
     if (is_readonly || (::stat(disk.path.c_str(), &about) == 0 && (about.st_mode & 0222U) == 0)) {
       named(fmt::format("{} is read-only: make it writable", disk.path));
     }
-    if (is_active) continue;  // Its own QEMU has it then, and lets nobody else write.
+    if (!is_off) continue;  // Its own QEMU has it then, and lets nobody else write.
     const std::string holder = lock_holder(disk.path);
-    if (holder.empty() || virDomainIsActive(domain) == 1) continue;  // It was just started.
+    if (holder.empty() || virDomainIsActive(domain) != 0) continue;  // It was just started.
     named(fmt::format("{} is in use by {}: end that program", disk.path, holder));
   }
 }

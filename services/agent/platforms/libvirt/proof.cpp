@@ -175,6 +175,7 @@ Status prove_vm(const ProofPlace& place, const NewVm& vm, const std::string& pro
   Status built = build(own, proof_of(vm, proof_id, folder));
   const Status removed = remove_domain(place, proof_id);
   fs::remove_all(folder, error);
+  if (!removed) log::error("proof_left", {{"vm", proof_id}, {"error", removed.error()}});
   if (!built) {
     Error reason =
         built.error().in(fmt::format("VM '{}' cannot be built on this host", vm.shape.name));
