@@ -275,6 +275,9 @@ TEST(TransformTest, NumbersAreNotLargerThanAMachine) {
   }
   const std::string many = domain("", "<iothreads>4294967295</iothreads><vcpus/>");
   EXPECT_THAT(xml_of(many), Not(HasSubstr("4294967295")));
+  std::string processors = domain("");
+  processors.replace(processors.find("<vcpu>1<"), 8, "<vcpu>4294967295<");
+  EXPECT_EQ(made(processors).error().code, ErrorCode::kInvalidArgument);
   std::string crowd;
   for (int i = 0; i < 2000; ++i) crowd += "<hub type='usb'/>";
   EXPECT_EQ(made(domain(crowd)).error().code, ErrorCode::kTooLarge);

@@ -182,6 +182,11 @@ Status DomainWriter::copy(const XmlNode& node, const std::string& path, const Ru
   const bool is_text_wrong = has_text && !is_allowed(rule.text, text);
   const std::string what = rule.what.empty() ? last_segment(path) : std::string(rule.what);
   if (!attributes.is_whole || is_text_wrong) {
+    // Without it libvirt would choose, and the VM be another.
+    if (path == "memory" || path == "currentMemory" || path == "vcpu") {
+      return fail(ErrorCode::kInvalidArgument,
+                  fmt::format("its {} '{}' cannot be made here", what, summary(node)));
+    }
     dropped(what, summary(node), "Farside does not know this kind");
     return {};
   }
