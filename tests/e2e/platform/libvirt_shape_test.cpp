@@ -312,6 +312,41 @@ TEST_F(LibvirtShapeTest, UefiVariablesAndSecureBootTravelWithThePoint) {
   }
 }
 
+// The firmware itself writes an entry for the disk, with its place, and reads it at the target.
+TEST_F(LibvirtShapeTest, UefiFirmwareFindsItsEntriesAtTheTarget) {
+  constexpr const char* kLoader = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+  constexpr const char* kVariables = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+  if (!std::filesystem::exists(kLoader)) GTEST_SKIP() << "the package ovmf is missing";
+  const std::string log = host().path("uefi-source.log");
+  const std::string nvram = host().path("shape-entries.fd");
+  run(domain(fmt::format("<os><type arch='x86_64' machine='q35'>hvm</type>"
+                         "<loader readonly='yes' type='pflash'>{}</loader>"
+                         "<nvram template='{}'>{}</nvram></os>",
+                         kLoader, kVariables, nvram),
+             disk(image("entries"), "vda", "virtio") +
+                 fmt::format("<serial type='file'><source path='{}'/></serial>", log)));
+  // "BdsDxe: failed to load Boot0001 "UEFI Misc Device" from PciRoot(0x0)/Pci(..."
+  const auto entry = [](const std::string& path) -> std::string {
+    for (const Deadline deadline(seconds(120)); deadline.pause();) {
+      const std::string text = file_content(path);
+      const std::size_t begin = text.find("Boot0001 \"UEFI Misc Device\" from ");
+      if (begin == std::string::npos) continue;
+      const std::size_t end = text.find(": ", begin);
+      if (end != std::string::npos) return text.substr(begin, end - begin);
+    }
+    return {};
+  };
+  const std::string before = entry(log);
+  ASSERT_NE(before, "") << file_content(log);
+  const msg::VmDefinition definition = definition_at_a_point();
+  EXPECT_NE(definition.nvram, file_content(kVariables));
+  const NewVm vm = successor(definition);
+
+  create(vm);
+
+  EXPECT_EQ(entry(vm.serial_log), before);
+}
+
 TEST_F(LibvirtShapeTest, FirmwareThatIsNotHereIsToldWithItsPackage) {
   define(domain(kQ35, disk(image("uefi"), "vda", "virtio")));
   msg::VmDefinition definition = definition_at_a_point();

@@ -261,6 +261,41 @@ TEST(TransformTest, RefusesWhatIsNoPlainDescription) {
   }
 }
 
+// Libvirt makes a thing for each, and ends its process where memory lacks.
+TEST(TransformTest, NumbersAreNotLargerThanAMachine) {
+  for (const char* devices : {
+           "<controller type='pci' index='4294967295' model='pcie-root-port'/>",
+           "<controller type='scsi' index='0x10000' model='virtio-scsi'/>",
+           "<controller type='virtio-serial' ports='99999999999999999999'/>",
+           "<input type='tablet' bus='usb'><address type='usb' bus='4294967295'/></input>",
+           "<hub type='usb'><address type='drive' controller='4294967295'/></hub>",
+       }) {
+    const std::string xml = xml_of(domain(devices));
+    EXPECT_THAT(xml, Not(testing::ContainsRegex("4294967295|0x10000|99999"))) << devices;
+  }
+  const std::string many = domain("", "<iothreads>4294967295</iothreads><vcpus/>");
+  EXPECT_THAT(xml_of(many), Not(HasSubstr("4294967295")));
+  std::string processors = domain("");
+  processors.replace(processors.find("<vcpu>1<"), 8, "<vcpu>4294967295<");
+  EXPECT_EQ(made(processors).error().code, ErrorCode::kInvalidArgument);
+  std::string crowd;
+  for (int i = 0; i < 2000; ++i) crowd += "<hub type='usb'/>";
+  EXPECT_EQ(made(domain(crowd)).error().code, ErrorCode::kTooLarge);
+  EXPECT_THAT(xml_of(domain("<video><model type='vga' vram='16384'/></video>")),
+              HasSubstr("vram='16384'"));
+}
+
+TEST(TransformTest, VariablesOfAnotherPlatformAreNotWritten) {
+  NewVm vm = new_vm("");
+  vm.definition.platform = "hyperv";
+  vm.definition.nvram = "x";
+
+  const auto domain = make_domain(vm, networks(), target_host());
+
+  ASSERT_TRUE(domain) << to_text(domain.error());
+  EXPECT_EQ(domain->nvram, "");
+}
+
 TEST(TransformTest, RefusesDisksThatCannotBe) {
   const std::string second =
       "<disk type='file' device='cdrom'><target dev='{}' bus='{}'/><readonly/></disk>";
@@ -549,7 +584,7 @@ TEST(Qcow2HeaderTest, ReadsWhatMattersAndRefusesTheRest) {
     changed = head;
     for (int k = 0; k < 4; ++k) changed[4 + random.below(108)] = static_cast<char>(random.next());
     const auto parsed = parse_qcow2_header(changed);
-    EXPECT_TRUE(!parsed || parsed->backing_file.size() <= changed.size());
+    EXPECT_TRUE(!parsed || parsed->backing.size() <= changed.size());
   }
 }
 

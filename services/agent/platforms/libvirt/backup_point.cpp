@@ -257,6 +257,9 @@ Status BackupPoint::connect(virDomainPtr domain, const DomainShape& shape,
                                      .name = disk.name,
                                      .id = disk.id,
                                      .bitmap = base.empty() ? "" : "backup-" + disk.name}));
+    for (msg::Disk& each : definition_.shape.disks) {
+      if (each.name == disk.name) each.bytes = frozen->bytes();
+    }
     disks_.push_back(std::move(frozen));
   }
   return {};

@@ -10,6 +10,7 @@
 namespace farside::agent::libvirt {
 namespace {
 
+constexpr std::size_t kDevicesMax = 1024;
 constexpr std::string_view kTransitional = "virtio-transitional|virtio-non-transitional";
 
 // Of <driver>, as QEMU can do it over a qcow2 overlay.
@@ -21,7 +22,7 @@ constexpr Rule kDiskDriver = {
     "-error_policy -rerror_policy -copy_on_read -metadata_cache"};
 constexpr Rule kDiskTarget = {"devices/disk/target", Treatment::kKeep,
                               "!dev !bus=virtio|scsi|ide|sata|usb|fdc removable=on|off "
-                              "rotation_rate -tray"};
+                              "rotation_rate:big -tray"};
 constexpr std::string_view kCardModels =
     "virtio|virtio-transitional|virtio-non-transitional|e1000|e1000e|e1000-82544gc|e1000-82545em|"
     "igb|rtl8139|pcnet|ne2k_pci|ne2k_isa|vmxnet3|usb-net|i82550|i82551|i82557b|i82559er|lan9118";
@@ -70,6 +71,10 @@ void DomainWriter::match_disks(const XmlNode& devices) {
 }
 
 Status DomainWriter::make_devices(const XmlNode& devices, std::string& out) {
+  if (devices.elements().size() > kDevicesMax) {
+    return fail(ErrorCode::kTooLarge,
+                fmt::format("its definition has more than {} devices", kDevicesMax));
+  }
   out += "<devices>";
   if (!host_.emulator.empty() && (arch_ == "x86_64" || arch_ == "i686")) {
     out += fmt::format("<emulator>{}</emulator>", xml_escape(host_.emulator));

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <array>
 
+#include "services/agent/platforms/libvirt/domain_xml.h"
+
 namespace farside::agent::libvirt {
 namespace {
 
@@ -66,6 +68,9 @@ std::string summary(const XmlNode& node) {
   if (begin != std::string::npos) {
     text = text.substr(begin, text.find_last_not_of(" \t\r\n") - begin + 1);
     const std::string unit = node.attribute("unit");
+    if (unit == "KiB" && to_number(text) % 1024 == 0) {
+      return fmt::format("{} MiB", to_number(text) / 1024);
+    }
     return shortened(unit.empty() ? text : text + " " + unit);
   }
   text.clear();
@@ -129,6 +134,7 @@ void DomainWriter::dropped(std::string what, std::string source, std::string not
 
 bool DomainWriter::needs_kvm(const XmlNode& node, const std::string& path) const {
   if (path == "features/kvm" || path == "features/hyperv") return !node.elements().empty();
+  if (path == "features/ioapic") return node.attribute("driver") == "kvm";
   if (path != "clock/timer") return false;
   const std::string name = node.attribute("name");
   return name == "kvmclock" || name == "hypervclock";
@@ -176,6 +182,11 @@ Status DomainWriter::copy(const XmlNode& node, const std::string& path, const Ru
   const bool is_text_wrong = has_text && !is_allowed(rule.text, text);
   const std::string what = rule.what.empty() ? last_segment(path) : std::string(rule.what);
   if (!attributes.is_whole || is_text_wrong) {
+    // Without it libvirt would choose, and the VM be another.
+    if (path == "memory" || path == "currentMemory" || path == "vcpu") {
+      return fail(ErrorCode::kInvalidArgument,
+                  fmt::format("its {} '{}' cannot be made here", what, summary(node)));
+    }
     dropped(what, summary(node), "Farside does not know this kind");
     return {};
   }
@@ -227,6 +238,7 @@ Status DomainWriter::make_os(const XmlNode& os, std::string& out) {
                                    host_.firmware));
     FARSIDE_ASSIGN(result_.nvram_path, nvram_path_of(vm_));
     out += firmware_xml(firmware, result_.nvram_path);
+    result_.nvram = vm_.definition.nvram;
     needs_smm_ = firmware.has("requires-smm");
     kept("firmware", firmware_text(vm_.definition.firmware));
     if (vm_.definition.nvram.empty()) {

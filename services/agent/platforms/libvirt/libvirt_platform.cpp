@@ -376,8 +376,8 @@ Status LibvirtPlatform::create_vm(const NewVm& vm) {
   FARSIDE_TRY(create_folder(std::filesystem::path(host.serial_log).parent_path()));
   for (const NewDisk& disk : vm.disks) FARSIDE_TRY(create_overlay(disk));
   // Like the overlays, the variables are the guest's own from its first start on.
-  if (!existing && !made.nvram_path.empty() && !vm.definition.nvram.empty()) {
-    FARSIDE_TRY(replace_file(made.nvram_path, vm.definition.nvram));
+  if (!existing && !made.nvram.empty()) {
+    FARSIDE_TRY(replace_file(made.nvram_path, made.nvram));
   }
 
   const DomainHandle domain(virDomainDefineXML(connection_.get(), made.xml.c_str()));

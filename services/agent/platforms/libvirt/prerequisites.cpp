@@ -119,10 +119,10 @@ std::string Prerequisites::problem_of(const std::string& path, const Qcow2Header
     return fmt::format("{} is marked as corrupt: with the VM off, run `qemu-img check -r all {}`",
                        path, path);
   }
-  if (header.backing_file.empty() || is_protocol(header.backing_file)) return {};
+  if (header.backing.empty() || is_protocol(header.backing)) return {};
   // Relative to the image that names it.
   const std::string backing =
-      std::filesystem::path(path).parent_path() / std::filesystem::path(header.backing_file);
+      std::filesystem::path(path).parent_path() / std::filesystem::path(header.backing);
   if (depth == 0) return fmt::format("{} stands on too many images: merge them", path);
   if (::access(backing.c_str(), R_OK) != 0) {
     return fmt::format("{} stands on {}, which cannot be read ({}): bring that file back", path,
@@ -199,7 +199,7 @@ Status Prerequisites::check(virDomainPtr domain, DomainShape& shape) {
     }
     if (is_active) continue;  // Its own QEMU has it then, and lets nobody else write.
     const std::string holder = lock_holder(disk.path);
-    if (holder.empty() || virDomainIsActive(domain) == 1) continue;  // It was just started.
+    if (holder.empty() || virDomainIsActive(domain) != 0) continue;  // It was just started.
     named(fmt::format("{} is in use by {}: end that program", disk.path, holder));
   }
   return {};

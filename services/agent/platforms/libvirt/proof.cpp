@@ -134,9 +134,7 @@ Status remove_domain(const ProofPlace& place, const std::string& proof_id) {
 Status build(const ProofPlace& place, const NewVm& proof) {
   FARSIDE_ASSIGN(const auto made, make_domain(proof, place.networks, place.host));
   for (const NewDisk& disk : proof.disks) FARSIDE_TRY(create_blank(disk));
-  if (!made.nvram_path.empty() && !proof.definition.nvram.empty()) {
-    FARSIDE_TRY(replace_file(made.nvram_path, proof.definition.nvram));
-  }
+  if (!made.nvram.empty()) FARSIDE_TRY(replace_file(made.nvram_path, made.nvram));
   const DomainHandle domain(virDomainDefineXML(place.connection, made.xml.c_str()));
   if (!domain) return libvirt_error("define it");
   return turn_on(domain.get(), VIR_DOMAIN_START_PAUSED);
@@ -177,6 +175,7 @@ Status prove_vm(const ProofPlace& place, const NewVm& vm, const std::string& pro
   Status built = build(own, proof_of(vm, proof_id, folder));
   const Status removed = remove_domain(place, proof_id);
   fs::remove_all(folder, error);
+  if (!removed) log::error("proof_left", {{"vm", proof_id}, {"error", removed.error()}});
   if (!built) {
     Error reason =
         built.error().in(fmt::format("VM '{}' cannot be built on this host", vm.shape.name));

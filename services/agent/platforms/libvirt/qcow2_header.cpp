@@ -53,7 +53,7 @@ Result<Qcow2Header> parse_qcow2_header(std::string_view head) {
   Qcow2Header header{.version = u32(head, 4),
                      .bytes = number(head, 24, 8),
                      .is_encrypted = u32(head, 32) != 0,
-                     .backing_file = {},
+                     .backing = {},
                      .backing_format = {}};
   if (header.version < 2 || header.version > 3) {
     return fail(ErrorCode::kUnsupported,
@@ -74,7 +74,7 @@ Result<Qcow2Header> parse_qcow2_header(std::string_view head) {
         name_bytes > head.size() - name_at) {
       return fail(ErrorCode::kCorrupt, "the name of its backing file is outside of its header");
     }
-    header.backing_file = std::string(head.substr(name_at, name_bytes));
+    header.backing = std::string(head.substr(name_at, name_bytes));
     header.backing_format = backing_format(head, header_bytes);
   }
   return header;

@@ -17,7 +17,7 @@ struct Qcow2Header {
   bool is_encrypted = false;
   bool is_corrupt = false;
   bool has_data_file = false;  // Its blocks lie in another file.
-  std::string backing_file;    // As written in it; empty: none.
+  std::string backing;         // As written in it; empty: none.
   std::string backing_format;  // Empty: not written.
 };
 

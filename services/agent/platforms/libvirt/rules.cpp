@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
+#include <cstdint>
+#include <system_error>
 
 namespace farside::agent::libvirt {
 namespace {
@@ -19,7 +22,7 @@ constexpr std::string_view kHostDevice = "it is a device of the source's host";
 constexpr std::string_view kHostLimits = "limits and placement are the target host's own matter";
 
 // Elements with "state" and numbers only.
-constexpr std::string_view kState = "state=on|off value retries mode";
+constexpr std::string_view kState = "state=on|off value retries:big mode";
 
 constexpr auto kRules = std::to_array<Rule>({
     {"name", kMake},
@@ -31,10 +34,10 @@ constexpr auto kRules = std::to_array<Rule>({
     {"memory", kKeep, "unit -dumpCore", kNumber, "memory"},
     {"currentMemory", kKeep, "unit", kNumber},
     {"maxMemory", kKeep, "unit slots", kNumber, "most memory"},
-    {"vcpu", kKeep, "current -placement", kNumber, "processors"},
+    {"vcpu", kKeep, "current -placement", kCount, "processors"},
     {"vcpus"},
     {"vcpus/vcpu", kKeep, "id enabled=yes|no hotpluggable=yes|no order"},
-    {"iothreads", kKeep, "", kNumber},
+    {"iothreads", kKeep, "", kCount},
     {"iothreadids"},
     {"iothreadids/iothread", kKeep, "!id -thread_pool_min -thread_pool_max"},
     {"defaultiothread", kIgnore},
@@ -66,8 +69,8 @@ constexpr auto kRules = std::to_array<Rule>({
     {"os/dtb", kDrop, "", kNone, "device tree", "it is a file of the source's host"},
     {"os/acpi", kDrop, "", kNone, "ACPI table", "it is a file of the source's host"},
     {"os/boot", kKeep, "!dev=hd|cdrom|network|fd"},
-    {"os/bootmenu", kKeep, "enable=yes|no timeout"},
-    {"os/bios", kKeep, "useserial=yes|no rebootTimeout"},
+    {"os/bootmenu", kKeep, "enable=yes|no timeout:big"},
+    {"os/bios", kKeep, "useserial=yes|no rebootTimeout:big"},
     {"os/smbios", kKeep, "!mode=emulate|sysinfo", kNone, "SMBIOS of the host"},
     {"sysinfo", kKeep, "!type=smbios", kNone, "system information"},
     {"sysinfo/bios"},
@@ -101,7 +104,7 @@ constexpr auto kRules = std::to_array<Rule>({
     {"features/kvm/hint-dedicated", kKeep, kState},
     {"features/kvm/poll-control", kKeep, kState},
     {"features/kvm/pv-ipi", kKeep, kState},
-    {"features/kvm/dirty-ring", kKeep, "state=on|off size"},
+    {"features/kvm/dirty-ring", kKeep, "state=on|off size:big"},
     {"features/hyperv", kKeep, "mode=custom|passthrough"},
     {"features/hyperv/relaxed", kKeep, kState},
     {"features/hyperv/vapic", kKeep, kState},
@@ -128,16 +131,16 @@ constexpr auto kRules = std::to_array<Rule>({
     {"cpu/maxphysaddr", kKeep, "mode=emulate|passthrough bits limit"},
     {"cpu/feature", kKeep, "policy=force|require|optional|disable|forbid !name"},
     {"cpu/numa"},
-    {"cpu/numa/cell", kKeep, "id cpus:list memory unit -memAccess -discard"},
+    {"cpu/numa/cell", kKeep, "id cpus:list memory:big unit -memAccess -discard"},
     {"cpu/numa/cell/distances"},
     {"cpu/numa/cell/distances/sibling", kKeep, "id value"},
 
     {"clock", kKeep,
-     "offset=utc|localtime|timezone|variable|absolute adjustment basis=utc|localtime start "
+     "offset=utc|localtime|timezone|variable|absolute adjustment:big basis=utc|localtime start:big "
      "timezone:zone",
      kNone, "clock"},
-    {"clock/timer", kKeep, "!name tickpolicy track present=yes|no frequency mode"},
-    {"clock/timer/catchup", kKeep, "threshold slew limit"},
+    {"clock/timer", kKeep, "!name tickpolicy track present=yes|no frequency:big mode"},
+    {"clock/timer/catchup", kKeep, "threshold:big slew:big limit:big"},
     {"on_poweroff", kMake},
     {"on_reboot", kMake},
     {"on_crash", kMake},
@@ -152,7 +155,7 @@ constexpr auto kRules = std::to_array<Rule>({
     {"devices/*/alias", kIgnore},
     {"devices/*/address", kKeep,
      "!type=pci|drive|usb|virtio-serial|isa|ccid|dimm domain bus slot function "
-     "multifunction=on|off controller target unit port iobase irq base"},
+     "multifunction=on|off controller target unit port iobase irq base:big"},
     {"devices/*/acpi", kKeep, "index"},
 
     {"devices/disk", kMake},
@@ -166,8 +169,8 @@ constexpr auto kRules = std::to_array<Rule>({
     {"devices/disk/vendor", kKeep, "", kToken},
     {"devices/disk/product", kKeep, "", kToken},
     {"devices/disk/boot", kKeep, "!order"},
-    {"devices/disk/blockio", kKeep, "logical_block_size physical_block_size"},
-    {"devices/disk/geometry", kKeep, "cyls heads secs trans=auto|none|lba"},
+    {"devices/disk/blockio", kKeep, "logical_block_size:big physical_block_size:big"},
+    {"devices/disk/geometry", kKeep, "cyls:big heads:big secs:big trans=auto|none|lba"},
     {"devices/disk/readonly", kMake},
     {"devices/disk/iotune", kDrop, "", kNone, "disk limits", kHostLimits},
     {"devices/disk/encryption", kIgnore},
@@ -180,7 +183,7 @@ constexpr auto kRules = std::to_array<Rule>({
     {"devices/controller/target/node", kIgnore},
     {"devices/controller/master", kKeep, "startport"},
     {"devices/controller/driver", kKeep,
-     "queues cmd_per_lun max_sectors iothread ioeventfd=on|off iommu=on|off ats=on|off "
+     "queues cmd_per_lun max_sectors:big iothread ioeventfd=on|off iommu=on|off ats=on|off "
      "packed=on|off "
      "page_per_vq=on|off"},
     {"devices/controller/pcihole64", kKeep, "unit", kNumber},
@@ -222,9 +225,10 @@ constexpr auto kRules = std::to_array<Rule>({
     {"devices/graphics", kMake},
     {"devices/video", kKeep, "", kNone, "graphics card"},
     {"devices/video/model", kKeep,
-     "!type=vga|cirrus|vmvga|qxl|virtio|bochs|ramfb|none ram vram vram64 vgamem heads "
+     "!type=vga|cirrus|vmvga|qxl|virtio|bochs|ramfb|none ram:big vram:big vram64:big vgamem:big "
+     "heads "
      "primary=yes|no -blob"},
-    {"devices/video/model/resolution", kKeep, "x y"},
+    {"devices/video/model/resolution", kKeep, "x:big y:big"},
     {"devices/video/model/acceleration", kDrop, "", kNone, "graphics acceleration", kHostDevice},
     {"devices/video/driver", kKeep, "vgaconf=io|on|off iommu=on|off ats=on|off packed=on|off"},
     {"devices/input", kKeep, "!type=mouse|tablet|keyboard bus=ps2|usb|virtio model"},
@@ -239,12 +243,12 @@ constexpr auto kRules = std::to_array<Rule>({
     {"devices/memballoon", kKeep,
      "!model=virtio|virtio-transitional|virtio-non-transitional|none autodeflate=on|off "
      "freePageReporting=on|off"},
-    {"devices/memballoon/stats", kKeep, "period"},
+    {"devices/memballoon/stats", kKeep, "period:big"},
     {"devices/memballoon/driver", kKeep, "iommu=on|off ats=on|off packed=on|off"},
     {"devices/rng", kKeep, "!model=virtio|virtio-transitional|virtio-non-transitional", kNone,
      "random number generator"},
     {"devices/rng/backend", kMake},
-    {"devices/rng/rate", kKeep, "bytes period"},
+    {"devices/rng/rate", kKeep, "bytes:big period:big"},
     {"devices/rng/driver", kKeep, "iommu=on|off ats=on|off packed=on|off"},
     {"devices/panic", kKeep, "model=isa|hyperv|pvpanic"},
     {"devices/iommu", kKeep, "!model=intel|virtio", kNone, "IOMMU"},
@@ -298,6 +302,19 @@ bool is_zone(std::string_view text) {
   return text.size() <= 64 && !text.starts_with('/') && consists_of(text, kZoneLetters);
 }
 
+// Decimal or hexadecimal, and more than kCountMax.
+bool is_too_big(std::string_view text) {
+  const bool is_hex = text.starts_with("0x") || text.starts_with("0X");
+  const std::string_view digits = is_hex ? text.substr(2) : text;
+  if (digits.empty() || !consists_of(digits, is_hex ? "0123456789abcdefABCDEF" : "0123456789")) {
+    return false;
+  }
+  std::uint64_t value = 0;
+  const auto read =
+      std::from_chars(digits.data(), digits.data() + digits.size(), value, is_hex ? 16 : 10);
+  return read.ec != std::errc() || value > kCountMax;
+}
+
 bool is_one_of(std::string_view value, std::string_view list) {
   while (!list.empty()) {
     const std::size_t bar = list.find('|');
@@ -320,7 +337,7 @@ struct AttributeRule {
     if (kind == "zone") return is_zone(value);
     if (kind == "list") return value.size() <= kTokenMax && consists_of(value, "0123456789,-^");
     if (kind == "free") return is_allowed(kFree, value);
-    return is_token(value);
+    return is_token(value) && (kind == "big" || !is_too_big(value));
   }
 };
 
@@ -362,6 +379,8 @@ bool is_allowed(TextRule rule, std::string_view text) {
       return is_token(text);
     case kNumber:
       return text.size() <= 15 && consists_of(text, "0123456789");
+    case kCount:
+      return is_allowed(kNumber, text) && !is_too_big(text);
     case kFree:
       return text.size() <= kFreeTextMax && std::ranges::none_of(text, [](char c) {
                const auto byte = static_cast<unsigned char>(c);

@@ -25,18 +25,21 @@ enum class TextRule {
   kNone,
   kToken,   // Letters, digits and ".:+_- ", at most kTokenMax.
   kNumber,  // Digits, at most 15.
+  kCount,   // A number of at most kCountMax: libvirt makes a thing for each.
   kFree,    // Anything printable, at most kFreeTextMax bytes: read by people and guests only.
 };
 
 inline constexpr std::size_t kTokenMax = 256;
+inline constexpr unsigned kCountMax = 1024;  // Libvirt ends its process rather than lack memory.
 inline constexpr std::size_t kFreeTextMax = 4096;
 
 struct Rule {
   std::string_view path;  // Below <domain>; "*" stands for one name.
   Treatment treatment = Treatment::kKeep;
-  // Separated by spaces: NAME (a token), NAME=a|b (one of these), NAME:free, NAME:zone (a time
-  // zone), NAME:list (of numbers).  With "!" before it, an element without a fitting value is
-  // dropped; with "-" before it, the attribute is left out without a word.
+  // Separated by spaces: NAME (a token; a number only up to kCountMax), NAME:big, NAME=a|b (one of
+  // these), NAME:free, NAME:zone (a time zone), NAME:list (of numbers).  With "!" before it, an
+  // element without a fitting value is dropped; with "-" before it, the attribute is left out
+  // without a word.
   std::string_view attributes = "";
   TextRule text = TextRule::kNone;
   std::string_view what = "";  // What an operator calls it; empty: no row of its own.

@@ -23,7 +23,7 @@ std::string bus_of(const std::string& disk) {
 Result<TargetDomain> from_shape(const NewVm& vm, const Networks& networks, const TargetHost& host) {
   const msg::Vm& shape = vm.shape;
   constexpr const char* kMachine = "q35";
-  TargetDomain domain{.xml = {}, .rows = plan_of_shape(shape), .nvram_path = {}};
+  TargetDomain domain{.xml = {}, .rows = plan_of_shape(shape), .nvram_path = {}, .nvram = {}};
   std::string os = fmt::format("<type arch='x86_64' machine='{}'>hvm</type>", kMachine);
   std::string features = "<acpi/><apic/>";
   if (shape.generation == 2) {

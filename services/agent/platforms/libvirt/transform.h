@@ -24,6 +24,7 @@ struct TargetDomain {
   std::string xml;
   std::vector<msg::PlanRow> rows;
   std::string nvram_path;  // Empty: it has no UEFI variables.
+  std::string nvram;       // What they are to be at first; empty: as the firmware delivers them.
 };
 
 // Errors: kNotFound (a network, a boot file), kForbidden (a boot file), kUnsupported (firmware),
