@@ -299,7 +299,40 @@ TYPED_TEST_P(PlatformContract, AVmThatIsOffIsFrozenWithoutRunning) {
   EXPECT_EQ(this->newest_, final_seq) << "nothing was written while it was off";
 }
 
-TYPED_TEST_P(PlatformContract, ReconcileTurnsOffAVmThatWasFrozenWhileOff) {
+// Whether the point survives it is the platform's affair; that nobody takes a torn one for whole is
+// not.
+TYPED_TEST_P(PlatformContract, AStartWinsAgainstThePointOfAVmThatIsOff) {
+  const std::string first = this->new_token();
+  const std::string second = this->new_token();
+  this->protect(first);
+  const auto shut = this->platform().shut_down(this->witness(), 60);
+  ASSERT_TRUE(shut) << why(shut);
+  auto point = this->point(second, first);
+  ASSERT_TRUE(point) << why(point);
+
+  const auto started = this->platform().start(this->witness());
+  ASSERT_TRUE(started) << why(started);
+  EXPECT_EQ(this->state(this->witness()), msg::PowerState::running);
+  std::uint64_t acknowledged = this->host().write_more(5);
+
+  Replica attempt = this->replica_;
+  const bool is_read = attempt.apply_changes(**point).has_value();
+  const bool is_whole = is_read && !(*point)->is_lost();
+  if (is_whole) {
+    EXPECT_TRUE(attempt.check({})->ok);
+    ASSERT_TRUE((*point)->close());
+    this->replica_ = attempt;
+  } else {
+    EXPECT_FALSE((*point)->close());
+    ASSERT_TRUE((*point)->abandon());
+  }
+  EXPECT_EQ(this->state(this->witness()), msg::PowerState::running) << "and it stays";
+  acknowledged = this->host().write_more(5);
+  this->follow(this->new_token(), is_whole ? second : first);
+  EXPECT_TRUE(this->replica_has(acknowledged));
+}
+
+TYPED_TEST_P(PlatformContract, AVmThatWasFrozenWhileOffStaysOffAfterACrash) {
   const std::string first = this->new_token();
   this->protect(first);
   ASSERT_TRUE(this->platform().power_off(this->witness()));
@@ -548,11 +581,11 @@ REGISTER_TYPED_TEST_SUITE_P(
     AnAbandonedPointLosesNoToken, ClosingDropsOlderTokens, AnUnknownTokenIsLostTracking,
     LostBitmapsAreToldAndReplacedByTheNextPoint, ARepeatedRequestForAPointGivesAPoint,
     ReconcileEndsThePointsOfACrashAndKeepsTheirTokens, AVmThatIsOffIsFrozenWithoutRunning,
-    ReconcileTurnsOffAVmThatWasFrozenWhileOff, AGuestThatIgnoresTheRequestIsTurnedOff,
-    AFencedVmDoesNotRunHere, ForgettingTokensEndsTracking, ReadsOutsideADiskAreRefused,
-    CreatesAndDestroysVmsOfOursOnly, RefusesAVmOnANetworkThatDoesNotExist,
-    ReconcileRemovesVmsOfOursThatNobodyWants, DetachingMakesAVmIndependentOfItsView,
-    TheDefinitionOfAVmThatDoesNotChangeIsTheSame, ProvingAVmLeavesNothing,
-    AVmWhoseGuestDoesNothingShowsNoSignOfLife);
+    AStartWinsAgainstThePointOfAVmThatIsOff, AVmThatWasFrozenWhileOffStaysOffAfterACrash,
+    AGuestThatIgnoresTheRequestIsTurnedOff, AFencedVmDoesNotRunHere, ForgettingTokensEndsTracking,
+    ReadsOutsideADiskAreRefused, CreatesAndDestroysVmsOfOursOnly,
+    RefusesAVmOnANetworkThatDoesNotExist, ReconcileRemovesVmsOfOursThatNobodyWants,
+    DetachingMakesAVmIndependentOfItsView, TheDefinitionOfAVmThatDoesNotChangeIsTheSame,
+    ProvingAVmLeavesNothing, AVmWhoseGuestDoesNothingShowsNoSignOfLife);
 
 }  // namespace farside::agent

@@ -92,6 +92,11 @@ Result<std::unique_ptr<ImageServer>> ImageServer::start(const Image& image) {
   return server;
 }
 
+bool ImageServer::has_ended() {
+  if (pid_ > 0 && ::waitpid(pid_, nullptr, WNOHANG) == pid_) pid_ = 0;
+  return pid_ == 0;
+}
+
 ImageServer::~ImageServer() {
   if (pid_ > 0) {
     ::kill(pid_, SIGKILL);

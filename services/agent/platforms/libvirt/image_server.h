@@ -27,6 +27,7 @@ class ImageServer {
   // kTimeout.
   static Result<std::unique_ptr<ImageServer>> start(const Image& image);
   ~ImageServer();
+  bool has_ended();  // It found something wrong with the image.
   ImageServer(const ImageServer&) = delete;
   ImageServer& operator=(const ImageServer&) = delete;
 

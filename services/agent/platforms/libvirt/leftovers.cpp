@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "common/base/log.h"
+#include "services/agent/platforms/deadline.h"
 
 namespace farside::agent::libvirt {
 namespace {
@@ -15,12 +16,19 @@ using std::chrono::steady_clock;
 
 constexpr milliseconds kPauseMin(500);
 constexpr milliseconds kPauseMax(30'000);
+constexpr std::chrono::seconds kOtherMax(20);
 
 }  // namespace
 
 void Leftovers::add(const std::string& vm_id, const Error& why) {
   const std::lock_guard lock(mutex_);
   all_[vm_id].why = why;
+}
+
+void Leftovers::add_if(const std::string& vm_id, const Error& why,
+                       const std::function<bool()>& is_so) {
+  const std::lock_guard lock(mutex_);
+  if (!all_.contains(vm_id) && is_so()) all_[vm_id].why = why;
 }
 
 std::optional<Error> Leftovers::of(const std::string& vm_id) const {
@@ -46,15 +54,20 @@ Status Leftovers::run(const std::string& vm_id, const CleanUp& clean_up) {
 }
 
 Status Leftovers::settle(const std::string& vm_id, const CleanUp& clean_up) {
-  {
-    const std::lock_guard lock(mutex_);
-    const auto found = all_.find(vm_id);
-    if (found == all_.end()) return {};
-    if (found->second.is_under_way) {
-      return fail(ErrorCode::kBusy,
-                  fmt::format("VM {}: what an earlier point left is being ended", vm_id));
+  for (const Deadline deadline(kOtherMax);;) {
+    {
+      const std::lock_guard lock(mutex_);
+      const auto found = all_.find(vm_id);
+      if (found == all_.end()) return {};
+      if (!found->second.is_under_way) {
+        found->second.is_under_way = true;
+        break;
+      }
     }
-    found->second.is_under_way = true;
+    if (!deadline.pause()) {
+      return fail(ErrorCode::kBusy,
+                  fmt::format("VM {}: what an earlier point left is still being ended", vm_id));
+    }
   }
   return run(vm_id, clean_up);
 }

@@ -22,11 +22,15 @@ class Leftovers {
 
   void add(const std::string& vm_id, const Error& why);
 
+  // Only if `is_so`, which is asked while nobody can begin anything on the VM.
+  void add_if(const std::string& vm_id, const Error& why, const std::function<bool()>& is_so);
+
   // Why it could not be ended so far.
   std::optional<Error> of(const std::string& vm_id) const;
 
   // Ends what is left of this VM, so that something new can be begun.  Nothing left: success.
-  // Errors: those of `clean_up`; kBusy while another thread is at it.
+  // Errors: those of `clean_up`; kBusy if another thread is at it for
+  // long.
   Status settle(const std::string& vm_id, const CleanUp& clean_up);
 
   // Tries each VM that is due; those that fail wait longer each time, up to half a minute.

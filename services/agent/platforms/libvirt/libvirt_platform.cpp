@@ -286,8 +286,8 @@ Status LibvirtPlatform::start(const std::string& vm_id) {
 }
 
 Result<std::unique_ptr<Point>> LibvirtPlatform::create_point(const PointRequest& request) {
-  FARSIDE_TRY(points_->leftovers().settle(
-      request.vm_id, [&](const std::string& id) { return clean_up_again(id); }));
+  FARSIDE_TRY(
+      points_->prepare(request.vm_id, [&](const std::string& id) { return clean_up_again(id); }));
   FARSIDE_ASSIGN(const auto domain, find(request.vm_id));
   FARSIDE_TRY(refuse_snapshots(domain.get()));
   FARSIDE_ASSIGN(const auto shape, shape_of(domain.get()));

@@ -14,6 +14,8 @@ constexpr std::chrono::seconds kConnectMax(5);
 }  // namespace
 
 Status OffDisk::serve(const std::string& bitmap) {
+  disk_.reset();
+  server_.reset();  // It removes its socket, which is to be the next one's.
   FARSIDE_ASSIGN(
       server_,
       ImageServer::start(
@@ -27,7 +29,7 @@ Status OffDisk::serve(const std::string& bitmap) {
       disk_ = std::move(*disk);
       break;
     }
-    if (disk.error().code != ErrorCode::kUnavailable || !deadline.pause()) {
+    if (disk.error().code != ErrorCode::kUnavailable || server_->has_ended() || !deadline.pause()) {
       return fail(std::move(disk).error());
     }
   }

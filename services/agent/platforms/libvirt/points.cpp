@@ -41,6 +41,10 @@ Result<bool> has_checkpoint(virDomainPtr domain, const std::string& token) {
   return libvirt_error(fmt::format("checkpoint {} of VM '{}'", name, name_of(domain)));
 }
 
+Error to_be_dropped() {
+  return {.code = ErrorCode::kBusy, .what = "its checkpoints are to be dropped", .advice = ""};
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Points>> Points::open(const Where& where, Session& session,
@@ -90,6 +94,11 @@ Status Points::check_disks(const OffToken& token, const DomainShape& shape) {
   return {};
 }
 
+Status Points::prepare(const std::string& vm_id, const Leftovers::CleanUp& clean_up) {
+  place_.leftovers.add_if(vm_id, to_be_dropped(), [&] { return forgotten_.has(vm_id); });
+  return place_.leftovers.settle(vm_id, clean_up);
+}
+
 Result<std::unique_ptr<Point>> Points::create(virDomainPtr domain, const DomainShape& shape,
                                               const PointRequest& request) {
   FARSIDE_ASSIGN(const bool active, is_active(domain));
@@ -97,7 +106,6 @@ Result<std::unique_ptr<Point>> Points::create(virDomainPtr domain, const DomainS
     FARSIDE_ASSIGN(const auto since, resolve(domain, request));
     return OffPoint::begin(shape, request, since, place_);
   }
-  if (forgotten_.has(request.vm_id)) FARSIDE_TRY(clean_up(domain));
   FARSIDE_TRY(libvirt::end_backup(domain, place_));
   FARSIDE_TRY(refuse_jobs(domain, shape));
   std::string base;
@@ -123,9 +131,11 @@ Status Points::forget(const std::string& vm_id) {
   }
   // The mark first: from here on the checkpoints mean nothing, whatever comes in between.
   FARSIDE_ASSIGN(const std::string newest, newest_checkpoint(domain->get()));
+  place_.leftovers.add(vm_id, to_be_dropped());
   if (!newest.empty()) FARSIDE_TRY(forgotten_.add(vm_id));
   FARSIDE_TRY(place_.off_tokens.remove(vm_id));
-  return clean_up(domain->get());
+  return place_.leftovers.settle(vm_id,
+                                 [&](const std::string&) { return clean_up(domain->get()); });
 }
 
 Status Points::clean_up(virDomainPtr domain) {
@@ -163,9 +173,7 @@ void Points::sweep(const Leftovers::CleanUp& clean_up) {
       continue;
     }
     if (!is_active(domain->get()).value_or(false)) continue;
-    place_.leftovers.add(
-        id,
-        Error{.code = ErrorCode::kBusy, .what = "its checkpoints are to be dropped", .advice = ""});
+    place_.leftovers.add_if(id, to_be_dropped(), [&] { return forgotten_.has(id); });
   }
   place_.leftovers.sweep(clean_up);
 }

@@ -24,6 +24,9 @@ class Points {
   static Result<std::unique_ptr<Points>> open(const Where& where, Session& session,
                                               const Networks& networks, const Clock& clock);
 
+  // Before create(): ends what is left on the VM.  Errors: what could not be ended, and why.
+  Status prepare(const std::string& vm_id, const Leftovers::CleanUp& clean_up);
+
   // Errors: see Platform::create_point.
   Result<std::unique_ptr<Point>> create(virDomainPtr domain, const DomainShape& shape,
                                         const PointRequest& request);
