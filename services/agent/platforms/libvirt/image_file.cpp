@@ -83,19 +83,18 @@ Result<std::vector<FileState>> state_of_chain(const std::string& path) {
     if (header.has_data_file) {
       return fail(ErrorCode::kUnsupported, fmt::format("{} keeps its data in another file", at));
     }
-    if (header.backing_file.empty()) return chain;
-    if (names_a_protocol(header.backing_file) || chain.size() == kChainMax) {
+    if (header.backing.empty()) return chain;
+    if (names_a_protocol(header.backing) || chain.size() == kChainMax) {
       return fail(ErrorCode::kUnsupported,
-                  fmt::format("{} stands on {}, which is no file", at, header.backing_file));
+                  fmt::format("{} stands on {}, which is no file", at, header.backing));
     }
     if (header.backing_format.empty()) {
-      return fail(
-          ErrorCode::kUnsupported,
-          fmt::format("{} does not say which format {} has", at, header.backing_file),
-          fmt::format("run: qemu-img rebase -u -b {} -F FORMAT {}", header.backing_file, at));
+      return fail(ErrorCode::kUnsupported,
+                  fmt::format("{} does not say which format {} has", at, header.backing),
+                  fmt::format("run: qemu-img rebase -u -b {} -F FORMAT {}", header.backing, at));
     }
     // Relative to the file that names it; absolute names stay as they are.
-    at = std::filesystem::path(at).parent_path() / header.backing_file;
+    at = std::filesystem::path(at).parent_path() / header.backing;
     format = header.backing_format;
   }
 }
