@@ -15,6 +15,8 @@
 #include <csignal>
 #include <cstdlib>
 #include <mutex>
+#include <string_view>
+#include <tuple>
 #include <vector>
 
 namespace farside::reactor {
@@ -81,14 +83,24 @@ std::string read_all(int fd) {
   }
 }
 
-std::string name_of(pid_t thread) {
-  const std::string path = "/proc/self/task/" + std::to_string(thread) + "/comm";
+std::string told_of(pid_t thread, const char* what) {
+  const std::string path = "/proc/self/task/" + std::to_string(thread) + "/" + what;
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return "?";
-  std::string name = read_all(fd);
+  std::string text = read_all(fd);
   ::close(fd);
-  while (name.ends_with('\n')) name.pop_back();
-  return name;
+  while (text.ends_with('\n')) text.pop_back();
+  return text;
+}
+
+// libzmq's own threads do; they would be waited for in vain.
+bool blocks_signals(pid_t thread) {
+  const std::string status = told_of(thread, "status");
+  constexpr std::string_view kBlocked = "SigBlk:";
+  const std::size_t at = status.find(kBlocked);
+  if (at == std::string::npos) return false;
+  const auto mask = std::strtoull(status.c_str() + at + kBlocked.size(), nullptr, 16);
+  return (mask >> static_cast<unsigned>(stack_signal() - 1) & 1U) != 0;
 }
 
 // True once the thread has left its frames in `answer`.
@@ -153,8 +165,12 @@ std::string stacks_of_all_threads() {
   std::string out;
   for (const pid_t thread : threads()) {
     if (thread == own_thread()) continue;
-    out += "thread " + std::to_string(thread) + " (" + name_of(thread) + ")\n";
-    out += ask(thread) ? frames_text() : "  (it does not answer)\n";
+    out += "thread " + std::to_string(thread) + " (" + told_of(thread, "comm") + ")\n";
+    if (!blocks_signals(thread) && ask(thread)) {
+      out += frames_text();
+    } else {
+      out += "  (it does not answer; in the kernel it is at " + told_of(thread, "wchan") + ")\n";
+    }
   }
   return out;
 }

@@ -14,8 +14,8 @@ namespace farside::reactor {
 void prepare_stacks();
 
 // The stacks of all threads but the caller's, each under its thread's number and name.  A thread
-// that does not answer within half a second (it waits in the kernel and cannot be woken) is named
-// without its stack.
+// that blocks all signals, or does not answer within half a second (it waits in the kernel and
+// cannot be woken), is named without its stack.
 std::string stacks_of_all_threads();
 
 // To standard error, past the log (whose lock may be held by the thread that hangs); gives up when

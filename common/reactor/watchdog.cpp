@@ -76,7 +76,7 @@ void Watchdog::run() {
     const std::string standing = look(awake);
     if (standing.empty()) continue;
     if (!options_.on_stall) {
-      const auto seconds = std::chrono::duration<double>(options_.stands_max).count();
+      const auto seconds = std::chrono::ceil<std::chrono::seconds>(options_.stands_max).count();
       end_with_stacks(standing + " has stood for " + std::to_string(seconds) + " s");
     }
     options_.on_stall(standing);

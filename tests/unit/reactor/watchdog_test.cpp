@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <csignal>
 #include <future>
 
 #include "common/base/random.h"
@@ -131,6 +132,27 @@ TEST(WatchdogTest, NamesTheLoopThatStandsAndNotTheOthers) {
   }
   enough = true;
   turns.join();
+}
+
+TEST(StacksTest, AThreadThatBlocksSignalsIsNamedAndKeepsNobodyWaiting) {
+  std::promise<int> end;
+  std::promise<void> began;
+  std::thread deaf([&, ended = end.get_future().share()] {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, nullptr);
+    pthread_setname_np(pthread_self(), "the-deaf-one");
+    began.set_value();
+    std::ignore = wait_beside_it(&ended);
+  });
+  began.get_future().wait();
+
+  const auto stacks = stacks_of_all_threads();
+
+  const auto at = stacks.find("(the-deaf-one)\n  (it does not answer");
+  EXPECT_NE(at, std::string::npos) << stacks;
+  end.set_value(1);
+  deaf.join();
 }
 
 TEST(StacksTest, TellOfAThreadThatWaits) {

@@ -579,6 +579,13 @@ TEST_F(RestTest, AnItemThatCouldNotBeFailedOverIsCritical) {
 
 TEST_F(RestTest, ADrillThatShowedNoSignOfLifeIsNotConfirmed) {
   const auto item = protect();
+  call("GET", kItem);
+  const std::string enabling = body().at("properties").at("currentScenario").at("jobId");
+  job({.id = enabling.substr(enabling.rfind('/') + 1),
+       .workflow = "enable_protection",
+       .phase = msg::FlowPhase::succeeded,
+       .revision = 9,
+       .item = item});
   call("POST", kItem + "/testFailover");
   const auto started = std::get<msg::StartWorkflow>(requests_.at(0).body.value);
   record({.item = item, .state = msg::ItemState::protected_, .drilled_at = 1, .drill_sign = ""});
