@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "services/agent/platforms/deadline.h"
+#include "services/agent/platforms/libvirt/definition.h"
 #include "services/agent/platforms/libvirt/program.h"
 #include "services/agent/platforms/libvirt/xml.h"
 #include "tests/contract/platform/libvirt_host.h"
@@ -345,6 +346,35 @@ TEST_F(LibvirtShapeTest, UefiFirmwareFindsItsEntriesAtTheTarget) {
   create(vm);
 
   EXPECT_EQ(entry(vm.serial_log), before);
+}
+
+// Libvirt chooses its firmware at each start, and tells only then.  The last point of a planned
+// failover is taken while the VM is off.
+TEST_F(LibvirtShapeTest, VariablesTravelAlsoWhileTheVmIsOffAndLibvirtChoosesItsFirmware) {
+  if (!std::filesystem::exists("/usr/share/OVMF/OVMF_CODE_4M.fd")) {
+    GTEST_SKIP() << "the package ovmf is missing";
+  }
+  run(
+      domain("<os firmware='efi'><type arch='x86_64' machine='q35'>hvm</type><firmware>"
+             "<feature enabled='no' name='secure-boot'/></firmware></os>",
+             disk(image("off"), "vda", "virtio")));
+  const std::string path = xml_of(kSource).root().child("os").child("nvram").text();
+  ASSERT_TRUE(platform().power_off(kSource));
+  ASSERT_EQ(xml_of(kSource).root().child("os").child("nvram").text(), "");
+  const libvirt::DomainHandle source(virDomainLookupByUUIDString(host().connection(), kSource));
+
+  const auto networks = libvirt::Networks::from_options({});
+  const auto definition = libvirt::capture_definition(source.get(), *networks, true);
+
+  ASSERT_TRUE(definition) << to_text(definition.error());
+  EXPECT_FALSE(definition->nvram.empty());
+  EXPECT_TRUE(definition->nvram == file_content(path));
+  EXPECT_EQ(std::ranges::count(definition->firmware, "secure-boot"), 0);
+  NewVm vm = successor(*definition);
+  vm.start = false;
+  create(vm);
+  EXPECT_TRUE(file_content(xml_of(vm.id).root().child("os").child("nvram").text()) ==
+              definition->nvram);
 }
 
 TEST_F(LibvirtShapeTest, FirmwareThatIsNotHereIsToldWithItsPackage) {

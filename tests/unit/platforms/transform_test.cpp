@@ -533,7 +533,7 @@ TEST_F(FirmwareTest, FeaturesOfASourceComeFromItsLoaderAndItsWords) {
   const auto features = [&](const std::string& os) {
     const auto document = XmlDocument::parse("<os" + os + "</os>");
     EXPECT_TRUE(document);
-    return features_of(document->root(), installed());
+    return features_of(document->root(), document->root().child("loader").text(), installed());
   };
   using testing::Contains;
   using testing::IsEmpty;

@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <system_error>
 
 #include "services/agent/platforms/libvirt/connection.h"
@@ -113,6 +114,32 @@ void append(const XmlNode& node, const std::string& path, const std::string& spa
   out += inside.empty() ? "/>" : fmt::format(">{}</{}>", inside, name);
 }
 
+// The file of a block node, from the JSON that describes it.
+std::string file_of_node(const std::string& words, std::string_view node) {
+  const std::size_t at = words.find(fmt::format(R"("node-name":"{}")", node));
+  const std::size_t begin = at == std::string::npos ? at : words.rfind('{', at);
+  const std::size_t end = at == std::string::npos ? at : words.find('}', at);
+  if (begin == std::string::npos || end == std::string::npos) return {};
+  const auto object = nlohmann::json::parse(words.substr(begin, end - begin + 1), nullptr,
+                                            /*allow_exceptions=*/false);
+  if (!object.is_object() || !object.contains("filename")) return {};
+  const auto& name = object["filename"];
+  return name.is_string() ? name.get<std::string>() : "";
+}
+
+// Where libvirt chooses the firmware, a VM that is off does not say which; yet its variables are
+// there from the last time it ran.
+Result<FlashFiles> flash_files(virDomainPtr domain, const std::string& xml, const XmlNode& os) {
+  FlashFiles files{.loader = os.child("loader").text(), .variables = os.child("nvram").text()};
+  if (!files.loader.empty() && !files.variables.empty()) return files;
+  files = flash_files_of(take_text(
+      virConnectDomainXMLToNative(virDomainGetConnect(domain), "qemu-argv", xml.c_str(), 0)));
+  if (!files.loader.empty()) return files;
+  Error error = libvirt_error("ask which UEFI firmware it starts with").error();
+  error.advice = "start the VM once, or name its loader and NVRAM in its definition";
+  return fail(std::move(error));
+}
+
 // The whole file; nothing if there is none (libvirt makes it at the first start).
 Result<std::string> read_once(const std::string& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
@@ -162,6 +189,12 @@ Result<std::string> read_nvram(const std::string& path) {
 
 }  // namespace
 
+FlashFiles flash_files_of(const std::string& command_line) {
+  // Source: libvirt, src/qemu/qemu_domain.c, qemuDomainInitializePflashStorageSource.
+  return {.loader = file_of_node(command_line, "libvirt-pflash0-storage"),
+          .variables = file_of_node(command_line, "libvirt-pflash1-storage")};
+}
+
 std::string normal_text(const XmlNode& domain) {
   std::string out;
   append(domain, "domain", "", out);
@@ -190,10 +223,10 @@ Result<msg::VmDefinition> capture_definition(virDomainPtr domain, const Networks
     if (const auto header = read_qcow2_header(disk.path)) disk.bytes = header->bytes;
   }
   if (is_uefi(os)) {
-    definition.firmware = features_of(os, installed_firmware(firmware_folders()));
-    const std::string path = os.child("nvram").text();
-    if (with_nvram && !path.empty()) {
-      FARSIDE_ASSIGN(definition.nvram, read_nvram(path));
+    FARSIDE_ASSIGN(const auto files, flash_files(domain, xml, os));
+    definition.firmware = features_of(os, files.loader, installed_firmware(firmware_folders()));
+    if (with_nvram && !files.variables.empty()) {
+      FARSIDE_ASSIGN(definition.nvram, read_nvram(files.variables));
     }
   }
   return definition;

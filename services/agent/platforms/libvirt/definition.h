@@ -17,6 +17,15 @@ inline constexpr std::size_t kNvramBytesMax = 2U << 20U;
 // belongs to its host, and what may be secret.  Equal VMs give equal texts.
 std::string normal_text(const XmlNode& domain);
 
+// The files of a VM's UEFI firmware.
+struct FlashFiles {
+  std::string loader;
+  std::string variables;
+};
+
+// What libvirt would tell QEMU about them: reads the command line that it would start QEMU with.
+FlashFiles flash_files_of(const std::string& command_line);
+
 // As it runs now; as it would start, if it is off.  `with_nvram`: with the UEFI variables as of
 // now, which must not be while the guest writes them for seconds.  Never asks QEMU about its disks.
 // Errors: kUnavailable (the variables cannot be read), kTooLarge, kPlatform.

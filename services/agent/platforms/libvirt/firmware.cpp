@@ -132,11 +132,11 @@ bool is_uefi(const XmlNode& os) {
          bool(os.child("nvram"));
 }
 
-std::vector<std::string> features_of(const XmlNode& os, const std::vector<Firmware>& installed) {
+std::vector<std::string> features_of(const XmlNode& os, const std::string& path,
+                                     const std::vector<Firmware>& installed) {
   std::vector<std::string> features;
   if (!is_uefi(os)) return features;
   const XmlNode loader = os.child("loader");
-  const std::string path = loader.text();
   const std::string variables = os.child("nvram").attribute("template");
   // Several descriptors may share one loader and differ in their variables only.
   const Firmware* best = nullptr;

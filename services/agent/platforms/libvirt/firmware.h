@@ -33,8 +33,10 @@ std::vector<std::string> firmware_folders();
 // All that can be used: those with readable files, in their order of preference.
 std::vector<Firmware> installed_firmware(const std::vector<std::string>& folders);
 
-// Features of the firmware that the <os> element of a VM names; empty for a VM with a BIOS.
-std::vector<std::string> features_of(const XmlNode& os, const std::vector<Firmware>& installed);
+// Features of the firmware of a VM with this <os> element, which starts from `loader`; empty for a
+// VM with a BIOS.
+std::vector<std::string> features_of(const XmlNode& os, const std::string& loader,
+                                     const std::vector<Firmware>& installed);
 
 bool is_uefi(const XmlNode& os);
 
