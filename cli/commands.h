@@ -44,10 +44,11 @@ class Commands final {
   std::vector<std::unique_ptr<Kept>> kept_;
 };
 
-void add_setup_commands(Commands& commands);    // vault, key, identity, site, host, vm
-void add_policy_commands(Commands& commands);   // policy, pair, network-map, storage-map
-void add_protect_commands(Commands& commands);  // protect, item, points, failovers
-void add_job_commands(Commands& commands);      // jobs, watch
+void add_setup_commands(Commands& commands);              // vault, key, identity, site, host, vm
+void add_policy_commands(Commands& commands);             // policy, pair, network-map, storage-map
+void add_protect_commands(Commands& commands);            // protect, item, points, failovers
+void add_plan_command(Commands& commands, CLI::App& vm);  // vm plan
+void add_job_commands(Commands& commands);                // jobs, watch
 void add_completion_command(Commands& commands);
 
 }  // namespace farside::cli

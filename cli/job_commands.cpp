@@ -7,6 +7,12 @@
 namespace farside::cli {
 namespace {
 
+// A drill that nobody saw alive is not shown as one that succeeded.
+std::string state_of(const Json& job) {
+  const std::string description = text(job, "properties.stateDescription");
+  return description.contains("not confirmed") ? description : text(job, "properties.state");
+}
+
 Status list_jobs(Session& session, const std::string& state) {
   QueryValues query;
   if (!state.empty()) query.emplace_back("$filter", "JobStatus eq '" + state + "'");
@@ -15,7 +21,7 @@ Status list_jobs(Session& session, const std::string& state) {
   std::vector<std::vector<std::string>> rows;
   for (const Json& job : jobs) {
     rows.push_back({text(job, "name"), text(job, "properties.friendlyName"),
-                    text(job, "properties.targetObjectName"), text(job, "properties.state"),
+                    text(job, "properties.targetObjectName"), state_of(job),
                     date_text(text(job, "properties.startTime")),
                     date_text(text(job, "properties.endTime"))});
   }

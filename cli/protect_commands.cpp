@@ -116,6 +116,21 @@ Status list_items(Session& session) {
   return {};
 }
 
+std::string drill_text(const Json& item) {
+  const std::string when = date_text(text(item, "properties.lastSuccessfulTestFailoverTime"));
+  const std::string how = text(item, "properties.farside.drill");
+  return how.empty() ? when : when + ", " + how;
+}
+
+// Whether a VM could be built from the newest point, as far as the target has tried.
+std::string proof_text(const Json& item, Time now) {
+  if (const auto fault = text(item, "properties.farside.proofFault.what"); !fault.empty()) {
+    return "NO, could not be failed over now: " + fault;
+  }
+  const std::string when = text(item, "properties.farside.provenAt");
+  return when.empty() ? "" : age_text(when, now);
+}
+
 Status show_item(Session& session, const std::string& name) {
   FARSIDE_ASSIGN(const Json item, find_item(session, name));
   const auto now = session.clock.now();
@@ -128,26 +143,30 @@ Status show_item(Session& session, const std::string& name) {
   }
   const double changed = number(item, "properties.farside.changedBytes");
   const double wire = number(item, "properties.farside.wireBytes");
-  std::string words =
-      sheet({{"VM", text(item, "properties.friendlyName")},
-             {"name", text(item, "name")},
-             {"where", route_of(item)},
-             {"state", text(item, "properties.protectionStateDescription")},
-             {"health", text(item, "properties.replicationHealth")},
-             {"phase", farside("phase")},
-             {"policy", text(item, "properties.policyFriendlyName")},
-             {"newest point",
-              farside("newestPointSeq") + ", " + age_text(farside("newestPointTime"), now)},
-             {"points", farside("points")},
-             {"journal", bytes_text(number(item, "properties.farside.journalBytes"))},
-             {"changed / sent", bytes_text(changed) + " / " + bytes_text(wire)},
-             {"resyncs", farside("resyncs")},
-             {"epoch", farside("epoch")},
-             {"test failover", text(item, "properties.testFailoverState")},
-             {"last drill", date_text(text(item, "properties.lastSuccessfulTestFailoverTime"))},
-             {"allowed now", allowed}});
-  if (const auto fault = farside("fault.what"); !fault.empty()) {
-    words += "\nfault: " + fault + "\nnext:  " + farside("fault.advice") + "\n";
+  std::string words = sheet(
+      {{"VM", text(item, "properties.friendlyName")},
+       {"name", text(item, "name")},
+       {"where", route_of(item)},
+       {"state", text(item, "properties.protectionStateDescription")},
+       {"health", text(item, "properties.replicationHealth")},
+       {"phase", farside("phase")},
+       {"policy", text(item, "properties.policyFriendlyName")},
+       {"newest point",
+        farside("newestPointSeq") + ", " + age_text(farside("newestPointTime"), now)},
+       {"points", farside("points")},
+       {"journal", bytes_text(number(item, "properties.farside.journalBytes"))},
+       {"changed / sent", bytes_text(changed) + " / " + bytes_text(wire)},
+       {"resyncs", farside("resyncs")},
+       {"epoch", farside("epoch")},
+       {"test failover", text(item, "properties.testFailoverState")},
+       {"last drill", drill_text(item)},
+       {"proven", proof_text(item, now)},
+       {"paused", farside("pausedAt").empty() ? "" : "since " + date_text(farside("pausedAt"))},
+       {"allowed now", allowed}});
+  for (const std::string fault : {"fault", "proofFault"}) {
+    if (const auto what = farside(fault + ".what"); !what.empty()) {
+      words += "\nfault: " + what + "\nnext:  " + farside(fault + ".advice") + "\n";
+    }
   }
   session.show(item, words);
   return {};
@@ -164,6 +183,19 @@ Status list_points(Session& session, const std::string& name) {
                     bytes_text(number(point, "properties.farside.bytes"))});
   }
   session.show(points, table({"POINT", "TAKEN (UTC)", "AGE", "KIND", "SIZE"}, rows));
+  return {};
+}
+
+// How the VM would be built at the other site, and what would differ.
+Status show_plan(Session& session, const std::string& name) {
+  FARSIDE_ASSIGN(const Json item, find_item(session, name));
+  FARSIDE_ASSIGN(const auto plan, session.vault.list(text(item, "id") + "/farside/plan"));
+  std::vector<std::vector<std::string>> rows;
+  for (const Json& row : plan) {
+    rows.push_back({text(row, "what"), text(row, "rule"), text(row, "source"), text(row, "target"),
+                    text(row, "note")});
+  }
+  session.show(plan, table({"WHAT", "RULE", "SOURCE", "TARGET", "NOTE"}, rows));
   return {};
 }
 
@@ -232,7 +264,37 @@ void add_drills(Commands& commands) {
   });
 }
 
+void add_switches(Commands& commands) {
+  struct Switch {
+    const char* name;
+    const char* purpose;
+    const char* done;
+  };
+  for (const Switch& one :
+       {Switch{"pause", "Take no new recovery points until it is resumed", "is paused"},
+        Switch{"resume", "Take recovery points again, the next at once", "goes on"},
+        Switch{"retry", "Try the next recovery point now, whatever failed before",
+               "is tried again"}}) {
+    auto& wanted = commands.keep<std::string>();
+    auto* command = commands.app.add_subcommand(one.name, one.purpose);
+    command->add_option("item", wanted, "VM or item")->required();
+    commands.on(command, [&wanted, one](Session& session) -> Status {
+      FARSIDE_ASSIGN(const Json item, find_item(session, wanted));
+      return session.finish(
+          session.vault.send("POST", text(item, "id") + "/farside/" + one.name),
+          fmt::format("replication of '{}' {}", text(item, "properties.friendlyName"), one.done));
+    });
+  }
+}
+
 }  // namespace
+
+void add_plan_command(Commands& commands, CLI::App& vm) {
+  auto& planned = commands.keep<std::string>();
+  auto* plan = vm.add_subcommand("plan", "How a protected VM would be built at the other site");
+  plan->add_option("vm", planned, "VM or item")->required();
+  commands.on(plan, [&planned](Session& session) { return show_plan(session, planned); });
+}
 
 void add_protect_commands(Commands& commands) {
   auto& wanted = commands.keep<Protect>();
@@ -277,6 +339,7 @@ void add_protect_commands(Commands& commands) {
   commands.on(points, [&pointed](Session& session) { return list_points(session, pointed); });
 
   add_drills(commands);
+  add_switches(commands);
 }
 
 }  // namespace farside::cli

@@ -226,9 +226,16 @@ Status list_hosts(Session& session) {
                     text(host, "agentVersion"), text(host, "virtualMachines"),
                     bytes_text(number(host, "memoryFreeMib") * 1024 * 1024), bytes_text(free)});
   }
+  std::string problems;
+  for (const Json& host : hosts) {
+    if (const auto problem = text(host, "problem"); !problem.empty()) {
+      problems += "\n" + text(host, "name") + ": " + problem + "\n";
+    }
+  }
   session.show(hosts, table({"HOST", "SITE", "STATE", "PLATFORM", "AGENT", "VMS", "MEMORY FREE",
                              "STORAGE FREE"},
-                            rows));
+                            rows) +
+                          problems);
   return {};
 }
 
@@ -287,6 +294,7 @@ void add_setup_commands(Commands& commands) {
   list->add_option("--site", filter.site);
   list->add_option("--cloud", filter.cloud);
   commands.on(list, [&filter](Session& session) { return list_vms(session, filter); });
+  add_plan_command(commands, *vm);
 }
 
 }  // namespace farside::cli

@@ -15,6 +15,7 @@
 #include "common/base/assert.h"
 #include "common/base/log.h"
 #include "common/bus/curve_keys.h"
+#include "common/reactor/watchdog.h"
 
 namespace farside::bus {
 
@@ -42,12 +43,14 @@ struct ZapGate::Impl {
 };
 
 void ZapGate::Impl::run() {
+  reactor::Beat beat("the key gate");
   while (true) {
+    beat.beat();
     std::array<zmq::pollitem_t, 2> items{
         zmq::pollitem_t{.socket = requests.handle(), .fd = 0, .events = ZMQ_POLLIN, .revents = 0},
         zmq::pollitem_t{.socket = nullptr, .fd = stop_fd, .events = ZMQ_POLLIN, .revents = 0}};
     try {
-      zmq::poll(items.data(), items.size(), std::chrono::milliseconds(-1));
+      zmq::poll(items.data(), items.size(), std::chrono::milliseconds(1000));
       if ((items[1].revents & ZMQ_POLLIN) != 0) return;
       std::vector<std::string> request;
       zmq::message_t part;

@@ -1,14 +1,11 @@
 #include "common/identity/key_file.h"
 
 #include <fmt/format.h>
-#include <openssl/evp.h>
 
-#include <array>
 #include <fstream>
 #include <limits>
 #include <sstream>
 
-#include "common/base/assert.h"
 #include "common/base/config.h"
 
 namespace farside::identity {
@@ -90,16 +87,6 @@ Result<msg::RegistrationKey> load_key(const std::string& path, Time now) {
                 "create a new one with `farside key create`");
   }
   return key;
-}
-
-std::string sha256_hex(std::string_view secret) {
-  std::array<unsigned char, 32> digest{};
-  unsigned int length = 0;
-  FARSIDE_ASSERT(
-      EVP_Digest(secret.data(), secret.size(), digest.data(), &length, EVP_sha256(), nullptr) == 1);
-  std::string out;
-  for (const auto byte : digest) out += fmt::format("{:02x}", byte);
-  return out;
 }
 
 }  // namespace farside::identity

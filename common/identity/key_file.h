@@ -18,7 +18,4 @@ Result<msg::RegistrationKey> key_from_toml(std::string_view text, const std::str
 // As above, from a file, and still valid.  Errors: also kNotFound, kExpired.
 Result<msg::RegistrationKey> load_key(const std::string& path, Time now);
 
-// Lower-case hex; what is stored instead of a secret.
-std::string sha256_hex(std::string_view secret);
-
 }  // namespace farside::identity

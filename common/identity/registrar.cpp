@@ -1,4 +1,5 @@
 #include "common/identity/registrar.h"
+#include "common/base/sha256.h"
 
 #include <fmt/format.h>
 

@@ -115,8 +115,9 @@ struct PrepareReplica {
   storagePath @3 :Text;
   sourceKey @4 :Text;
   policy @5 :T.Policy;
-  definition @6 :T.VmDefinition;  # Of the source VM, without NVRAM: a VM like it is built for a test.
-  nics @7 :List(T.Nic);           # Networks are names on the target host.
+  definition @6 :T.VmDefinition;  # Of the source VM, without NVRAM; one like it is built as a test.
+  networks @7 :List(T.NetworkPair);  # From VM networks of the source to networks of this host.
+  vmName @8 :Text;
 }
 
 struct ReplicaPrepared {
@@ -220,7 +221,7 @@ struct ProveReplica {         # Builds the VM for a test, and removes it.
   item @0 :Text;
   seq @1 :UInt64;             # 0 = newest.
   vmName @2 :Text;
-  nics @3 :List(T.Nic);       # Networks are names on the target host.
+  nics @3 :List(T.Nic);       # Networks are names on the target host; empty: as configured.
   planOnly @4 :Bool;          # Only says how it would be built.
 }
 
@@ -291,7 +292,7 @@ struct ReplicaStatus {
   settings @8 :Text;          # Digest of the ItemSettings the agent works by.
   scrubbedAt @9 :Int64;       # End of the last whole pass over base and journal; 0 = none yet.
   scrubMismatches @10 :UInt64;  # Blocks that did not match their hash, ever.
-  provenAt @11 :Int64;        # When a VM was last built from its newest point for a test; 0 = never.
+  provenAt @11 :Int64;        # When a VM was last built from its newest point for a test; 0: never.
   proofFault @12 :T.Fault $Plain.optional;  # Why that failed: a failover would, too.
 }
 
@@ -313,7 +314,7 @@ struct ItemSettings {
   paused @8 :Bool;            # By an operator: no new points until it is resumed.
   disks @9 :List(T.ReplicaDisk);  # To a target: what points may consist of from now on.
   vmName @10 :Text;           # To a target: what a VM built for a test stands for ...
-  nics @11 :List(T.Nic);      # ... and the networks on its host that it would be connected to.
+  networks @11 :List(T.NetworkPair);  # ... and the networks of its host that it would be on.
 }
 
 # ---- Jobs of the agent's own workers (never on the wire) ----
@@ -331,7 +332,9 @@ struct Reconcile {
   replicas @1 :List(ReplicaItem);
 }
 
-struct Reconciled {}
+struct Reconciled {           # Sources are let in and views served.
+  platformFault @0 :T.Fault $Plain.optional;  # Why the host is not in order yet; tried again.
+}
 
 struct RunCycle {
   source @0 :SourceItem;
@@ -408,7 +411,7 @@ struct ReplicaItem {
   scrubbedAt @14 :Int64;      # End of the last whole pass; 0 = none yet.
   scrubMismatches @15 :UInt64;
   disks @16 :List(T.ReplicaDisk);  # What points may consist of: the vault's newest order.
-  nics @17 :List(T.Nic);      # Of the VM that a failover would make; networks of this host.
+  networks @17 :List(T.NetworkPair);  # From VM networks of the source to networks of this host.
   vmName @18 :Text;
   provenAt @19 :Int64;
   provenDefinition @20 :Text; # Digest of the definition that was proven last.

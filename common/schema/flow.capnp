@@ -6,11 +6,6 @@ $Cxx.namespace("farside::wire");
 using Plain = import "annotations.capnp";
 using T = import "types.capnp";
 
-struct NetworkPair {
-  source @0 :Text;            # Names of VM networks.
-  target @1 :Text;
-}
-
 struct ItemSpec {
   # Everything a workflow needs to know of one protected item, as the vault had it at the start.
   item @0 :Text;
@@ -24,7 +19,7 @@ struct ItemSpec {
   targetAgent @8 :Text;
   policy @9 :T.Policy;
   epoch @10 :UInt64;
-  networks @11 :List(NetworkPair);
+  networks @11 :List(T.NetworkPair);
   storageClass @12 :Text;
   replicaVm @13 :Text;
 }
@@ -126,7 +121,7 @@ struct EnableState {
   guestBytes @8 :UInt64;
   wireBytes @9 :UInt64;
   definition @10 :T.VmDefinition;
-  nics @11 :List(T.Nic);      # As the target's VM will have them.
+  networks @11 :List(T.NetworkPair);  # To networks of the target's host.
 }
 
 struct TestFailoverState {

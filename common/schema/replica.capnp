@@ -8,7 +8,7 @@ using Types = import "types.capnp";
 
 struct StoredReplica {
   item @0 :Text;
-  disks @1 :List(Types.ReplicaDisk);   # All there ever were, at their largest; the place is the number.
+  disks @1 :List(Types.ReplicaDisk);   # All there ever were, at their largest, by their number.
   epoch @2 :UInt64;
   cycle @3 :Text;                      # Of the delta under way; empty: none.
   cycleEpoch @4 :UInt64;

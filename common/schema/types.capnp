@@ -41,6 +41,11 @@ struct Nic {
   address @2 :Text;   # Static IPv4/IPv6 address if known.
 }
 
+struct NetworkPair {
+  source @0 :Text;            # Name of a VM network at the source site.
+  target @1 :Text;            # What stands for it at the target.
+}
+
 struct Vm {
   id @0 :Text;
   name @1 :Text;
@@ -98,6 +103,7 @@ struct HostState {
   storage @8 :List(StoragePath);
   dataEndpoint @9 :Text;      # tcp://host:8084
   publicKey @10 :Text;
+  problem @11 :Text;          # What is wrong there for everything on it; empty: nothing.
 }
 
 struct Subnet {

@@ -15,11 +15,13 @@
 #include "common/identity/key_file.h"
 #include "common/identity/membership.h"
 #include "common/shell/join.h"
+#include "common/store/format_version.h"
 
 namespace farside::shell {
 namespace {
 
 constexpr Micros kTurnSilenceMax = std::chrono::seconds{10};
+constexpr int kStateVersion = 1;  // Of the four programs' RocksDB folders.
 
 sigset_t stop_signals() {
   sigset_t set;
@@ -43,6 +45,7 @@ CommonSettings read_common(Config& config, const Defaults& defaults) {
   out.key_file = config.text("registration_key", "");
   out.join_seconds = config.integer("join_seconds", 60, 1, 86'400);
   out.workers = config.integer("workers", defaults.workers, 1, 256);
+  out.watchdog_seconds = config.integer("watchdog_seconds", 60, 1, 3600);
   return out;
 }
 
@@ -105,7 +108,13 @@ Result<std::unique_ptr<Service>> Service::open(std::string program, CommonSettin
   }
   std::filesystem::permissions(settings.data_dir, std::filesystem::perms::owner_all, ec);
   auto service = std::unique_ptr<Service>(new Service(std::move(program), std::move(settings)));
+  service->watchdog_.emplace(
+      reactor::Watchdog::Options{.stands_max =
+                                     std::chrono::seconds{service->settings_.watchdog_seconds}},
+      service->clock_);
   const auto& dir = service->settings_.data_dir;
+  FARSIDE_TRY(store::claim_folder(
+      dir + "/state", {.kind = service->program_ + " state", .version = kStateVersion}));
   FARSIDE_ASSIGN(service->store_, store::RocksStore::open(dir + "/state"));
   FARSIDE_ASSIGN(service->keys_, bus::load_or_create_keys(dir + "/identity.key"));
   FARSIDE_ASSIGN(
@@ -190,8 +199,12 @@ void Service::publish(const reactor::ReactorStats& stats) {
 
 Status Service::run(Run run) {
   reactor::WorkerPool pool(
-      {.threads = static_cast<std::size_t>(settings_.workers), .is_urgent = run.is_urgent}, run.job,
-      [this] { bus_->wake(); });
+      {.threads = static_cast<std::size_t>(settings_.workers),
+       .is_urgent = run.is_urgent,
+       .patience = run.patience,
+       .on_problem = [this](const std::string& part,
+                            const std::string& problem) { problems_.set(part, problem); }},
+      run.job, [this] { bus_->wake(); });
   reactor::Reactor reactor({.self = run.self,
                             .core = run.core,
                             .store = *store_,
@@ -204,26 +217,33 @@ Status Service::run(Run run) {
 
   std::atomic<bool> ended{false};
   std::thread signals([&] {
+    reactor::Beat beat("the thread for signals");
     const auto set = stop_signals();
     const timespec slice{.tv_sec = 0, .tv_nsec = 200'000'000};
     while (!ended) {
+      beat.beat();
       if (sigtimedwait(&set, nullptr, &slice) < 0) continue;
       log::info("stopping");
       run.on_stop();
       reactor.stop();
     }
   });
+  std::optional<reactor::Beat> beat(std::in_place, "the reactor");
   Status status = reactor.start();
   while (status && !reactor.is_stopping()) {
+    beat->beat();
     status = reactor.turn(reactor::ReactorLimits{}.wait_ms_max);
     publish(reactor.stats());
     run.on_turn();
   }
+  // Said at once: what follows may have to wait for jobs.
+  if (!status) log::error("the reactor ended", {{"cause", status.error()}});
+  ending_.emplace("the end of the process");
+  beat.reset();
   ended = true;
   signals.join();
   run.on_stop();
   run.on_end();
-  if (!status) log::error("state could not be written", {{"cause", status.error()}});
   return status;
 }
 

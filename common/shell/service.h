@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "common/base/clock.h"
@@ -19,6 +20,7 @@
 #include "common/metrics/problems.h"
 #include "common/metrics/registry.h"
 #include "common/reactor/reactor.h"
+#include "common/reactor/watchdog.h"
 #include "common/reactor/worker_pool.h"
 #include "common/shell/version.h"
 #include "common/store/rocks_store.h"
@@ -36,6 +38,7 @@ struct CommonSettings {
   std::string key_file;  // Registration key or join token; needed once.
   std::int64_t join_seconds = 0;
   std::int64_t workers = 0;
+  std::int64_t watchdog_seconds = 60;  // A loop that stands for so long ends the process.
 };
 
 struct Defaults {
@@ -69,7 +72,8 @@ class Service final {
   Status open_bus();
   identity::Issuer issuer(std::string principal) const;
 
-  // Makes reactor and workers and runs until SIGINT or SIGTERM (0) or a failed commit (1).
+  // Makes reactor and workers and runs until SIGINT or SIGTERM (0) or a failed commit (1).  Once;
+  // from its end on the process is expected to end, and is ended if it hangs.
   struct Run {
     std::string self;
     reactor::Core& core;
@@ -77,6 +81,7 @@ class Service final {
       return Result<msg::Message>(fail(ErrorCode::kUnsupported, "no such job"));
     };
     reactor::WorkerPool::IsUrgent is_urgent = {};
+    reactor::WorkerPool::PatienceFor patience = {};
     reactor::Reactor::OnAnswer on_answer = [](const std::string&, msg::Message) {};
     std::function<Status(reactor::WorkerPool&)> on_ready = [](reactor::WorkerPool&) {
       return Status{};
@@ -104,6 +109,8 @@ class Service final {
   CommonSettings settings_;
   SystemClock clock_;
   SystemRandom random_;
+  std::optional<reactor::Watchdog> watchdog_;  // Outlives all that could hang.
+  std::optional<reactor::Beat> ending_;        // Nobody beats it.
   metrics::Registry registry_;
   metrics::Liveness liveness_;
   metrics::Problems problems_;

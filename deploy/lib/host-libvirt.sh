@@ -12,6 +12,7 @@ libvirt_agent_host() {
 [libvirt]
 root = "$WORK/site$1/host"
 domain_type = "${DOMAIN_TYPE:-qemu}"
+boot_folder = "$GUEST"
 scratch_reserve_mib = 64
 [[network]]
 name = "lan$1"

@@ -19,6 +19,7 @@ constexpr std::string_view kCyclePrefix = "cycle/";
 constexpr std::string_view kOrderPrefix = "order/";
 constexpr std::string_view kSettingsPrefix = "settings/";
 constexpr std::string_view kMaintainPrefix = "maintain/";
+constexpr std::string_view kLifePrefix = "life/";
 constexpr Micros kReconcileAgain = std::chrono::seconds{5};
 
 std::string after(const std::string& text, std::string_view prefix) {
@@ -36,6 +37,7 @@ AgentCore::AgentCore(std::string provider, std::string data_public_key, Probe& p
 
 void AgentCore::start(reactor::Effects& effects) {
   membership_.start(effects);
+  fences_checked_ = effects.monotonic();
   on_timer(std::string(kReconcile), effects);
   for (const auto name : {kObserve, kFences, kStatus, kMaintain}) {
     effects.set_timer(std::string(name), Micros{0});
@@ -68,10 +70,22 @@ void AgentCore::on_timer(const std::string& name, reactor::Effects& effects) {
     on_cycle_timer(after(name, kCyclePrefix), effects);
   } else if (name == kReconcile) {
     reconcile(effects);
+  } else if (name.starts_with(kLifePrefix)) {
+    look_for_life(after(name, kLifePrefix), effects);
   } else if (name == kObserve) {
     effects.start(std::string(kObserve), reactor::message(msg::ObserveHost{}));
   } else if (name == kFences) {
+    // Again and again, whatever became of the last try; one that is at work is not doubled.
     effects.start(std::string(kFences), reactor::message(msg::EnforceFences{}));
+    effects.set_timer(std::string(kFences), limits_.fence_every);
+    const auto unknown_for = effects.monotonic() - fences_checked_;
+    if (fence_problem_.empty() && unknown_for > limits_.unfenced_max) {
+      fence_problem("the hypervisor has not answered for " +
+                        std::to_string(
+                            std::chrono::duration_cast<std::chrono::seconds>(unknown_for).count()) +
+                        " s",
+                    effects);
+    }
   } else if (name == kStatus) {
     report_status(effects);
     effects.set_timer(std::string(kStatus), limits_.status_every);
@@ -96,29 +110,70 @@ void AgentCore::on_job(const std::string& id, const Result<msg::Message>& result
     on_settings_applied(after(id, kSettingsPrefix), result, effects);
   } else if (id.starts_with(kMaintainPrefix)) {
     on_maintained(after(id, kMaintainPrefix), result, effects);
+  } else if (id.starts_with(kLifePrefix)) {
+    on_life(after(id, kLifePrefix), result, effects);
   } else if (id == kReconcile) {
     on_reconciled(result, effects);
   } else if (id == kObserve) {
-    effects.set_timer(std::string(kObserve), limits_.observe_every);
-    probe_.problem("host", result ? "" : result.error().what);
-    if (result) {
-      effects.send(provider_,
-                   msg::Envelope{.from = effects.self(), .to = provider_, .body = *result});
-    } else {
-      log::warn("host not observed", {{"cause", result.error()}});
-    }
+    on_observed(result, effects);
   } else if (id == kFences) {
-    effects.set_timer(std::string(kFences), limits_.fence_every);
-    probe_.problem("fences", result ? "" : result.error().what);
-    if (!result) {
-      log::error("fences not enforced", {{"cause", result.error()}});
-    } else if (const auto* enforced = std::get_if<msg::FencesEnforced>(&result->value)) {
-      for (const auto& vm : enforced->stopped) {
-        log::error("fenced VM turned off",
-                   {{"vm", vm}, {"cause", "its active side is the other site"}});
-      }
+    on_fences(result, effects);
+  }
+}
+
+void AgentCore::on_observed(const Result<msg::Message>& result, reactor::Effects& effects) {
+  effects.set_timer(std::string(kObserve), limits_.observe_every);
+  host_problem_ = result ? "" : result.error().what;
+  probe_.problem("host", host_problem_);
+  if (!result) {
+    log::warn("host not observed", {{"cause", result.error()}});
+  } else if (const auto* report = std::get_if<msg::HostReport>(&result->value)) {
+    host_ = *report;
+  }
+  report_host(effects);
+}
+
+// What is known of the host, and what is wrong with it, also while it does not answer.
+void AgentCore::report_host(reactor::Effects& effects) {
+  if (!host_) return;
+  auto report = *host_;
+  report.host.problem = fence_problem_;
+  if (!host_problem_.empty()) {
+    report.host.problem += (fence_problem_.empty() ? "" : "; ") + host_problem_;
+  }
+  effects.send(provider_, msg::Envelope{.from = effects.self(),
+                                        .to = provider_,
+                                        .body = reactor::message(std::move(report))});
+}
+
+void AgentCore::on_fences(const Result<msg::Message>& result, reactor::Effects& effects) {
+  if (!result) {
+    fence_problem(result.error().what, effects);
+    return;
+  }
+  fences_checked_ = effects.monotonic();
+  fence_problem("", effects);
+  if (const auto* enforced = std::get_if<msg::FencesEnforced>(&result->value)) {
+    for (const auto& vm : enforced->stopped) {
+      log::error("fenced VM turned off",
+                 {{"vm", vm}, {"cause", "its active side is the other site"}});
     }
   }
+}
+
+// A VM whose active side is the other site might be running here, unseen.
+void AgentCore::fence_problem(const std::string& problem, reactor::Effects& effects) {
+  const auto text =
+      problem.empty() ? problem : "whether fenced VMs are off cannot be checked: " + problem;
+  if (text == fence_problem_) return;
+  fence_problem_ = text;
+  probe_.problem("fences", text);
+  if (text.empty()) {
+    log::info("fences enforced again");
+  } else {
+    log::error("fences not enforced", {{"cause", problem}});
+  }
+  report_host(effects);
 }
 
 void AgentCore::upwards(const std::string& to, msg::Message body, reactor::Effects& effects) const {
@@ -163,6 +218,10 @@ msg::ReplicationStatus AgentCore::status_of(const msg::SourceItem& source,
               .what = fmt::format("a cycle is under way that has not moved for {} minutes",
                                   limits_.stalled_after.count()),
               .advice = "look at the host's storage and at the link to the other site"});
+  } else if (status.paused) {
+    status.fault = flow::to_fault(Error{.code = ErrorCode::kCancelled,
+                                        .what = "replication is paused by an operator",
+                                        .advice = "let it go on with `farside resume`"});
   } else if (status.health != msg::Health::normal && !status.fault) {
     status.fault = flow::to_fault(late_point(status, source.policy, effects.now()));
   }
@@ -229,14 +288,21 @@ void AgentCore::reconcile(reactor::Effects& effects) {
   effects.start(std::string(kReconcile), reactor::message(std::move(wanted)));
 }
 
-// Until it has succeeded nothing else is begun; the health check says so.
+// Until the host is in order no cycle and no order is begun; the health check says so.  Replicas
+// are received and maintained meanwhile.
 void AgentCore::on_reconciled(const Result<msg::Message>& result, reactor::Effects& effects) {
   const auto items = sources_.all(effects.store());
-  if (!result || !items) {
-    const auto& error = result ? items.error() : result.error();
-    log::error("reconcile failed", {{"cause", error}});
-    not_reconciled_ = error.what;
-    probe_.problem("reconcile", error.what);
+  std::optional<Error> error;
+  if (!result) error = result.error();
+  if (!items) error = items.error();
+  if (const auto* done = result ? std::get_if<msg::Reconciled>(&result->value) : nullptr) {
+    replicas_open_ = true;
+    if (done->platform_fault) error = flow::to_error(*done->platform_fault);
+  }
+  if (error) {
+    log::error("reconcile failed", {{"cause", *error}});
+    not_reconciled_ = error->what;
+    probe_.problem("reconcile", error->what);
     effects.set_timer(std::string(kReconcile), kReconcileAgain);
     return;
   }
@@ -262,18 +328,19 @@ void AgentCore::on_maintained(const std::string& item, const Result<msg::Message
   auto& status = replica_status_[item];
   status = done.status;
   status.settings = replica.settings;
-  const bool scrubbed =
-      replica.scrub_cursor != done.scrub_cursor || replica.scrubbed_at != status.scrubbed_at;
-  if (!scrubbed) return;
+  const auto before = replica;
+  replica.proven_at = status.proven_at;
+  replica.proven_definition = done.proven_definition;
+  replica.proof_fault = status.proof_fault;
   replica.scrub_cursor = done.scrub_cursor;
   replica.scrubbed_at = status.scrubbed_at;
   replica.scrub_mismatches = status.scrub_mismatches;
-  replicas_.put(effects.writes, item, replica);
+  if (replica != before) replicas_.put(effects.writes, item, replica);
 }
 
 void AgentCore::maintain(reactor::Effects& effects) {
   prune_replies(effects);
-  if (!reconciled_) return;
+  if (!replicas_open_) return;
   const auto replicas = replicas_.all(effects.store());
   if (!replicas) return;
   for (const auto& [id, replica] : *replicas) {

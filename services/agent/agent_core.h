@@ -31,6 +31,7 @@ namespace farside::agent {
 struct AgentLimits {
   std::chrono::seconds observe_every{3};
   std::chrono::seconds fence_every{1};
+  std::chrono::seconds unfenced_max{15};  // Fences not checked for so long are a problem.
   std::chrono::milliseconds status_every{1000};
   std::chrono::seconds maintain_every{15};
   std::chrono::seconds store_again{5};  // After the store could not be read.
@@ -72,6 +73,7 @@ class AgentCore final : public reactor::Core {
   void on_settings(const msg::ItemSettings& wanted, reactor::Effects& effects);
   void apply_settings(msg::SourceItem& source, const msg::ItemSettings& wanted,
                       reactor::Effects& effects);
+  void pause(msg::SourceItem& source, reactor::Effects& effects);
   static void apply_settings(const msg::ReplicaItem& replica, const msg::ItemSettings& wanted,
                              reactor::Effects& effects);
   void on_settings_applied(const std::string& item, const Result<msg::Message>& result,
@@ -91,8 +93,20 @@ class AgentCore final : public reactor::Core {
   void answer_waiting(const msg::SourceItem& item, const std::optional<Error>& error,
                       const std::string& digest, reactor::Effects& effects);
   void resume_deferred(const std::string& item, reactor::Effects& effects);
+  void begin_now(msg::SourceItem& item, reactor::Effects& effects);
+
+  // ---- life.cpp: whether a test VM lives ----
+  Status await_life(const msg::AwaitLife& order, const msg::Envelope& envelope,
+                    reactor::Effects& effects);
+  void look_for_life(const std::string& item, reactor::Effects& effects);
+  void on_life(const std::string& item, const Result<msg::Message>& result,
+               reactor::Effects& effects);
 
   // ---- agent_core.cpp ----
+  void on_observed(const Result<msg::Message>& result, reactor::Effects& effects);
+  void on_fences(const Result<msg::Message>& result, reactor::Effects& effects);
+  void fence_problem(const std::string& problem, reactor::Effects& effects);
+  void report_host(reactor::Effects& effects);
   void on_progress(const msg::Progress& progress, reactor::Effects& effects);
   void report_status(reactor::Effects& effects);
   msg::ReplicationStatus status_of(const msg::SourceItem& source, reactor::Effects& effects);
@@ -127,14 +141,25 @@ class AgentCore final : public reactor::Core {
   store::Table<msg::ReplicaItem> replicas_{"replica"};
 
   // Memory only: requests are repeated by whoever waits, cycles begin anew after a restart.
-  bool reconciled_ = false;
+  bool replicas_open_ = false;  // Sources are let in; ...
+  bool reconciled_ = false;     // ... the host is in order, too.
   std::string not_reconciled_ = "it looks at what it left on its host";
+  Micros fences_checked_{};                       // Monotonic.
+  std::string fence_problem_;                     // Why fences are not known to hold.
+  std::string host_problem_;                      // Why the host cannot be observed.
+  std::optional<msg::HostReport> host_;           // As it was observed last.
   std::map<std::string, msg::Envelope> orders_;   // Request id -> order at the workers.
   std::map<std::string, Running> cycles_;         // By item.
   std::deque<std::string> due_;                   // Items whose next cycle waits for a slot.
   std::map<std::string, msg::Envelope> initial_;  // Item -> AwaitInitial to answer.
   std::map<std::string, msg::Envelope> final_;    // Item -> FinalSync to answer.
   std::map<std::string, std::vector<msg::Envelope>> deferred_;  // Until the item's cycle ended.
+  struct Life {                                                 // An AwaitLife to answer.
+    msg::Envelope envelope;
+    std::string vm;
+    Micros until{};  // Monotonic.
+  };
+  std::map<std::string, Life> lives_;  // By item.
   std::map<std::string, msg::ReplicaStatus> replica_status_;
 };
 

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "common/reactor/effects.h"
+#include "common/reactor/worker_pool.h"
 #include "services/agent/source_work.h"
 #include "services/agent/target_work.h"
 
@@ -26,6 +27,9 @@ class AgentWorker final {
 
   // Short jobs that must not wait behind long ones: fences above all.
   static bool is_urgent(const msg::Message& job);
+
+  // How long each kind of job may take; past that it is a problem of this host's health.
+  static reactor::Patience patience_for(const msg::Message& job);
 
  private:
   Result<msg::Message> observe();

@@ -23,7 +23,7 @@ void AgentCore::on_cycle_timer(const std::string& item, reactor::Effects& effect
     return;
   }
   if (!*source || !reconciled_ || (*source)->stopped || (*source)->peer_revoked ||
-      cycles_.contains(item)) {
+      (*source)->paused || cycles_.contains(item)) {
     return;
   }
   if (has_slot(**source)) {
@@ -112,7 +112,9 @@ void AgentCore::succeed_cycle(msg::SourceItem& item, const msg::CycleDone& done,
   status.wire_bytes_total += done.wire_bytes;
   status.resyncs += done.resynced ? 1 : 0;
   status.full_copies += done.full_copy ? 1 : 0;
-  status.phase = item.stopped ? ReplicationPhase::stopped : ReplicationPhase::waiting;
+  status.phase = item.stopped  ? ReplicationPhase::stopped
+                 : item.paused ? ReplicationPhase::paused
+                               : ReplicationPhase::waiting;
   if (first) {
     status.initial_seconds =
         static_cast<double>(effects.now().micros - item.started_at) / 1'000'000.0;
@@ -120,7 +122,7 @@ void AgentCore::succeed_cycle(msg::SourceItem& item, const msg::CycleDone& done,
   sources_.put(effects.writes, item.item, item);
   probe_.cycle_ended(done, cycle.final);
   answer_waiting(item, std::nullopt, done.digest, effects);
-  if (item.stopped) return;
+  if (item.stopped || item.paused) return;
   // From start to start; a cycle that took longer is followed by the next at once.
   const Micros interval = std::chrono::seconds{item.policy.frequency_seconds};
   schedule(item.item, std::min(cycle.started + interval - effects.now(), interval), effects);
@@ -141,13 +143,21 @@ void AgentCore::fail_cycle(msg::SourceItem& item, const Error& error, reactor::E
     }
     return;
   }
+  if (error.code == ErrorCode::kCancelled && !item.stopped && !final_.contains(item.item)) {
+    // Ended by ourselves: the peer was revoked, or an operator paused it and may have resumed it.
+    if (item.paused) status.phase = ReplicationPhase::paused;
+    sources_.put(effects.writes, item.item, item);
+    if (!item.paused && !item.peer_revoked) schedule(item.item, Micros{0}, effects);
+    return;
+  }
   probe_.cycle_failed(item.item);
-  item.failures += 1;
-  const auto wait = retry_after(static_cast<std::uint16_t>(error.code), item.failures);
+  const auto code = static_cast<std::uint16_t>(error.code);
+  if (!waits_for_others(code)) item.failures += 1;
+  const auto wait = retry_after(code, item.failures, item.policy);
   status.fault = flow::to_fault(error);
-  status.phase = item.stopped           ? ReplicationPhase::stopped
-                 : error.is_retryable() ? ReplicationPhase::paused
-                                        : ReplicationPhase::failed;
+  status.phase = item.stopped                                     ? ReplicationPhase::stopped
+                 : error.is_retryable() || waits_for_others(code) ? ReplicationPhase::paused
+                                                                  : ReplicationPhase::failed;
   status.retry_at = (effects.now() + wait).micros;
   log::warn("cycle failed", {{"item", item.item},
                              {"failures", item.failures},
@@ -155,7 +165,7 @@ void AgentCore::fail_cycle(msg::SourceItem& item, const Error& error, reactor::E
                              {"cause", error}});
   sources_.put(effects.writes, item.item, item);
   answer_waiting(item, error, "", effects);
-  if (!item.stopped && !item.peer_revoked) schedule(item.item, wait, effects);
+  if (!item.stopped && !item.peer_revoked && !item.paused) schedule(item.item, wait, effects);
 }
 
 // Tells who waits for the first or the last point of this item.
@@ -196,6 +206,15 @@ void AgentCore::resume_deferred(const std::string& item, reactor::Effects& effec
   const auto orders = std::move(found->second);
   deferred_.erase(found);
   for (const auto& order : orders) on_order(order, effects);
+}
+
+// The next cycle, at once and as if nothing had failed before.
+void AgentCore::begin_now(msg::SourceItem& item, reactor::Effects& effects) {
+  item.failures = 0;
+  item.status.retry_at = 0;
+  if (item.status.phase == ReplicationPhase::paused) item.status.phase = ReplicationPhase::waiting;
+  sources_.put(effects.writes, item.item, item);
+  if (!cycles_.contains(item.item)) schedule(item.item, Micros{0}, effects);
 }
 
 void AgentCore::forget_running(const std::string& item) {

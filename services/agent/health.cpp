@@ -14,9 +14,11 @@ using std::chrono::seconds;
 msg::Health health_of(const msg::ReplicationStatus& status, const msg::Policy& policy, Time now) {
   if (status.phase == msg::ReplicationPhase::failed) return msg::Health::critical;
   if (status.phase == msg::ReplicationPhase::stopped) return msg::Health::normal;
+  if (status.paused) return msg::Health::warning;
   // A fault stands until a delta succeeds: another try under way makes the item no healthier.
   const auto& fault = status.fault;
-  if (fault && !Error{.code = static_cast<ErrorCode>(fault->code)}.is_retryable()) {
+  if (fault && !waits_for_others(fault->code) &&
+      !Error{.code = static_cast<ErrorCode>(fault->code)}.is_retryable()) {
     return msg::Health::critical;
   }
   if (status.newest.seq > 0) {
@@ -46,7 +48,16 @@ Error late_point(const msg::ReplicationStatus& status, const msg::Policy& policy
       .advice = "if this stays, give the link or the hosts more speed, or the policy more time"};
 }
 
-seconds retry_after(std::uint16_t error_code, std::uint32_t failures_in_a_row) {
+bool waits_for_others(std::uint16_t error_code) {
+  const auto code = static_cast<ErrorCode>(error_code);
+  return code == ErrorCode::kBusy || code == ErrorCode::kUnsupported;
+}
+
+seconds retry_after(std::uint16_t error_code, std::uint32_t failures_in_a_row,
+                    const msg::Policy& policy) {
+  if (waits_for_others(error_code)) {
+    return std::clamp(seconds{policy.frequency_seconds}, seconds{1}, seconds{60});
+  }
   const auto ladder = flow::retry_delay(failures_in_a_row);
   switch (static_cast<ErrorCode>(error_code)) {
     case ErrorCode::kUnavailable:
@@ -54,6 +65,14 @@ seconds retry_after(std::uint16_t error_code, std::uint32_t failures_in_a_row) {
       return std::min(ladder, seconds{10});  // Asking costs nothing, a late point does.
     case ErrorCode::kNoSpace:
       return std::min(ladder, seconds{30});
+    // A VM that is being moved, a hypervisor that is being repaired, a state of either side that
+    // an operator is about to change: nobody tells us that it is over.
+    case ErrorCode::kPlatform:
+    case ErrorCode::kConflict:
+    case ErrorCode::kNotFound:
+      return std::min(ladder, seconds{60});
+    case ErrorCode::kIo:  // Each try reads a disk that may be failing.
+      return std::min(ladder, seconds{300});
     default:
       return ladder;
   }

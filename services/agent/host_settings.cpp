@@ -20,6 +20,7 @@ libvirt::Options read_libvirt(Config& config, const std::string& data_dir) {
   options.scratch_reserve_bytes =
       static_cast<std::uint64_t>(config.integer("libvirt.scratch_reserve_mib", 512, 0, 1 << 20))
       << 20U;
+  options.boot_folder = config.text("libvirt.boot_folder", "");
   options.domain_type = config.choice("libvirt.domain_type", "auto", {"auto", "kvm", "qemu"});
   return options;
 }

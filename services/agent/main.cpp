@@ -1,6 +1,7 @@
 // farside-agent: wiring only.
 #include "common/base/log.h"
 #include "common/shell/service.h"
+#include "common/store/format_version.h"
 #include "services/agent/agent_core.h"
 #include "services/agent/agent_worker.h"
 #include "services/agent/host_settings.h"
@@ -9,6 +10,8 @@ namespace farside {
 namespace {
 
 constexpr std::string_view kProgram = "farside-agent";
+const store::Format kPending{.kind = "pending deltas", .version = 1};
+const store::Format kPlatform{.kind = "platform state", .version = 1};
 
 struct OwnSettings {
   std::string name;
@@ -45,14 +48,17 @@ Status run(int argc, char** argv) {
   FARSIDE_ASSIGN(const auto service, shell::Service::open(std::string(kProgram), settings));
   FARSIDE_TRY(service->open_bus());
   FARSIDE_ASSIGN(const auto self, service->ensure_member(msg::Role::agent, own.name));
+  FARSIDE_TRY(store::claim_folder(settings.data_dir + "/pending", kPending));
+  FARSIDE_TRY(store::claim_folder(settings.data_dir + "/platform", kPlatform));
   FARSIDE_ASSIGN(const auto platform, agent::open_host(own.host, service->clock()));
 
   // Progress goes to the core as if a job had returned it; jobs run in the pool, so whoever
   // reports does so while it lives.
   reactor::WorkerPool* pool = nullptr;
   const agent::Report report = [&pool](msg::Progress progress) {
-    if (pool != nullptr)
-      std::ignore = pool->post("progress", reactor::message(std::move(progress)));
+    if (pool == nullptr) return;
+    pool->moved(progress.request, progress.done);
+    std::ignore = pool->post("progress", reactor::message(std::move(progress)));
   };
   // Where base disks lie on the host, it reads them by itself: nobody needs to serve them.
   replica::Views views(own.run_dir, own.view_plugin, platform->base_disks() == nullptr);
@@ -84,6 +90,7 @@ Status run(int argc, char** argv) {
        .core = core,
        .job = [&](const std::string& id, const msg::Message& job) { return worker.run(id, job); },
        .is_urgent = agent::AgentWorker::is_urgent,
+       .patience = agent::AgentWorker::patience_for,
        .on_ready = [&](reactor::WorkerPool& made) -> Status {
          pool = &made;
          return {};

@@ -27,6 +27,13 @@ std::string item_of(const msg::Message& order) {
       order.value);
 }
 
+// Orders that change nothing and are not waited for by those that do.
+bool is_reading(const msg::Message& order) {
+  if (const auto* proof = std::get_if<msg::ProveReplica>(&order.value)) return proof->plan_only;
+  return std::holds_alternative<msg::ListPoints>(order.value) ||
+         std::holds_alternative<msg::AwaitLife>(order.value);
+}
+
 std::string fence_key(const std::string& vm) {
   return vm;
 }
@@ -79,11 +86,10 @@ void AgentCore::on_order(const msg::Envelope& envelope, reactor::Effects& effect
   if (orders_.contains(envelope.id) || orders_.size() >= kOrdersMax) return;
   // Orders for one item are carried out one after the other, so that an undo never overtakes its
   // act; who comes too early asks again.
-  if (!std::holds_alternative<msg::ListPoints>(envelope.body.value)) {
+  if (!is_reading(envelope.body)) {
     const auto item = item_of(envelope.body);
     for (const auto& [id, order] : orders_) {
-      const bool is_reading = std::holds_alternative<msg::ListPoints>(order.body.value);
-      if (!item.empty() && !is_reading && item_of(order.body) == item) return;
+      if (!item.empty() && !is_reading(order.body) && item_of(order.body) == item) return;
     }
   }
   auto decided = decide(envelope, effects);
@@ -181,6 +187,20 @@ Result<std::optional<msg::Message>> AgentCore::decide(const msg::Envelope& envel
     start_cycle(source, true, effects);
     return std::nullopt;
   }
+  if (const auto* order = std::get_if<msg::RetryReplication>(&body)) {
+    FARSIDE_ASSIGN(auto source, source_of(order->item));
+    if (source.stopped || source.paused || source.peer_revoked) {
+      return fail(ErrorCode::kConflict,
+                  "item '" + order->item + "' " +
+                      (source.stopped  ? "is shut down for a failover"
+                       : source.paused ? "is paused by an operator"
+                                       : "has a peer whose identity was revoked"),
+                  source.paused ? "let it go on with `farside resume`"
+                                : "look at the item with `farside item show`");
+    }
+    begin_now(source, effects);
+    return reactor::message(msg::ReplicationRetried{.item = order->item});
+  }
   if (const auto* order = std::get_if<msg::ShutDownSource>(&body)) {
     FARSIDE_ASSIGN(auto source, source_of(order->item));
     if (!source.stopped) {
@@ -275,6 +295,14 @@ Result<std::optional<msg::Message>> AgentCore::decide(const msg::Envelope& envel
     FARSIDE_TRY(check_replica(order->item, 0, store));
     return to_workers(envelope.body);
   }
+  if (const auto* order = std::get_if<msg::ProveReplica>(&body)) {
+    FARSIDE_TRY(check_replica(order->item, 0, store));
+    return to_workers(envelope.body);
+  }
+  if (const auto* order = std::get_if<msg::AwaitLife>(&body)) {
+    FARSIDE_TRY(await_life(*order, envelope, effects));
+    return std::nullopt;
+  }
   if (const auto* order = std::get_if<msg::ListPoints>(&body)) {
     FARSIDE_TRY(check_replica(order->item, 0, store));
     return to_workers(envelope.body);
@@ -312,7 +340,7 @@ void AgentCore::on_order_done(const std::string& request, const Result<msg::Mess
     reply(order, fail(applied.error()), effects);
     return;
   }
-  if (std::holds_alternative<msg::Points>(result->value)) {  // Large, and old at once: not kept.
+  if (is_reading(order.body)) {  // Large, or old at once: not kept.
     effects.send(provider_, msg::Envelope{.id = order.id,
                                           .from = effects.self(),
                                           .to = order.from,
@@ -345,6 +373,12 @@ Status AgentCore::apply(const msg::Message& order_message, const msg::Message& o
     replica.source_key = order->source_key;
     replica.policy = order->policy;
     replica.peer_revoked = false;
+    replica.disks.clear();
+    for (const auto& disk : order->vm.disks) {
+      replica.disks.push_back({.name = disk.name, .bytes = disk.bytes, .id = disk.id});
+    }
+    replica.networks = order->networks;
+    replica.vm_name = order->vm_name;
     replicas_.put(effects.writes, order->item, replica);
   } else if (const auto* removed = std::get_if<msg::RemoveReplica>(&body)) {
     replicas_.erase(effects.writes, removed->item);
@@ -382,6 +416,7 @@ Status AgentCore::apply(const msg::Message& order_message, const msg::Message& o
     FARSIDE_ASSIGN(auto source, sources_.get(store, restarted->item));
     if (!source) return {};
     source->stopped = false;
+    if (source->paused) source->status.phase = msg::ReplicationPhase::paused;
     sources_.put(effects.writes, restarted->item, *source);
     schedule(restarted->item, Micros{0}, effects);
   } else if (const auto* fenced = std::get_if<msg::SourceFenced>(&outcome.value)) {

@@ -1,10 +1,12 @@
 // The part of AgentCore that keeps items in line with what the vault has configured: a changed
 // policy, a peer with a new key or address, a revoked peer, a protection that ended without us.
 #include <algorithm>
+#include <utility>
 
 #include "common/base/log.h"
 #include "common/flow/fault.h"
 #include "services/agent/agent_core.h"
+#include "services/agent/replica_order.h"
 
 namespace farside::agent {
 namespace {
@@ -18,7 +20,7 @@ Error revoked_peer() {
 }  // namespace
 
 void AgentCore::on_settings(const msg::ItemSettings& wanted, reactor::Effects& effects) {
-  if (!reconciled_) return;  // Sent again as long as our reports show other settings.
+  if (!replicas_open_) return;  // Sent again as long as our reports show other settings.
   auto source = sources_.get(effects.store(), wanted.item);
   auto replica = replicas_.get(effects.store(), wanted.item);
   if (!source || !replica) return;
@@ -54,15 +56,36 @@ void AgentCore::apply_settings(msg::SourceItem& source, const msg::ItemSettings&
     effects.cancel_timer("cycle/" + source.item);
     cancel_cycle(source.item, effects);
   }
+  const bool was_paused = std::exchange(source.paused, wanted.paused);
+  source.status.paused = source.paused;
+  if (source.paused && !was_paused) pause(source, effects);
   sources_.put(effects.writes, source.item, source);
-  log::info("settings taken", {{"item", source.item}, {"policy", source.policy.name}});
-  if (source.peer_revoked || source.stopped || cycles_.contains(source.item)) return;
+  log::info("settings taken", {{"item", source.item},
+                               {"policy", source.policy.name},
+                               {"paused", source.paused ? "yes" : "no"}});
+  if (source.peer_revoked || source.stopped || source.paused) return;
+  if (was_paused) {
+    begin_now(source, effects);
+    return;
+  }
+  if (cycles_.contains(source.item)) return;
   // A shorter interval begins to count now, not when the longer one has passed.
   if (was_revoked || source.status.phase == msg::ReplicationPhase::waiting) {
     const Micros interval = std::chrono::seconds{source.policy.frequency_seconds};
     const auto since_newest = effects.now() - Time{source.status.newest.captured_at};
     schedule(source.item, std::clamp(interval - since_newest, Micros{0}, interval), effects);
   }
+}
+
+// No new points from here on; the last one of a failover is still taken.
+void AgentCore::pause(msg::SourceItem& source, reactor::Effects& effects) {
+  source.status.retry_at = 0;
+  if (source.stopped || source.peer_revoked) return;
+  source.status.phase = msg::ReplicationPhase::paused;
+  source.status.fault.reset();
+  effects.cancel_timer("cycle/" + source.item);
+  const auto cycle = cycles_.find(source.item);
+  if (cycle != cycles_.end() && !cycle->second.final) cancel_cycle(source.item, effects);
 }
 
 // The data port learns it first; what is recorded is what it works by.
@@ -81,9 +104,7 @@ void AgentCore::on_settings_applied(const std::string& item, const Result<msg::M
   const auto* wanted = std::get_if<msg::ItemSettings>(&result->value);
   auto replica = replicas_.get(effects.store(), item);
   if (wanted == nullptr || !replica || !*replica) return;
-  (*replica)->policy = wanted->policy;
-  if (!wanted->peer_key.empty()) (*replica)->source_key = wanted->peer_key;
-  (*replica)->peer_revoked = wanted->peer_revoked;
+  take_order(**replica, *wanted);
   (*replica)->settings = wanted->digest;
   replicas_.put(effects.writes, item, **replica);
   if (const auto status = replica_status_.find(item); status != replica_status_.end()) {

@@ -17,7 +17,9 @@ bool wants_app_consistency(const msg::SourceItem& source, Time now) {
 
 Result<msg::Message> SourceWork::run(const msg::CheckSource& order) {
   FARSIDE_ASSIGN(auto vm, platform_.describe_vm(order.vm));
-  return reactor::message(msg::SourceChecked{.vm = std::move(vm), .public_key = keys_.public_key});
+  FARSIDE_ASSIGN(auto definition, platform_.definition_of(order.vm));
+  return reactor::message(msg::SourceChecked{
+      .vm = std::move(vm), .public_key = keys_.public_key, .definition = std::move(definition)});
 }
 
 Result<msg::Message> SourceWork::run(const msg::RunCycle& job) {

@@ -7,6 +7,8 @@
 #include <filesystem>
 
 #include "common/base/log.h"
+#include "common/flow/fault.h"
+#include "services/agent/replica_order.h"
 
 namespace farside::agent {
 namespace {
@@ -19,11 +21,19 @@ constexpr std::uint64_t kScrubBlocksPerSlice = 512;  // 2 MB/s at the usual pace
 constexpr std::chrono::hours kScrubEvery{24};
 constexpr Micros kDetachPoll = std::chrono::milliseconds{500};
 
-std::string vm_folder(const msg::ReplicaItem& replica, const std::string& vm) {
-  return replica.storage_path + "/farside-vms/" + vm;
+std::vector<msg::ReplicaDisk> disks_of(const msg::Vm& vm) {
+  std::vector<msg::ReplicaDisk> disks;
+  for (const auto& disk : vm.disks) {
+    disks.push_back({.name = disk.name, .bytes = disk.bytes, .id = disk.id});
+  }
+  return disks;
 }
 
 }  // namespace
+
+std::string vm_folder(const msg::ReplicaItem& replica, const std::string& vm) {
+  return replica.storage_path + "/farside-vms/" + vm;
+}
 
 // ---- Which replicas there are ----
 
@@ -94,18 +104,36 @@ Status TargetWork::admit(const msg::ReplicaItem& replica) {
 Result<replica::SharedItem> TargetWork::open_item(const std::string& item,
                                                   const std::vector<msg::ReplicaDisk>& disks) {
   FARSIDE_ASSIGN(const auto entry, kept(item));
-  const auto path = replica_of(*entry).storage_path;
+  const auto replica = replica_of(*entry);
+  FARSIDE_TRY(check_order(replica, disks));
+  const auto& path = replica.storage_path;
   FARSIDE_ASSIGN(auto* store, store_at(path));
-  if (const auto found = store->find(item); !found) {
-    if (found.error().code != ErrorCode::kNotFound) return fail(found.error());
+  auto found = store->find(item);
+  if (!found && found.error().code == ErrorCode::kNotFound) {
     return fail(ErrorCode::kUnavailable, "the replica is not in " + path + " any more",
                 "mount the volume or bring its files back; replication goes on by itself");
   }
-  return store->create(item, disks);  // Disks may have been added or grown.
+  return found;
 }
 
+// What a point may consist of is not for its source to say: the vault orders it.
+Status TargetWork::check_order(const msg::ReplicaItem& replica,
+                               const std::vector<msg::ReplicaDisk>& disks) {
+  for (const auto& disk : disks) {
+    const auto ordered = std::ranges::find_if(replica.disks, [&](const msg::ReplicaDisk& each) {
+      return disk.id.empty() ? each.name == disk.name : each.id == disk.id;
+    });
+    if (ordered != replica.disks.end() && disk.bytes <= ordered->bytes) continue;
+    return fail(ErrorCode::kUnavailable,
+                fmt::format("disk {} of item '{}' with {} bytes is not ordered here", disk.name,
+                            replica.item, disk.bytes),
+                "the vault orders it once the source's host has told of it, within seconds");
+  }
+  return {};
+}
+
+// The replicas first: a hypervisor that does not answer keeps no source from replicating here.
 Result<msg::Message> TargetWork::run(const msg::Reconcile& job) {
-  FARSIDE_TRY(platform_.reconcile(job.keep_vms));
   for (const auto& replica : job.replicas) {
     keep(replica);
     if (replica.committed) continue;
@@ -127,18 +155,19 @@ Result<msg::Message> TargetWork::run(const msg::Reconcile& job) {
       log::error("view cannot be served", {{"item", replica.item}, {"cause", revived.error()}});
     }
   }
-  return reactor::message(msg::Reconciled{});
+  msg::Reconciled done;
+  if (const auto cleaned = platform_.reconcile(job.keep_vms); !cleaned) {
+    done.platform_fault = flow::to_fault(cleaned.error());
+  }
+  return reactor::message(std::move(done));
 }
 
 // Answers with the settings, which the core records once the data port works by them.
 Result<msg::Message> TargetWork::run(const msg::ItemSettings& settings) {
   FARSIDE_ASSIGN(const auto entry, kept(settings.item));
   const std::lock_guard busy(entry->busy);
-  FARSIDE_TRY(admit(change(*entry, [&](msg::ReplicaItem& replica) {
-    replica.policy = settings.policy;
-    if (!settings.peer_key.empty()) replica.source_key = settings.peer_key;
-    replica.peer_revoked = settings.peer_revoked;
-  })));
+  FARSIDE_TRY(
+      admit(change(*entry, [&](msg::ReplicaItem& replica) { take_order(replica, settings); })));
   return reactor::message(settings);
 }
 
@@ -148,16 +177,19 @@ Result<msg::Message> TargetWork::run(const msg::PrepareReplica& order) {
                                  .epoch = order.epoch,
                                  .storage_path = order.storage_path,
                                  .source_key = order.source_key,
-                                 .policy = order.policy};
+                                 .policy = order.policy,
+                                 .disks = disks_of(order.vm),
+                                 .networks = order.networks,
+                                 .vm_name = order.vm_name};
   const auto entry = keep(replica);
   const std::lock_guard busy(entry->busy);
-  // Only here and where a source opens its session do disks come to be or grow.
   FARSIDE_ASSIGN(auto* store, store_at(order.storage_path));
-  std::vector<msg::ReplicaDisk> disks;
-  for (const auto& disk : order.vm.disks) {
-    disks.push_back({.name = disk.name, .bytes = disk.bytes});
+  FARSIDE_ASSIGN(const auto item, store->create(order.item, replica.disks));
+  // Before anything is sent: a VM that could not be built here is not protected here.
+  if (item->newest().seq == 0 && !order.definition.platform.empty()) {
+    FARSIDE_ASSIGN(auto vm, first_vm(order));
+    FARSIDE_TRY(prove(vm));
   }
-  FARSIDE_TRY(store->create(order.item, disks));
   FARSIDE_TRY(admit(replica));
   return reactor::message(msg::ReplicaPrepared{
       .item = order.item, .endpoint = settings_.endpoint, .public_key = settings_.public_key});
@@ -255,38 +287,11 @@ Result<std::uint64_t> TargetWork::boot(const msg::ReplicaItem& replica, const Bo
                 "wait for its initial replication");
   }
   FARSIDE_ASSIGN(const auto view, views_.open(*item, wanted.view, seq));
-
-  const auto folder = vm_folder(replica, wanted.vm);
-  std::error_code ec;
-  std::filesystem::create_directories(folder, ec);
-  if (ec) {
-    return fail(ErrorCode::kIo, "'" + folder + "' cannot be created: " + ec.message(),
-                "check the storage path");
-  }
-  NewVm vm{.shape = replica.vm,
-           .id = wanted.vm,
-           .item_id = replica.item,
-           .is_test = wanted.is_test,
-           .start = true,
-           .disks = {},
-           .serial_log = settings_.log_folder + "/" + wanted.vm + ".serial.log"};
-  vm.shape.id = wanted.vm;
-  vm.shape.name = wanted.name;
-  vm.shape.nics = wanted.nics;
-  std::uint16_t number = 0;
-  for (const auto& disk : item->disks()) {
-    vm.disks.push_back({.name = disk.name,
-                        .bytes = disk.bytes,
-                        .replica_folder = item->folder(),
-                        .delta =
-                            [item, number, seq](const VisitRange& visit) {
-                              return item->for_each_above_base(number, seq, visit);
-                            },
-                        .overlay_path = folder + "/" + disk.name + ".qcow2",
-                        .nbd_socket = view.socket,
-                        .nbd_export = disk.name});
-    ++number;
-  }
+  auto exact = wanted;
+  exact.seq = seq;
+  FARSIDE_ASSIGN(auto vm, vm_at(item, replica, exact));
+  for (auto& disk : vm.disks) disk.nbd_socket = view.socket;
+  FARSIDE_TRY(make_folders(vm_folder(replica, wanted.vm)));
   FARSIDE_TRY(platform_.create_vm(vm));
   return seq;
 }
@@ -295,15 +300,13 @@ Result<msg::Message> TargetWork::run(const msg::StartTestVm& order) {
   const auto began = clock_.monotonic();
   FARSIDE_ASSIGN(const auto entry, kept(order.item));
   const std::lock_guard busy(entry->busy);
-  const auto replica = replica_of(*entry);
-  auto nics = replica.vm.nics;
-  for (auto& nic : nics) nic.network = order.network;
-  FARSIDE_ASSIGN(const auto seq, boot(replica, {.view = std::string(kTestView),
-                                                .vm = order.vm,
-                                                .name = order.vm_name,
-                                                .seq = order.seq,
-                                                .is_test = true,
-                                                .nics = std::move(nics)}));
+  FARSIDE_ASSIGN(const auto seq,
+                 boot(replica_of(*entry), {.view = std::string(kTestView),
+                                           .vm = order.vm,
+                                           .name = order.vm_name,
+                                           .seq = order.seq,
+                                           .is_test = true,
+                                           .nics = {{.mac = "", .network = order.network}}}));
   FARSIDE_ASSIGN(const auto item, item_of(replica_of(*entry)));
   std::int64_t captured_at = 0;
   for (const auto& point : item->points()) {
@@ -408,6 +411,10 @@ Result<msg::Message> TargetWork::run(const msg::MaintainReplica& job) {
   replica.scrub_cursor = job.replica.scrub_cursor;
   replica.scrubbed_at = job.replica.scrubbed_at;
   replica.scrub_mismatches = job.replica.scrub_mismatches;
+  replica.proven_at = job.replica.proven_at;
+  replica.proven_definition = job.replica.proven_definition;
+  replica.proof_fault = job.replica.proof_fault;
+  replica.replica_vm = job.replica.replica_vm;
   FARSIDE_TRY(admit(replica));  // Where it could not be when the agent started.
   FARSIDE_TRY(item->retain(replica.policy, clock_.now()));
   for (int slice = 0; slice < kFoldSlicesMax && !stop_.stop_requested(); ++slice) {
@@ -415,6 +422,7 @@ Result<msg::Message> TargetWork::run(const msg::MaintainReplica& job) {
     if (!more) break;
   }
   FARSIDE_TRY(scrub(*item, replica));
+  prove_if_due(item, replica);
   const auto usage = item->usage();
   const auto points = item->points();
   msg::ReplicaStatus status{.item = job.replica.item,
@@ -423,13 +431,17 @@ Result<msg::Message> TargetWork::run(const msg::MaintainReplica& job) {
                             .journal_bytes = usage.journal_bytes,
                             .base_bytes = usage.base_bytes,
                             .scrubbed_at = replica.scrubbed_at,
-                            .scrub_mismatches = replica.scrub_mismatches};
+                            .scrub_mismatches = replica.scrub_mismatches,
+                            .proven_at = replica.proven_at,
+                            .proof_fault = replica.proof_fault};
   if (!points.empty()) {
     status.newest = points.back();
     status.oldest = points.front();
   }
-  return reactor::message(msg::ReplicaMaintained{.status = std::move(status),
-                                                 .scrub_cursor = std::move(replica.scrub_cursor)});
+  return reactor::message(
+      msg::ReplicaMaintained{.status = std::move(status),
+                             .scrub_cursor = std::move(replica.scrub_cursor),
+                             .proven_definition = std::move(replica.proven_definition)});
 }
 
 // A slice of the pass over everything stored; the next pass begins a day after the last ended.

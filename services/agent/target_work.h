@@ -22,6 +22,9 @@
 
 namespace farside::agent {
 
+// Where the disks of a VM made from a replica lie.
+std::string vm_folder(const msg::ReplicaItem& replica, const std::string& vm);
+
 class TargetWork final {
  public:
   struct Settings {
@@ -56,6 +59,8 @@ class TargetWork final {
   Result<msg::Message> run(const msg::StartTestVm& order);
   Result<msg::Message> run(const msg::RemoveTestVm& order);
   Result<msg::Message> run(const msg::ListPoints& order);
+  Result<msg::Message> run(const msg::ProveReplica& order, const std::string& job);
+  Result<msg::Message> run(const msg::AwaitLife& order);  // Looks once.
   Result<msg::Message> run(const msg::MaintainReplica& job);
 
   void cancel_all() { stop_.request_stop(); }
@@ -71,7 +76,7 @@ class TargetWork final {
     std::string name;
     std::uint64_t seq = 0;
     bool is_test = false;
-    std::vector<msg::Nic> nics;
+    std::vector<msg::Nic> nics;  // Of each card, by its address: its network on this host.
   };
 
   Result<std::shared_ptr<Kept>> kept(const std::string& item);
@@ -80,10 +85,19 @@ class TargetWork final {
   template <class Change>
   msg::ReplicaItem change(Kept& kept, const Change& change);
   Status admit(const msg::ReplicaItem& replica);
+  static Status check_order(const msg::ReplicaItem& replica,
+                            const std::vector<msg::ReplicaDisk>& disks);
   Status scrub(replica::Item& item, msg::ReplicaItem& replica) const;
   replica::Limits limits();
   Result<replica::ReplicaStore*> store_at(const std::string& storage_path);
   Result<replica::SharedItem> item_of(const msg::ReplicaItem& replica);
+  // ---- replica_vm.cpp
+  Result<NewVm> vm_at(const replica::SharedItem& item, const msg::ReplicaItem& replica,
+                      const Boot& wanted);
+  Result<NewVm> first_vm(const msg::PrepareReplica& order);
+  Status prove(const NewVm& vm);
+  void prove_if_due(const replica::SharedItem& item, msg::ReplicaItem& replica);
+
   Result<std::uint64_t> boot(const msg::ReplicaItem& replica, const Boot& wanted);
   Status detach(replica::Item* item, const std::string& vm, const std::string& job);
 
@@ -95,7 +109,8 @@ class TargetWork final {
   data::Receiver* receiver_ = nullptr;
   std::stop_source stop_;
 
-  std::mutex mutex_;  // Of the two maps and all records in them.
+  std::mutex mutex_;                           // Of the maps and all records in them.
+  std::map<std::string, Micros> prove_again_;  // By item; monotonic: after a proof that failed.
   std::map<std::string, std::unique_ptr<replica::ReplicaStore>> stores_;  // By storage path.
   std::map<std::string, std::shared_ptr<Kept>> kept_;                     // By item.
 };

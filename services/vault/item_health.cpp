@@ -41,9 +41,27 @@ ItemHealth health_of(const msg::ProtectedItem& item, const Live& live) {
   if (replicates && !item.target_agent.empty() && !is_heard(item.target_agent, live)) {
     add(silent(item.target_agent, true));
   }
+  // What is wrong with a whole host is wrong with all items on it.
+  for (const auto& agent : {item.source_agent, item.target_agent}) {
+    const auto problem = live.host_problems.find(agent);
+    if (problem == live.host_problems.end() || agent.empty()) continue;
+    add({.is_critical = true,
+         .is_at_target = agent == item.target_agent,
+         .fault = flow::to_fault(Error{.code = ErrorCode::kPlatform,
+                                       .what = "'" + agent + "': " + problem->second,
+                                       .advice = "look at that host and its hypervisor"})});
+  }
+  if (replicates && item.paused_at != 0) {
+    add({.is_critical = false,
+         .is_at_target = false,
+         .fault = flow::to_fault(
+             Error{.code = ErrorCode::kCancelled,
+                   .what = "Paused by an operator since " + to_iso(Time{item.paused_at}),
+                   .advice = "let it go on with `farside resume " + item.vm_name + "`"})});
+  }
   if (const auto source = live.sources.find(item.id); source != live.sources.end()) {
     const auto& status = source->second;
-    if (status.fault) {
+    if (status.fault && !(status.paused && item.paused_at != 0)) {
       add({.is_critical = status.health == msg::Health::critical,
            .is_at_target = false,
            .fault = *status.fault});
@@ -61,6 +79,11 @@ ItemHealth health_of(const msg::ProtectedItem& item, const Live& live) {
   if (const auto replica = live.replicas.find(item.id); replica != live.replicas.end()) {
     if (replica->second.fault) {
       add({.is_critical = true, .is_at_target = true, .fault = *replica->second.fault});
+    }
+    if (replica->second.proof_fault) {
+      auto fault = *replica->second.proof_fault;
+      fault.what = "could not be failed over now: " + fault.what;
+      add({.is_critical = true, .is_at_target = true, .fault = std::move(fault)});
     }
     if (replica->second.scrub_mismatches > 0) {
       add({.is_critical = false,

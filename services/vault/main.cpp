@@ -3,6 +3,7 @@
 #include <mutex>
 
 #include "common/base/log.h"
+#include "common/base/sha256.h"
 #include "common/identity/key_file.h"
 #include "common/shell/service.h"
 #include "services/vault/desk_files.h"
@@ -92,7 +93,7 @@ Status run(int argc, char** argv) {
   FARSIDE_TRY(service->open_bus());
   FARSIDE_ASSIGN(const auto token, vault::load_or_create_token(settings.data_dir + "/owner.token",
                                                                service->random()));
-  own.token_sha256 = identity::sha256_hex(token);
+  own.token_sha256 = sha256_hex(token);
   FARSIDE_TRY(prepare_orchestrator_key(*service, settings.data_dir + "/orchestrator.key"));
 
   Waiting waiting;

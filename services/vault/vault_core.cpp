@@ -114,6 +114,11 @@ void VaultCore::on_report(const reactor::PeerId& peer, const msg::Envelope& enve
     catalog_.live.heard_at[inventory.site] = effects.now().micros;
     for (const auto& host : inventory.hosts) {
       catalog_.live.connected[host.principal] = host.connected;
+      if (host.host.problem.empty()) {
+        catalog_.live.host_problems.erase(host.principal);
+      } else {
+        catalog_.live.host_problems[host.principal] = host.host.problem;
+      }
     }
     // Free space and memory move all the time; what is stored is what was there at the last
     // change of anything else, which is enough to answer before the provider is back.

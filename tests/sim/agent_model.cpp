@@ -191,6 +191,13 @@ Result<msg::Message> AgentModel::run(const msg::Message& job) {
     }
     return message(msg::PointVerified{.item = order->item, .seq = order->seq});
   }
+  if (const auto* order = std::get_if<msg::ProveReplica>(&body)) {
+    FARSIDE_TRY(replica(order->item));
+    return message(msg::ReplicaProven{.item = order->item});
+  }
+  if (const auto* order = std::get_if<msg::AwaitLife>(&body)) {
+    return message(msg::LifeSeen{.item = order->item, .sign = "the model runs"});
+  }
   if (const auto* order = std::get_if<msg::PromoteReplica>(&body)) {
     FARSIDE_ASSIGN(auto* found, replica(order->item));
     found->is_open = false;

@@ -34,6 +34,8 @@ inline msg::Message answer_to(const msg::Message& request) {
   if (std::get_if<msg::VerifyPoint>(&body) != nullptr) return msg::PointVerified{};
   if (std::get_if<msg::PromoteReplica>(&body) != nullptr) return msg::ReplicaPromoted{};
   if (std::get_if<msg::DemoteReplica>(&body) != nullptr) return msg::ReplicaDemoted{};
+  if (std::get_if<msg::ProveReplica>(&body) != nullptr) return msg::ReplicaProven{};
+  if (std::get_if<msg::AwaitLife>(&body) != nullptr) return msg::LifeSeen{.sign = "it writes"};
   if (std::get_if<msg::StartReplica>(&body) != nullptr) return msg::ReplicaStarted{.vm = "replica"};
   if (std::get_if<msg::DetachReplica>(&body) != nullptr) return msg::ReplicaDetached{};
   if (std::get_if<msg::CommitReplica>(&body) != nullptr) return msg::ReplicaCommitted{};

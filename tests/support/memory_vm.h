@@ -34,7 +34,7 @@ class MemoryDisk final : public agent::FrozenDisk {
   }
 
   const std::string& name() const override { return name_; }
-  const std::string& id() const override { return id; }
+  const std::string& id() const override { return identity; }
   std::uint64_t bytes() const override { return now_.size(); }
   Result<std::vector<agent::Extent>> changes() override { return changes_; }
   Result<std::vector<agent::Extent>> allocated() override { return allocated_; }
@@ -61,7 +61,7 @@ class MemoryDisk final : public agent::FrozenDisk {
     return {};
   }
 
-  std::string id;
+  std::string identity;
   std::uint64_t read_bytes = 0;
   std::uint64_t fails_after_bytes = 0;  // 0: never.
 

@@ -40,6 +40,7 @@ void run() {
     const std::string path = file.path.substr(0, file.path.rfind(".capnp"));
     write(path + ".plain.h", emit_header(file));
     write(path + ".plain.cpp", emit_source(file));
+    write(path + ".fields.h", emit_fields(file));
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <atomic>
+#include <cerrno>
 #include <cstring>
 
 #include "services/agent/data_plane/frames.h"
@@ -56,6 +57,15 @@ Result<Channel> Channel::open(zmq::context_t& context, const ChannelOptions& opt
   }
   channel.heard_ = channel.pinged_ = std::chrono::steady_clock::now();
   return channel;
+}
+
+// A socket that is watched reports events, on libzmq's own thread, as long as it lives, which is
+// beyond our close.  With the watcher gone that report waits for ever, and every other session of
+// the context with it: the watch ends before the watcher does.
+Channel::~Channel() {
+  for (zmq::socket_t* const watched : {&socket_, &sealed_}) {
+    if (watched->handle() != nullptr) zmq_socket_monitor(watched->handle(), nullptr, 0);
+  }
 }
 
 Status Channel::send(const msg::DataFrame& frame, std::string payload) {
@@ -165,8 +175,11 @@ Result<std::optional<Received>> Channel::receive(int timeout_ms, int also_fd) {
           zmq::pollitem_t{.socket = socket_.handle(), .fd = 0, .events = ZMQ_POLLIN, .revents = 0},
           zmq::pollitem_t{.socket = monitor_.handle(), .fd = 0, .events = ZMQ_POLLIN, .revents = 0},
           zmq::pollitem_t{.socket = nullptr, .fd = also_fd, .events = ZMQ_POLLIN, .revents = 0}};
-      zmq::poll(items.data(), also_fd >= 0 ? 3 : 2,
-                std::min<std::chrono::milliseconds>(rest, std::chrono::milliseconds(500)));
+      const auto slice = std::min<std::chrono::milliseconds>(rest, std::chrono::milliseconds(500));
+      if (zmq_poll(items.data(), also_fd >= 0 ? 3 : 2, slice.count()) < 0) {
+        if (zmq_errno() == EINTR) continue;
+        throw zmq::error_t();
+      }
       if (also_fd >= 0 && (items[2].revents & ZMQ_POLLIN) != 0) return std::nullopt;
     }
   } catch (const zmq::error_t& error) {

@@ -33,6 +33,10 @@ struct Received {
 
 class Channel final {
  public:
+  Channel(Channel&&) = default;
+  Channel& operator=(Channel&&) = delete;
+  ~Channel();
+
   // Does not wait for the connection; `context` outlives the channel.  Errors: kInvalidArgument
   // (endpoint, keys).
   static Result<Channel> open(zmq::context_t& context, const ChannelOptions& options);

@@ -47,6 +47,7 @@ std::optional<Pending> pending_from(std::string_view file) {
     auto stale = unsqueeze(blocks, disk.stale);
     if (!needed || !stale) return std::nullopt;
     out.disks.push_back({.name = disk.name,
+                         .id = disk.id,
                          .bytes = disk.bytes,
                          .needed = std::move(*needed),
                          .stale = std::move(*stale)});
@@ -69,7 +70,9 @@ Pending first_attempt(std::string cycle, std::string attempt, std::string base, 
 Pending next_attempt(Pending before, std::string attempt, const std::vector<PendingDisk>& changed) {
   std::vector<PendingDisk> disks;
   for (const PendingDisk& now : changed) {
-    const auto old = std::ranges::find(before.disks, now.name, &PendingDisk::name);
+    const auto old = std::ranges::find_if(before.disks, [&](const PendingDisk& each) {
+      return each.name == now.name && each.id == now.id;
+    });
     PendingDisk merged = now;
     merged.stale = now.needed;
     if (old != before.disks.end()) {
@@ -114,7 +117,8 @@ Status PendingMap::save(const Pending& pending) const {
     stored.disks.push_back({.name = disk.name,
                             .bytes = disk.bytes,
                             .needed = squeeze(disk.needed),
-                            .stale = squeeze(disk.stale)});
+                            .stale = squeeze(disk.stale),
+                            .id = disk.id});
   }
   const std::string body = encode(stored);
   FARSIDE_TRY(farside::make_folders(std::filesystem::path(path_).parent_path().string()));

@@ -30,6 +30,7 @@ using replica::BlockSet;
 
 struct PendingDisk {
   std::string name;
+  std::string id{};  // See msg::Disk::id.
   std::uint64_t bytes = 0;
   BlockSet needed{};
   BlockSet stale{};

@@ -47,8 +47,12 @@ bool BlockReader::start_next(Status& status) {
     read->chunk = {.disk = static_cast<std::uint16_t>(disk_),
                    .first = static_cast<std::uint32_t>(*first),
                    .bytes = {}};
-    // Not filled first: the disk writes all of it.
-    read->chunk.bytes.resize_and_overwrite(length, [](char*, std::size_t n) { return n; });
+    // Not filled first: the disk writes all of it, but for what lies beyond its own end.
+    const std::uint64_t whole = (end - *first) * replica::kBlockBytes;
+    read->chunk.bytes.resize_and_overwrite(whole, [&](char* bytes, std::size_t n) {
+      std::fill(bytes + length, bytes + n, '\0');
+      return n;
+    });
     Read* const raw = read.get();
     ++under_way_;
     reads_.push_back(std::move(read));

@@ -17,6 +17,7 @@
 
 #include "common/base/log.h"
 #include "common/bus/zap_gate.h"
+#include "common/reactor/watchdog.h"
 #include "services/agent/data_plane/frames.h"
 #include "services/agent/data_plane/seal.h"
 #include "services/agent/data_plane/session.h"
@@ -156,7 +157,9 @@ std::uint64_t Receiver::Impl::next_sealed_session() const {
 // ---- the socket's thread
 
 void Receiver::Impl::run() {
+  reactor::Beat beat("the data port");
   while (!stopping) {
+    beat.beat();
     std::array<zmq::pollitem_t, 3> items{
         zmq::pollitem_t{.socket = router.handle(), .fd = 0, .events = ZMQ_POLLIN, .revents = 0},
         zmq::pollitem_t{.socket = nullptr, .fd = wake_fd, .events = ZMQ_POLLIN, .revents = 0},

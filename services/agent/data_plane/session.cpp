@@ -4,6 +4,7 @@
 
 #include "common/base/log.h"
 #include "services/agent/data_plane/frames.h"
+#include "services/agent/replica_store/definition.h"
 #include "services/agent/replica_store/layout.h"
 
 namespace farside::data {
@@ -29,6 +30,11 @@ Status Session::handle(const msg::DataFrame& frame, std::string_view payload) {
   FARSIDE_TRY(check_owner());
   if (const auto* blocks = std::get_if<msg::BlockBatch>(&frame.value)) {
     return on_blocks(*blocks, payload);
+  }
+  if (std::holds_alternative<msg::PutDefinition>(frame.value)) {
+    FARSIDE_TRY(item_->keep_definition(definition_, payload));
+    world_.send(data::frame(msg::DefinitionKept{}), {});
+    return {};
   }
   if (const auto* unstage = std::get_if<msg::UnstageBlocks>(&frame.value)) {
     return on_unstage(*unstage, payload);
@@ -88,24 +94,28 @@ Status Session::open(const msg::OpenDelta& request) {
   item_name_ = request.item;
   epoch_ = request.epoch;
 
-  const std::vector<msg::ReplicaDisk> here = item_->disks();
-  disks_.clear();
-  for (const msg::ReplicaDisk& disk : request.disks) {
-    const auto found = std::ranges::find(here, disk.name, &msg::ReplicaDisk::name);
-    if (found == here.end()) {
-      return fail(ErrorCode::kConflict, "the replica has no disk " + disk.name);
-    }
-    disks_.push_back(static_cast<std::uint16_t>(found - here.begin()));
+  if (request.disks.empty()) {
+    return fail(ErrorCode::kInvalidArgument, "a point without disks cannot be replicated");
   }
-  FARSIDE_ASSIGN(
-      const replica::DeltaState state,
-      item_->begin_delta(
-          {.cycle = request.cycle, .epoch = request.epoch, .keep_any = request.compare}));
-  msg::DeltaOpened opened{.seq = state.seq,
-                          .newest = state.newest,
-                          .newest_attempt = state.newest_attempt,
-                          .staged_blocks = state.staged,
-                          .window_bytes = world_.window_bytes};
+  const bool has_definition = !request.definition.empty();
+  if (has_definition && !replica::is_definition_digest(request.definition)) {
+    return fail(ErrorCode::kInvalidArgument, "'" + request.definition + "' is no digest");
+  }
+  FARSIDE_ASSIGN(const replica::DeltaState state,
+                 item_->begin_delta({.cycle = request.cycle,
+                                     .epoch = request.epoch,
+                                     .keep_any = request.compare,
+                                     .disks = request.disks,
+                                     .definition = request.definition}));
+  disks_ = state.numbers;
+  definition_ = request.definition;
+  msg::DeltaOpened opened{
+      .seq = state.seq,
+      .newest = state.newest,
+      .newest_attempt = state.newest_attempt,
+      .staged_blocks = state.staged,
+      .window_bytes = world_.window_bytes,
+      .lacks_definition = has_definition && !item_->has_definition(request.definition)};
   if (world_.sealed_port != 0) {
     FARSIDE_ASSIGN(opened.sealed_key, Seal::make_key());
     FARSIDE_ASSIGN(seal_, Seal::with_key(opened.sealed_key, Seal::Side::kOpens));

@@ -79,6 +79,7 @@ class Session final {
   std::string item_name_;
   std::uint64_t epoch_ = 0;
   std::vector<std::uint16_t> disks_;  // The replica's numbers of the source's disks.
+  std::string definition_;            // Digest of that of the VM; empty: none.
   std::vector<replica::BlockWrite> writes_;
   std::optional<Seal> seal_;
 };

@@ -3,13 +3,13 @@
 #include <algorithm>
 
 #include "services/agent/data_plane/frames.h"
+#include "services/agent/replica_store/definition.h"
 #include "services/agent/replica_store/layout.h"
 
 namespace farside::data {
 namespace {
 
 using replica::blocks_of;
-using replica::length_of;
 
 constexpr std::size_t kChunksMax = 8;   // Reads under way; each up to 1 MiB.
 constexpr std::size_t kPackingMax = 8;  // Chunks in the pool.
@@ -87,11 +87,18 @@ Result<msg::DeltaOpened> Shipment::open(const std::string& cycle, bool compare) 
                       .epoch = request_.epoch,
                       .cycle = cycle,
                       .disks = {},
-                      .compare = compare};
+                      .compare = compare,
+                      .definition = {}};
   for (const auto& disk : point_.disks()) {
-    open.disks.push_back({.name = disk->name(), .bytes = disk->bytes()});
+    open.disks.push_back({.name = disk->name(), .bytes = disk->bytes(), .id = disk->id()});
   }
+  FARSIDE_ASSIGN(auto definition, replica::pack_definition(point_.definition()));
+  open.definition = definition.digest;
   FARSIDE_ASSIGN(opened_, ask<msg::DeltaOpened>(frame(std::move(open)), {}, nullptr));
+  if (opened_.lacks_definition) {
+    FARSIDE_TRY(ask<msg::DefinitionKept>(frame(msg::PutDefinition{}), std::move(definition.packed),
+                                         nullptr));
+  }
   credit_ = window_bytes_ = opened_.window_bytes;
   return opened_;
 }
@@ -146,7 +153,6 @@ Result<std::vector<std::uint64_t>> Shipment::ask_hashes(std::uint16_t disk, std:
 
 void Shipment::plan_zeros(std::uint16_t disk, const BlockSet& zeros,
                           const std::vector<std::uint64_t>* known, std::uint64_t first) {
-  const std::uint64_t bytes = point_.disks()[disk]->bytes();
   Packed batch;
   batch.batch.disk = disk;
   const auto flush = [&] {
@@ -155,9 +161,8 @@ void Shipment::plan_zeros(std::uint16_t disk, const BlockSet& zeros,
     batch.batch.disk = disk;
   };
   zeros.for_each([&](std::uint64_t block) {
-    const std::uint32_t length = length_of(bytes, block);
-    batch.guest_bytes += length;
-    const std::uint64_t hash = replica::zero_hash(length);
+    batch.guest_bytes += replica::kBlockBytes;
+    const std::uint64_t hash = replica::zero_hash();
     if (known != nullptr && (*known)[block - first] == hash) return;
     batch.batch.blocks.push_back({.block = static_cast<std::uint32_t>(block),
                                   .hash = hash,
@@ -254,10 +259,7 @@ Status Shipment::send_range(const std::vector<BlockSet>& data, bool compare) {
 
 Status Shipment::send(const std::vector<BlockSet>& blocks, const std::vector<BlockSet>& data,
                       bool compare) {
-  for (std::size_t i = 0; i < blocks.size(); ++i) {
-    const std::uint64_t bytes = point_.disks()[i]->bytes();
-    blocks[i].for_each([&](std::uint64_t block) { progress_.total += length_of(bytes, block); });
-  }
+  for (const BlockSet& each : blocks) progress_.total += each.count() * replica::kBlockBytes;
   report();
   if (opened_.sealed_port != 0 && progress_.total >= kSealedFromBytes) {
     FARSIDE_TRY(channel_.open_sealed(opened_));

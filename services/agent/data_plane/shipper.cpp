@@ -35,6 +35,7 @@ Result<Plan> plan_of(agent::Point& point, bool whole) {
   for (const auto& disk : point.disks()) {
     FARSIDE_ASSIGN(const std::vector<agent::Extent> changes, disk->changes());
     plan.changed.push_back({.name = disk->name(),
+                            .id = disk->id(),
                             .bytes = disk->bytes(),
                             .needed = touched(changes, disk->bytes(), false)});
     if (!whole) {
@@ -182,11 +183,7 @@ Result<std::string> digest_of(agent::Point& point, std::stop_token stop,
   std::vector<BlockSet> data;
   for (const auto& disk : disks) {
     const std::uint64_t blocks = blocks_of(disk->bytes());
-    std::vector<std::uint64_t> zeros(blocks);
-    for (std::uint64_t i = 0; i < blocks; ++i) {
-      zeros[i] = replica::zero_hash(replica::length_of(disk->bytes(), i));
-    }
-    hashes.push_back(std::move(zeros));
+    hashes.emplace_back(blocks, replica::zero_hash());
     FARSIDE_ASSIGN(const std::vector<agent::Extent> allocated, disk->allocated());
     data.push_back(touched(allocated, disk->bytes(), true));
   }

@@ -30,9 +30,9 @@ std::uint64_t hash_of(std::string_view plain) {
   return XXH3_64bits(plain.data(), plain.size());
 }
 
-std::uint64_t zero_hash(std::uint32_t length) {
-  static const std::uint64_t whole = hash_of({kZeros.data(), kBlockBytes});
-  return length == kBlockBytes ? whole : hash_of({kZeros.data(), length});
+std::uint64_t zero_hash() {
+  static const std::uint64_t hash = hash_of({kZeros.data(), kBlockBytes});
+  return hash;
 }
 
 bool is_zero(std::string_view bytes) {

@@ -1,5 +1,5 @@
-// A block: 64 KiB of a guest disk (the last one of a disk may be shorter), its hash and how its
-// bytes are packed.
+// A block: 64 KiB of a guest disk, its hash and how its bytes are packed.  What the last one of a
+// disk has beyond the disk's end are zeros, so that a disk may grow from any size.
 //
 // Thread: any.
 #pragma once
@@ -25,13 +25,14 @@ enum class Codec : std::uint8_t {
 constexpr std::uint64_t blocks_of(std::uint64_t disk_bytes) {
   return (disk_bytes + kBlockBytes - 1) / kBlockBytes;
 }
+// How much of a block lies on the disk.
 constexpr std::uint32_t length_of(std::uint64_t disk_bytes, std::uint64_t block) {
   const std::uint64_t rest = disk_bytes - block * kBlockBytes;
   return rest < kBlockBytes ? static_cast<std::uint32_t>(rest) : kBlockBytes;
 }
 
 std::uint64_t hash_of(std::string_view plain);  // XXH3, 64 bits.
-std::uint64_t zero_hash(std::uint32_t length);  // Of that many zeros, at most kBlockBytes.
+std::uint64_t zero_hash();                      // Of a block of zeros.
 bool is_zero(std::string_view bytes);
 
 // Packs as zstd if that saves at least an eighth; otherwise `packed` is left empty and the block

@@ -43,6 +43,7 @@ Status Item::drop_points(const std::vector<std::uint64_t>& seqs) {
     points_.erase(seq);
     dropped_.insert(seq);
   }
+  FARSIDE_TRY(drop_unused_shapes());
   thin_seq_ = 0;  // The groups changed.
   return {};
 }
@@ -122,7 +123,7 @@ Result<bool> Item::fold(std::uint64_t through, std::uint64_t blocks_max) {
       FARSIDE_TRY(to->punch(offset, length));
       batch.erase(kBlocks, to_key(member));
     } else {
-      FARSIDE_TRY(reader_->read_version(newest, {plain.data(), length}));
+      FARSIDE_TRY(reader_->read_version(newest, plain));
       FARSIDE_TRY(to->write_at(offset, {plain.data(), length}));
       batch.put(kBlocks, to_key(member),
                 to_value({.codec = Codec::kBase, .hash = newest.entry.hash}));
@@ -233,6 +234,7 @@ Status Item::rewind(std::uint64_t seq) {
   points_.erase(points_.upper_bound(seq), points_.end());
   dropped_.erase(dropped_.upper_bound(seq), dropped_.end());
   thin_seq_ = 0;
+  FARSIDE_TRY(drop_unused_shapes());
   return finish_rewind();
 }
 

@@ -1,6 +1,6 @@
 // One value that stands for the whole content of all disks of a VM: XXH3-128 over names, sizes and
-// the hash of every block, zeros included.  It does not depend on how blocks were shipped or are
-// stored, so that a source and a target can compare theirs.
+// the hash of every block, zeros included, those beyond the end of a disk too.  It does not depend
+// on how blocks were shipped or are stored, so that a source and a target can compare theirs.
 //
 // Use: for each disk in order of its name: begin_disk(), then add() per block.
 #pragma once

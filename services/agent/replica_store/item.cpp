@@ -37,8 +37,8 @@ Status Item::Dirty::sync() const {
 
 void Item::make_reader() {
   reader_ = std::make_unique<PointReader>(
-      *index_, folder_, replica_.disks,
-      [this](const msg::ReplicaDisk& disk) { return limits_.bases->open(folder_, disk.name); });
+      *index_, folder_, replica_,
+      [this](const std::string& name) { return limits_.bases->open(folder_, name); });
 }
 
 Result<std::unique_ptr<Item>> Item::open(std::string folder, Limits limits) {
@@ -65,7 +65,7 @@ Result<std::unique_ptr<Item>> Item::open(std::string folder, std::string name,
     return fail(ErrorCode::kConflict, item->folder_ + " holds the replica of " +
                                           item->replica_.item + ", not of " + name);
   }
-  FARSIDE_TRY(item->grow_locked(disks));
+  FARSIDE_TRY(item->place_locked(disks));
   return item;
 }
 
@@ -88,6 +88,7 @@ void Item::close() {
   unflushed_bytes_ = 0;
   dead_.clear();
   delta_open_ = false;
+  delta_shape_ = {};
 }
 
 void Item::retire() {
@@ -100,6 +101,7 @@ Status Item::load() {
   close();
   points_.clear();
   pins_.clear();
+  shapes_.clear();
   dropped_.clear();
   segments_.clear();
   changed_segments_.clear();
@@ -123,6 +125,11 @@ Status Item::load() {
   };
   FARSIDE_TRY(each(kPoints, [&](std::string_view key, std::string_view value) -> Status {
     FARSIDE_ASSIGN(points_[number_at(key, 0, 8)], msg::decode<msg::StoredPoint>(value));
+    return {};
+  }));
+  FARSIDE_TRY(each(kShapes, [&](std::string_view key, std::string_view value) -> Status {
+    FARSIDE_ASSIGN(shapes_[static_cast<std::uint32_t>(number_at(key, 0, 4))],
+                   msg::decode<msg::StoredShape>(value));
     return {};
   }));
   FARSIDE_TRY(each(kPins, [&](std::string_view key, std::string_view value) -> Status {
@@ -195,56 +202,6 @@ std::vector<msg::ReplicaDisk> Item::disks() {
   return replica_.disks;
 }
 
-Status Item::grow(const std::vector<msg::ReplicaDisk>& disks) {
-  const std::lock_guard lock(mutex_);
-  FARSIDE_TRY(ready());
-  return grow_locked(disks);
-}
-
-Status Item::grow_locked(const std::vector<msg::ReplicaDisk>& disks) {
-  bool changed = false;
-  std::vector<msg::ReplicaDisk> grown = replica_.disks;
-  for (const msg::ReplicaDisk& disk : disks) {
-    if (disk.name.empty() || disk.name.find('/') != std::string::npos) {
-      return fail(ErrorCode::kInvalidArgument, "'" + disk.name + "' is no name of a disk");
-    }
-    const auto old = std::ranges::find(grown, disk.name, &msg::ReplicaDisk::name);
-    if (old == grown.end()) {
-      grown.push_back(disk);
-    } else if (disk.bytes < old->bytes) {
-      return fail(ErrorCode::kConflict,
-                  "disk " + disk.name + " of " + replica_.item + " shrank from " +
-                      std::to_string(old->bytes) + " to " + std::to_string(disk.bytes) + " bytes",
-                  "disable protection of the item and enable it again");
-    } else if (disk.bytes > old->bytes) {
-      // The last block may become longer: its hash was of the shorter one.
-      if (old->bytes % kBlockBytes != 0) {
-        return fail(ErrorCode::kUnsupported,
-                    "disk " + disk.name + " of " + replica_.item +
-                        " grew from a size that is no multiple of 64 KiB",
-                    "disable protection of the item and enable it again");
-      }
-      old->bytes = disk.bytes;
-    } else {
-      continue;
-    }
-    changed = true;
-  }
-  if (!changed && !replica_.disks.empty()) return {};
-  for (const msg::ReplicaDisk& disk : grown) {
-    FARSIDE_TRY(limits_.bases->create(folder_, disk.name, disk.bytes));
-  }
-  FARSIDE_TRY(sync_folder(folder_));
-  replica_.disks = grown;
-  store::Batch batch;
-  put_replica(batch);
-  FARSIDE_TRY(commit(batch));
-  staged_.resize(grown.size());
-  for (std::size_t i = 0; i < grown.size(); ++i) staged_[i].grow(blocks_of(grown[i].bytes));
-  make_reader();
-  return {};
-}
-
 // ---- epochs
 
 std::uint64_t Item::epoch() {
@@ -279,6 +236,13 @@ Result<DeltaState> Item::begin_delta(const DeltaRequest& request) {
   FARSIDE_TRY(check_epoch(request.epoch));
   if (request.cycle.empty()) return fail(ErrorCode::kInvalidArgument, "a delta needs a cycle id");
   FARSIDE_TRY(flush_locked());
+  const auto& wanted = request.disks.empty() ? disks_now() : request.disks;
+  FARSIDE_ASSIGN(auto numbers, place_locked(wanted));
+  msg::StoredShape shape{.disks = {}, .definition = request.definition};
+  for (std::size_t i = 0; i < wanted.size(); ++i) {
+    shape.disks.push_back({.number = numbers[i], .disk = wanted[i]});
+  }
+  if (!request.keep_any) FARSIDE_TRY(check_tracked(shape.disks));
   const bool same = replica_.cycle_epoch == request.epoch &&
                     (replica_.cycle == request.cycle || request.keep_any);
   if (!same) FARSIDE_TRY(discard_locked());
@@ -291,9 +255,16 @@ Result<DeltaState> Item::begin_delta(const DeltaRequest& request) {
     put_replica(batch);
     FARSIDE_TRY(commit(batch));
   }
+  for (std::size_t disk = 0; disk < staged_.size(); ++disk) {
+    // Of an attempt when the VM had more disks.
+    const auto number = static_cast<std::uint16_t>(disk);
+    if (std::ranges::find(numbers, number) != numbers.end() || staged_[disk].empty()) continue;
+    FARSIDE_TRY(erase_staged(number, nullptr));
+  }
+  delta_shape_ = std::move(shape);
   delta_open_ = true;
   flushed_at_ = std::chrono::steady_clock::now();
-  DeltaState state{.seq = newest_seq() + 1};
+  DeltaState state{.seq = newest_seq() + 1, .numbers = std::move(numbers)};
   for (const BlockSet& set : staged_) state.staged += set.count();
   if (!points_.empty()) {
     state.newest = points_.rbegin()->second.point;
@@ -317,19 +288,21 @@ Status Item::append(std::span<const BlockWrite> writes) {
                                                    " of disk number " + std::to_string(write.disk) +
                                                    " does not exist in this replica");
     }
-    const std::uint32_t length = length_of(shape[write.disk].bytes, write.block);
     bool good = write.codec != Codec::kBase && write.payload.size() <= kBlockBytes;
     if (good && write.codec == Codec::kZero) {
-      good = write.payload.empty() && write.hash == zero_hash(length);
+      good = write.payload.empty() && write.hash == zero_hash();
     } else if (good && write.codec == Codec::kRaw) {
-      good = write.payload.size() == length && hash_of(write.payload) == write.hash;
+      good = write.payload.size() == kBlockBytes && hash_of(write.payload) == write.hash;
     } else if (good) {
-      const std::span<char> plain(&unpacked[kBlockBytes * unpacked_blocks++], length);
+      const std::span<char> plain(&unpacked[kBlockBytes * unpacked_blocks++], kBlockBytes);
       good = unpack(write.codec, write.payload, plain) &&
-             hash_of({plain.data(), length}) == write.hash;
-      plains.emplace_back(plain.data(), length);
+             hash_of({plain.data(), plain.size()}) == write.hash;
+      plains.emplace_back(plain.data(), plain.size());
     }
     if (write.codec != Codec::kZstd) plains.push_back(write.payload);
+    // Beyond the end of its disk a block has zeros: a base disk has no room for anything else.
+    const std::uint32_t length = length_of(shape[write.disk].bytes, write.block);
+    good = good && (plains.back().empty() || is_zero(plains.back().substr(length)));
     if (!good) {
       return fail(ErrorCode::kCorrupt,
                   "block " + std::to_string(write.block) + " of disk " + shape[write.disk].name +
@@ -374,7 +347,7 @@ Status Item::append(std::span<const BlockWrite> writes) {
 Result<SharedBase> Item::base(std::uint16_t disk) {
   auto& base = bases_[disk];
   if (base == nullptr) {
-    FARSIDE_ASSIGN(base, limits_.bases->open(folder_, replica_.disks[disk].name));
+    FARSIDE_ASSIGN(base, limits_.bases->open(folder_, replica_.bases[disk]));
   }
   return base;
 }
@@ -392,7 +365,8 @@ Status Item::write_one(const BlockWrite& write, std::string_view plain, std::uin
     // Nobody can read anything yet: the first delta goes where its blocks would be folded to.
     FARSIDE_ASSIGN(const auto file, base(write.disk));
     dirty_bases_.insert(write.disk);
-    FARSIDE_TRY(file->write_at(std::uint64_t{write.block} * kBlockBytes, plain));
+    const std::uint32_t length = length_of(replica_.disks[write.disk].bytes, write.block);
+    FARSIDE_TRY(file->write_at(std::uint64_t{write.block} * kBlockBytes, plain.substr(0, length)));
     entry.codec = Codec::kBase;
     unflushed_bytes_ += plain.size();
   } else if (write.codec != Codec::kZero) {
@@ -404,8 +378,7 @@ Status Item::write_one(const BlockWrite& write, std::string_view plain, std::uin
       FARSIDE_ASSIGN(writer_, SegmentWriter::create(folder_, next_segment_));
       ++next_segment_;
     }
-    const std::uint32_t length = length_of(replica_.disks[write.disk].bytes, write.block);
-    FARSIDE_ASSIGN(entry, writer_.append(key, write.codec, write.payload, length, write.hash));
+    FARSIDE_ASSIGN(entry, writer_.append(key, write.codec, write.payload, kBlockBytes, write.hash));
     account(entry, +1);
     segments_[entry.segment].bytes = writer_.bytes();
   }
@@ -536,9 +509,7 @@ Status Item::erase_staged(std::uint16_t disk, const BlockSet* only) {
       erase_version(batch, *version);
       if (version->entry.codec == Codec::kBase) {
         // Its bytes stay in the base disk, which others may read without this index.
-        const std::uint32_t length = length_of(replica_.disks[disk].bytes, *block);
-        batch.put(kBlocks, to_key(key),
-                  to_value({.codec = Codec::kZero, .hash = zero_hash(length)}));
+        batch.put(kBlocks, to_key(key), to_value({.codec = Codec::kZero, .hash = zero_hash()}));
       }
       replica_.cycle_bytes -= std::min<std::uint64_t>(replica_.cycle_bytes, version->entry.stored);
     } else {
@@ -593,13 +564,19 @@ Result<msg::RecoveryPoint> Item::commit_delta(const PointFacts& facts) {
                                           std::to_string(facts.blocks) + " blocks, but " +
                                           std::to_string(blocks) + " are here");
   }
+  if (!delta_shape_.definition.empty() && !is_kept(delta_shape_.definition)) {
+    return fail(ErrorCode::kConflict, "the definition of the VM of " + replica_.item +
+                                          " is not here; the source sends it with its next try");
+  }
+  const std::uint32_t shape = shape_of_delta(unflushed_);
   const msg::StoredPoint point{.point = {.seq = newest_seq() + 1,
                                          .captured_at = facts.captured_at,
                                          .app_consistent = facts.app_consistent,
                                          .bytes = replica_.cycle_bytes,
                                          .epoch = facts.epoch},
                                .attempt = facts.attempt,
-                               .blocks = blocks};
+                               .blocks = blocks,
+                               .shape = shape};
   // The payload is synced first; then this one batch makes the delta visible, whole.
   const msg::StoredReplica before = replica_;
   replica_.cycle.clear();
@@ -610,6 +587,7 @@ Result<msg::RecoveryPoint> Item::commit_delta(const PointFacts& facts) {
     replica_ = before;
     return fail(flushed.error());
   }
+  shapes_[shape] = delta_shape_;
   points_[point.point.seq] = point;
   delta_open_ = false;
   for (std::size_t i = 0; i < staged_.size(); ++i) staged_[i] = BlockSet(staged_[i].size());
@@ -639,10 +617,7 @@ Result<std::vector<std::uint64_t>> Item::newest_hashes(std::uint16_t disk, std::
       std::uint64_t{first} + count > blocks_of(replica_.disks[disk].bytes)) {
     return fail(ErrorCode::kInvalidArgument, "no such blocks");
   }
-  std::vector<std::uint64_t> hashes(count);
-  for (std::uint32_t i = 0; i < count; ++i) {
-    hashes[i] = zero_hash(length_of(replica_.disks[disk].bytes, std::uint64_t{first} + i));
-  }
+  std::vector<std::uint64_t> hashes(count, zero_hash());
   FARSIDE_TRY(reader_->for_each(disk, newest_seq() + 1, first, std::uint64_t{first} + count,
                                 [&](const Version& version) {
                                   hashes[version.key.block - first] = version.entry.hash;
@@ -652,19 +627,16 @@ Result<std::vector<std::uint64_t>> Item::newest_hashes(std::uint16_t disk, std::
 }
 
 Result<std::string> Item::digest_at(std::uint64_t seq) {
-  std::vector<msg::ReplicaDisk> shape = disks();
-  std::vector<std::uint16_t> order(shape.size());
-  for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<std::uint16_t>(i);
-  std::ranges::sort(order, {}, [&](std::uint16_t i) { return shape[i].name; });
+  FARSIDE_ASSIGN(auto shape, disks_at(seq));
+  std::ranges::sort(shape, {}, [](const DiskAt& each) { return each.disk.name; });
 
   Digest digest;
-  for (const std::uint16_t disk : order) {
-    const std::uint64_t bytes = shape[disk].bytes;
-    digest.begin_disk(shape[disk].name, bytes);
-    const std::uint64_t blocks = blocks_of(bytes);
+  for (const DiskAt& each : shape) {
+    digest.begin_disk(each.disk.name, each.disk.bytes);
+    const std::uint64_t blocks = blocks_of(each.disk.bytes);
     std::uint64_t next = 0;
     const auto zeros_up_to = [&](std::uint64_t end) {
-      for (; next < end; ++next) digest.add(zero_hash(length_of(bytes, next)));
+      for (; next < end; ++next) digest.add(zero_hash());
     };
     // Others get their turn between slices; the state at a point does not change meanwhile.
     while (next < blocks) {
@@ -672,7 +644,7 @@ Result<std::string> Item::digest_at(std::uint64_t seq) {
       const std::lock_guard lock(mutex_);
       FARSIDE_TRY(ready());
       FARSIDE_TRY(check_point(seq));
-      FARSIDE_TRY(reader_->for_each(disk, seq, static_cast<std::uint32_t>(next), end,
+      FARSIDE_TRY(reader_->for_each(each.number, seq, static_cast<std::uint32_t>(next), end,
                                     [&](const Version& version) {
                                       zeros_up_to(version.key.block);
                                       digest.add(version.entry.hash);
@@ -686,9 +658,10 @@ Result<std::string> Item::digest_at(std::uint64_t seq) {
 }
 
 Status Item::for_each_above_base(std::uint16_t disk, std::uint64_t seq, const VisitBlock& visit) {
-  const std::vector<msg::ReplicaDisk> shape = disks();
-  if (disk >= shape.size()) return fail(ErrorCode::kInvalidArgument, "no such disk");
-  const std::uint64_t blocks = blocks_of(shape[disk].bytes);
+  FARSIDE_ASSIGN(const auto shape, disks_at(seq));
+  const auto at = std::ranges::find(shape, disk, &DiskAt::number);
+  if (at == shape.end()) return fail(ErrorCode::kInvalidArgument, "no such disk");
+  const std::uint64_t blocks = blocks_of(at->disk.bytes);
   std::vector<char> plain(kBlockBytes);
   for (std::uint64_t next = 0; next < blocks;) {
     std::vector<Version> above;
@@ -709,7 +682,7 @@ Status Item::for_each_above_base(std::uint16_t disk, std::uint64_t seq, const Vi
     }
     for (const Version& version : above) {
       const std::uint64_t offset = std::uint64_t{version.key.block} * kBlockBytes;
-      const std::uint32_t length = length_of(shape[disk].bytes, version.key.block);
+      const std::uint32_t length = length_of(at->disk.bytes, version.key.block);
       if (version.entry.codec == Codec::kZero) {
         FARSIDE_TRY(visit(offset, length, {}));
         continue;
@@ -717,7 +690,7 @@ Status Item::for_each_above_base(std::uint16_t disk, std::uint64_t seq, const Vi
       {
         const std::lock_guard lock(mutex_);
         FARSIDE_TRY(ready());
-        FARSIDE_TRY(reader_->read_version(version, {plain.data(), length}));
+        FARSIDE_TRY(reader_->read_version(version, plain));
       }
       FARSIDE_TRY(visit(offset, length, {plain.data(), length}));
     }
@@ -734,7 +707,12 @@ Status Item::read(std::uint16_t disk, std::uint64_t seq, std::uint64_t offset, s
   const std::lock_guard lock(mutex_);
   FARSIDE_TRY(ready());
   FARSIDE_TRY(check_point(seq));
-  if (disk >= replica_.disks.size()) return fail(ErrorCode::kInvalidArgument, "no such disk");
+  FARSIDE_ASSIGN(const msg::StoredShape* const shape, shape_at(seq));
+  const auto at = std::ranges::find(shape->disks, disk, &msg::PointDisk::number);
+  if (at == shape->disks.end()) return fail(ErrorCode::kInvalidArgument, "no such disk");
+  if (offset > at->disk.bytes || to.size() > at->disk.bytes - offset) {
+    return fail(ErrorCode::kInvalidArgument, "read beyond the end of disk " + at->disk.name);
+  }
   return reader_->read(disk, seq, offset, to);
 }
 
@@ -758,9 +736,7 @@ Result<ScrubResult> Item::scrub(const std::string& cursor, std::uint64_t blocks_
       result.mismatches.emplace_back("the index holds a broken entry");
       return true;
     }
-    const std::uint32_t length = length_of(replica_.disks[at->disk].bytes, at->block);
-    const Status read =
-        reader_->read_version({.key = *at, .entry = *entry}, {plain.data(), length});
+    const Status read = reader_->read_version({.key = *at, .entry = *entry}, plain);
     if (read) return true;
     if (read.error().code == ErrorCode::kCorrupt || read.error().code == ErrorCode::kNotFound) {
       // A version that no point sees any more may be half gone: a fold was interrupted.

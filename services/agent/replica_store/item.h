@@ -3,6 +3,7 @@
 //   <folder>/base-<disk>.raw      the oldest kept state (sparse), or wherever BaseDisks keeps it
 //           /segments/NNNNNNNN.seg  payload of the deltas since (segment.h)
 //           /index/                 RocksDB: where each version of each block lies (layout.h)
+//           /definitions/<sha256>   definitions of the VM, by content, packed
 //           /views/<view>/          frozen index of a view (services/agent/view)
 //
 // Owns: the folder.  Thread: any; calls are serialised by a mutex, long ones work in slices.
@@ -13,7 +14,10 @@
 //   * A block counts as received only after its bytes, unpacked, matched the hash that the source
 //     took.
 //   * An epoch older than the newest seen is refused, also in the middle of a delta.
-//   * The state at a kept or pinned point never changes.
+//   * The state at a kept or pinned point never changes; which disks a point has, how large they
+//     are and what the VM was like is part of it, whatever came or went since.
+//   * A disk has a number, by which its blocks are kept, as long as it is itself: known by its
+//     identity, or else by its name, and never smaller than before.
 // After an error of the volume the item drops what it holds in memory and opens itself again at the
 // next call; nothing acknowledged is lost.
 #pragma once
@@ -57,6 +61,8 @@ struct DeltaRequest {
   std::string cycle{};  // One id for all attempts at the same delta.
   std::uint64_t epoch = 0;
   bool keep_any = false;  // Keep blocks of another cycle too: the source will compare hashes.
+  std::vector<msg::ReplicaDisk> disks{};  // Of the point; empty: all that the replica has.
+  std::string definition{};               // Digest of the VM's definition; empty: none.
 };
 
 struct DeltaState {
@@ -64,6 +70,7 @@ struct DeltaState {
   std::uint64_t staged = 0;     // Blocks that are here already.
   msg::RecoveryPoint newest{};  // seq 0: none yet.
   std::string newest_attempt{};
+  std::vector<std::uint16_t> numbers{};  // Of the disks that were asked for.
 };
 
 struct BlockWrite {
@@ -98,8 +105,8 @@ struct ScrubResult {
 
 class Item final {
  public:
-  // Creates the replica or opens it, with any more or larger disks that `disks` has.
-  // Errors: kConflict (a disk shrank, or another process has it open), kNoSpace, kIo, kCorrupt.
+  // Creates the replica or opens it, and makes place for those of `disks` that it does not have.
+  // Errors: kConflict (another process has it open), kNoSpace, kIo, kCorrupt.
   static Result<std::unique_ptr<Item>> open(std::string folder, std::string item,
                                             const std::vector<msg::ReplicaDisk>& disks,
                                             Limits limits);
@@ -108,14 +115,31 @@ class Item final {
   ~Item();
 
   std::string name();
-  std::vector<msg::ReplicaDisk> disks();
-  Status grow(const std::vector<msg::ReplicaDisk>& disks);
+  Status place(const std::vector<msg::ReplicaDisk>& disks);  // As open() does.
+  std::vector<msg::ReplicaDisk> disks();  // All there ever were; the place is the number.
+
+  // Of a kept point.  Errors: kNotFound.
+  struct DiskAt {
+    std::uint16_t number = 0;
+    msg::ReplicaDisk disk{};  // As of the point.
+    std::string base{};       // Name of its base disk.
+  };
+  Result<std::vector<DiskAt>> disks_at(std::uint64_t seq);
+  // What the VM was like; an empty definition if the source told none.  Errors: kCorrupt too.
+  Result<msg::VmDefinition> definition_at(std::uint64_t seq);
+  Result<std::string> definition_digest_at(std::uint64_t seq);
+
+  // By content: `packed` is what pack_definition() made.  Errors: kCorrupt (not of that digest).
+  bool has_definition(const std::string& digest);
+  Status keep_definition(const std::string& digest, std::string_view packed);
 
   std::uint64_t epoch();
   Status raise_epoch(std::uint64_t epoch);  // A lower one is kStaleEpoch, the same is fine.
 
   // Starts or resumes the delta after the newest point.  Staged blocks are kept if they are of the
-  // same cycle and epoch.  Errors: kStaleEpoch, kNoSpace, kIo.
+  // same cycle and epoch, and of a disk that the point has.  Errors: kTrackingLost (without
+  // keep_any: the newest point lacks one of the disks, so that changes cannot count from it),
+  // kStaleEpoch, kInvalidArgument, kNoSpace, kIo.
   Result<DeltaState> begin_delta(const DeltaRequest& request);
 
   // Stages blocks; a block that was staged before is replaced.  Errors: kConflict (no delta under
@@ -127,7 +151,8 @@ class Item final {
   Result<BlockSet> staged(std::uint16_t disk);
   Status unstage(std::uint16_t disk, const BlockSet& blocks);
 
-  // Errors: kConflict (not that many blocks are staged), kStaleEpoch, kNoSpace, kIo.
+  // Errors: kConflict (not that many blocks are staged, or the definition is not here),
+  // kStaleEpoch, kNoSpace, kIo.
   Result<msg::RecoveryPoint> commit_delta(const PointFacts& facts);
   Status discard_delta();
 
@@ -200,7 +225,19 @@ class Item final {
   Status write_one(const BlockWrite& write, std::string_view plain, std::uint64_t seq);
   Status erase_staged(std::uint16_t disk, const BlockSet* only);  // nullptr: all.
   Status discard_locked();
-  Status grow_locked(const std::vector<msg::ReplicaDisk>& disks);
+  // ---- shapes.cpp
+  Result<std::vector<std::uint16_t>> place_locked(const std::vector<msg::ReplicaDisk>& disks);
+  std::optional<std::uint16_t> number_for(const msg::ReplicaDisk& disk, bool by_name,
+                                          const std::set<std::uint16_t>& taken) const;
+  Status add_disk(const msg::ReplicaDisk& disk);
+  std::vector<msg::ReplicaDisk> disks_now() const;
+  bool is_kept(const std::string& digest) const;
+  Status check_tracked(const std::vector<msg::PointDisk>& disks) const;
+  // The number of the shape of the delta under way; the batch gets it if it is new.
+  std::uint32_t shape_of_delta(store::Batch& batch);
+  Result<const msg::StoredShape*> shape_at(std::uint64_t seq) const;
+  Status drop_unused_shapes();  // And the definitions that only they named.
+
   Status check_epoch(std::uint64_t epoch) const;
   Status check_point(std::uint64_t seq) const;
   void put_replica(store::Batch& batch) const;
@@ -224,6 +261,7 @@ class Item final {
   msg::StoredReplica replica_;
   std::map<std::uint64_t, msg::StoredPoint> points_;
   std::map<std::string, msg::StoredPin> pins_;
+  std::map<std::uint32_t, msg::StoredShape> shapes_;
   std::set<std::uint64_t> dropped_;
   std::map<std::uint32_t, msg::StoredSegment> segments_;
   std::set<std::uint32_t> changed_segments_;  // Whose record the next batch must carry.
@@ -235,6 +273,7 @@ class Item final {
   std::set<std::uint16_t> dirty_bases_;        // Written by a first delta.
 
   bool delta_open_ = false;       // begin_delta() was called since the item was opened.
+  msg::StoredShape delta_shape_;  // Of the point that the delta will become.
   std::vector<BlockSet> staged_;  // By disk, of seq newest_seq() + 1; flushed or not.
   store::Batch unflushed_;
   std::uint64_t unflushed_bytes_ = 0;

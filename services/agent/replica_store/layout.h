@@ -6,6 +6,7 @@
 //                     value  | codec 1 | segment 4 | offset 8 | stored 4 | hash 8 |
 //   column "delta"    key    | seq 8 | disk 2 | block 4 |          value  empty
 //   column "point"    key    | seq 8 |                             value  StoredPoint
+//   column "shape"    key    | number 4 |                          value  StoredShape
 //   column "dropped"  key    | seq 8 |                             value  empty
 //   column "segment"  key    | number 4 |                          value  StoredSegment
 //   column "pin"      key    name of the view                      value  StoredPin
@@ -26,6 +27,7 @@ namespace farside::replica {
 inline constexpr std::string_view kBlocks = "block";
 inline constexpr std::string_view kDeltas = "delta";
 inline constexpr std::string_view kPoints = "point";
+inline constexpr std::string_view kShapes = "shape";
 inline constexpr std::string_view kDropped = "dropped";
 inline constexpr std::string_view kSegments = "segment";
 inline constexpr std::string_view kPins = "pin";

@@ -20,13 +20,6 @@ Result<Version> version_from(std::string_view key, std::string_view value) {
 
 }  // namespace
 
-std::optional<std::uint16_t> PointReader::number_of(std::string_view disk) const {
-  for (std::size_t i = 0; i < disks_.size(); ++i) {
-    if (disks_[i].name == disk) return static_cast<std::uint16_t>(i);
-  }
-  return std::nullopt;
-}
-
 Result<std::optional<Version>> PointReader::find(std::uint16_t disk, std::uint32_t block,
                                                  std::uint64_t seq) const {
   std::optional<Version> found;
@@ -74,7 +67,10 @@ Status PointReader::read_version(const Version& version, std::span<char> plain) 
       return {};
     case Codec::kBase: {
       FARSIDE_ASSIGN(const auto file, base(key.disk));
-      FARSIDE_TRY(file->read_at(std::uint64_t{key.block} * kBlockBytes, plain));
+      // What lies beyond the end of the disk are zeros, which a base need not have.
+      const std::uint32_t length = length_of(disks_[key.disk].bytes, key.block);
+      FARSIDE_TRY(file->read_at(std::uint64_t{key.block} * kBlockBytes, plain.first(length)));
+      std::ranges::fill(plain.subspan(length), '\0');
       break;
     }
     case Codec::kRaw:
@@ -116,12 +112,11 @@ Status PointReader::read(std::uint16_t disk, std::uint64_t seq, std::uint64_t of
   while (!to.empty()) {
     const std::uint64_t number = offset / kBlockBytes;
     const std::size_t skip = offset % kBlockBytes;
-    const std::uint32_t length = length_of(bytes, number);
-    const std::size_t part = std::min<std::size_t>(to.size(), length - skip);
+    const std::size_t part = std::min<std::size_t>(to.size(), kBlockBytes - skip);
     const std::span<char> whole =
-        part == length ? to.first(length) : std::span<char>(block.data(), length);
+        part == kBlockBytes ? to.first(kBlockBytes) : std::span<char>(block);
     FARSIDE_TRY(read_block(disk, static_cast<std::uint32_t>(number), seq, whole));
-    if (part != length) std::memcpy(to.data(), block.data() + skip, part);
+    if (part != kBlockBytes) std::memcpy(to.data(), block.data() + skip, part);
     to = to.subspan(part);
     offset += part;
   }
@@ -145,8 +140,8 @@ Result<SharedBase> PointReader::base(std::uint16_t disk) const {
   const std::lock_guard lock(mutex_);
   auto& base = bases_[disk];
   if (base == nullptr) {
-    FARSIDE_ASSIGN(base, open_base_ ? open_base_(disks_[disk])
-                                    : RawBases::open_to_read(folder_, disks_[disk].name));
+    FARSIDE_ASSIGN(base, open_base_ ? open_base_(base_names_[disk])
+                                    : RawBases::open_to_read(folder_, base_names_[disk]));
   }
   return base;
 }

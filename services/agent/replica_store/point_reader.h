@@ -17,6 +17,7 @@
 
 #include "common/base/file.h"
 #include "common/base/result.h"
+#include "common/schema/replica.plain.h"
 #include "common/schema/types.plain.h"
 #include "common/store/store.h"
 #include "services/agent/replica_store/base_disk.h"
@@ -31,18 +32,16 @@ struct Version {
 
 class PointReader final {
  public:
-  using OpenBase = std::function<Result<SharedBase>(const msg::ReplicaDisk& disk)>;
+  using OpenBase = std::function<Result<SharedBase>(const std::string& base)>;
 
   // `index` must outlive the reader.  By default base disks are raw files in the folder.
-  PointReader(const store::Reader& index, std::string folder, std::vector<msg::ReplicaDisk> disks,
+  PointReader(const store::Reader& index, std::string folder, const msg::StoredReplica& replica,
               OpenBase open_base = {})
       : index_(index),
         folder_(std::move(folder)),
-        disks_(std::move(disks)),
+        disks_(replica.disks),
+        base_names_(replica.bases),
         open_base_(std::move(open_base)) {}
-
-  const std::vector<msg::ReplicaDisk>& disks() const { return disks_; }
-  std::optional<std::uint16_t> number_of(std::string_view disk) const;
 
   // The version a point sees; empty: zeros.
   Result<std::optional<Version>> find(std::uint16_t disk, std::uint32_t block,
@@ -53,12 +52,12 @@ class PointReader final {
   Status for_each(std::uint16_t disk, std::uint64_t seq, std::uint32_t first, std::uint64_t end,
                   const Visit& visit) const;
 
-  // `plain` is as long as the block.  Errors: kCorrupt (does not match its hash), kIo, ...
+  // `plain` is a whole block.  Errors: kCorrupt (does not match its hash), kIo, ...
   Status read_version(const Version& version, std::span<char> plain) const;
   Status read_block(std::uint16_t disk, std::uint32_t block, std::uint64_t seq,
                     std::span<char> plain) const;
 
-  // Any range within the disk.
+  // Any range within the disk as it was at its largest.
   Status read(std::uint16_t disk, std::uint64_t seq, std::uint64_t offset,
               std::span<char> to) const;
 
@@ -70,7 +69,8 @@ class PointReader final {
 
   const store::Reader& index_;
   std::string folder_;
-  std::vector<msg::ReplicaDisk> disks_;
+  std::vector<msg::ReplicaDisk> disks_;  // By number, at their largest.
+  std::vector<std::string> base_names_;
   OpenBase open_base_;
   mutable std::mutex mutex_;  // The two maps; their files stay where they are.
   mutable std::map<std::uint32_t, File> segments_;

@@ -4,11 +4,13 @@
 #include <filesystem>
 
 #include "common/base/log.h"
+#include "common/store/format_version.h"
 
 namespace farside::replica {
 namespace {
 
 constexpr std::string_view kGoing = ".removed-";
+const store::Format kFormat{.kind = "replicas", .version = 1};
 
 Status check_name(const std::string& item) {
   const bool good =
@@ -23,7 +25,7 @@ Status check_name(const std::string& item) {
 }  // namespace
 
 Result<std::unique_ptr<ReplicaStore>> ReplicaStore::open(std::string root, Limits limits) {
-  FARSIDE_TRY(make_folders(root));
+  FARSIDE_TRY(store::claim_folder(root, kFormat));
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(root, error)) {
     // A removal that a crash cut short.
@@ -45,7 +47,7 @@ Result<SharedItem> ReplicaStore::create(const std::string& item,
   const std::lock_guard lock(mutex_);
   const auto found = items_.find(item);
   if (found != items_.end()) {
-    FARSIDE_TRY(found->second->grow(disks));
+    FARSIDE_TRY(found->second->place(disks));
     return found->second;
   }
   FARSIDE_ASSIGN(auto opened, Item::open(root_ + "/" + item, item, disks, limits_));

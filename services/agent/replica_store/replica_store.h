@@ -17,7 +17,7 @@ namespace farside::replica {
 
 class ReplicaStore final {
  public:
-  // Errors: kForbidden, kNoSpace, kIo.
+  // Errors: kConflict (of another form), kForbidden, kNoSpace, kIo.
   static Result<std::unique_ptr<ReplicaStore>> open(std::string root, Limits limits = {});
 
   // Creates it if need be.  Errors: those of Item::open, kInvalidArgument (no name of a folder).

@@ -75,13 +75,15 @@ struct View {
   std::uint64_t seq = 0;
   std::unique_ptr<store::RocksStore> index;
   std::unique_ptr<PointReader> reader;
+  std::vector<msg::PointDisk> disks;  // Of the point.
   BlockCache cache;
 };
 
 View* view = nullptr;
 
 struct Connection {
-  std::uint16_t disk;
+  std::uint16_t disk;  // Its number in the replica.
+  std::uint64_t bytes;
 };
 
 int refuse(const Error& error) {
@@ -147,31 +149,46 @@ int after_fork() {
                    .what = "no point " + std::to_string(view->seq) + " of " + replica->item,
                    .advice = {}});
   }
+  const auto stored_point = msg::decode<msg::StoredPoint>(**point);
+  if (!stored_point) return refuse(stored_point.error());
+  const auto shape = (*index)->get(kShapes, number_key(stored_point->shape, 4));
+  if (!shape) return refuse(shape.error());
+  if (!*shape) {
+    return refuse(
+        {.code = ErrorCode::kCorrupt,
+         .what = "the index lacks what point " + std::to_string(view->seq) + " consists of",
+         .advice = {}});
+  }
+  auto stored_shape = msg::decode<msg::StoredShape>(**shape);
+  if (!stored_shape) return refuse(stored_shape.error());
+  view->disks = std::move(stored_shape->disks);
   view->index = std::move(*index);
-  view->reader = std::make_unique<PointReader>(*view->index, view->folder, replica->disks);
+  view->reader = std::make_unique<PointReader>(*view->index, view->folder, *replica);
   return 0;
 }
 
 int list_exports(int, int, nbdkit_exports* exports) {
-  for (const msg::ReplicaDisk& disk : view->reader->disks()) {
-    if (nbdkit_add_export(exports, disk.name.c_str(), nullptr) == -1) return -1;
+  for (const msg::PointDisk& each : view->disks) {
+    if (nbdkit_add_export(exports, each.disk.name.c_str(), nullptr) == -1) return -1;
   }
   return 0;
 }
 
 const char* default_export(int, int) {
-  return view->reader->disks().empty() ? "" : view->reader->disks().front().name.c_str();
+  return view->disks.empty() ? "" : view->disks.front().disk.name.c_str();
 }
 
 void* open(int) {
   const char* name = nbdkit_export_name();
   if (name == nullptr) return nullptr;
-  const auto disk = view->reader->number_of(*name == '\0' ? default_export(1, 0) : name);
-  if (!disk) {
-    nbdkit_error("the replica has no disk '%s'", name);
+  const std::string wanted = *name == '\0' ? default_export(1, 0) : name;
+  const auto found = std::ranges::find(view->disks, wanted,
+                                       [](const msg::PointDisk& each) { return each.disk.name; });
+  if (found == view->disks.end()) {
+    nbdkit_error("the recovery point has no disk '%s'", name);
     return nullptr;
   }
-  return new Connection{.disk = *disk};
+  return new Connection{.disk = found->number, .bytes = found->disk.bytes};
 }
 
 void close(void* handle) {
@@ -182,8 +199,12 @@ std::uint16_t disk_of(void* handle) {
   return static_cast<Connection*>(handle)->disk;
 }
 
+std::uint64_t bytes_of(void* handle) {
+  return static_cast<Connection*>(handle)->bytes;
+}
+
 std::int64_t get_size(void* handle) {
-  return static_cast<std::int64_t>(view->reader->disks()[disk_of(handle)].bytes);
+  return static_cast<std::int64_t>(bytes_of(handle));
 }
 
 int block_size(void*, std::uint32_t* minimum, std::uint32_t* preferred, std::uint32_t* maximum) {
@@ -199,21 +220,20 @@ int yes(void*) {
 
 int pread(void* handle, void* buffer, std::uint32_t count, std::uint64_t offset, std::uint32_t) {
   const std::uint16_t disk = disk_of(handle);
-  const std::uint64_t bytes = view->reader->disks()[disk].bytes;
   std::span<char> to(static_cast<char*>(buffer), count);
   while (!to.empty()) {
     const auto block = static_cast<std::uint32_t>(offset / kBlockBytes);
     const std::size_t skip = offset % kBlockBytes;
-    const std::uint32_t length = length_of(bytes, block);
-    const std::size_t part = std::min<std::size_t>(to.size(), length - skip);
+    const std::size_t part = std::min<std::size_t>(to.size(), kBlockBytes - skip);
     const std::uint64_t key = (std::uint64_t{disk} << 32U) | block;
     if (!view->cache.copy(key, skip, to.first(part))) {
-      if (part == length) {  // A large read: nobody will come back for the rest of the block.
+      if (part == kBlockBytes) {  // A large read: nobody will come back for the rest of the block.
         const Status read = view->reader->read_block(disk, block, view->seq, to.first(part));
         if (!read) return refuse(read.error());
       } else {
-        auto whole = std::make_unique_for_overwrite<char[]>(length);
-        const Status read = view->reader->read_block(disk, block, view->seq, {whole.get(), length});
+        auto whole = std::make_unique_for_overwrite<char[]>(kBlockBytes);
+        const Status read =
+            view->reader->read_block(disk, block, view->seq, {whole.get(), kBlockBytes});
         if (!read) return refuse(read.error());
         std::memcpy(to.data(), whole.get() + skip, part);
         view->cache.keep(key, std::move(whole));
@@ -228,7 +248,7 @@ int pread(void* handle, void* buffer, std::uint32_t count, std::uint64_t offset,
 int extents(void* handle, std::uint32_t count, std::uint64_t offset, std::uint32_t,
             nbdkit_extents* out) {
   const std::uint16_t disk = disk_of(handle);
-  const std::uint64_t bytes = view->reader->disks()[disk].bytes;
+  const std::uint64_t bytes = bytes_of(handle);
   const std::uint64_t first = offset / kBlockBytes;
   const std::uint64_t end =
       std::min({blocks_of(bytes), (offset + count + kBlockBytes - 1) / kBlockBytes,

@@ -1,9 +1,12 @@
 // Enable protection: from a VM that runs unprotected to its first recovery point at the other site.
 //
-//   check_source --> place_replica --> prepare_replica --> record_replica --> start_replication
-//                      <- release        <- remove                              <- stop
-//     --> initial_replication --> record_protected
+//   check_source --> place_replica --> resolve_networks --> prepare_replica --> record_replica
+//                      <- release                             <- remove
+//     --> start_replication --> initial_replication --> record_protected
+//           <- stop
 //   <----------------------- on failure, undo right to left -----------------------
+//
+// The target builds the VM for a test when it prepares the replica: nothing is sent before.
 #include "services/orchestrator/workflows/all.h"
 #include "services/orchestrator/workflows/common.h"
 
@@ -30,15 +33,17 @@ Status learn_source(EnableState& s, const msg::Message& reply) {
   }
   s.vm = checked.vm;
   s.source_key = checked.public_key;
+  s.definition = checked.definition;
+  for (const auto& nic : s.vm.nics) {
+    auto target = mapped_network(s.spec, nic.network);
+    if (!target.empty()) s.networks.push_back({.source = nic.network, .target = target});
+  }
   return {};
 }
 
 flow::Request place_replica(const EnableState& s) {
   std::vector<std::string> networks;
-  for (const auto& nic : s.vm.nics) {
-    auto target = mapped_network(s.spec, nic.network);
-    if (!target.empty()) networks.push_back(std::move(target));
-  }
+  for (const auto& pair : s.networks) networks.push_back(pair.target);
   return ask(provider_of(s.spec.target_site),
              msg::PlaceReplica{.item = s.spec.item,
                                .vm = s.vm,
@@ -58,13 +63,39 @@ flow::Request release_placement(const EnableState& s) {
   return ask(provider_of(s.spec.target_site), msg::ReleasePlacement{.item = s.spec.item});
 }
 
+bool has_no_network(const EnableState& s) {
+  return s.networks.empty();
+}
+
+flow::Request resolve_networks(const EnableState& s) {
+  std::vector<std::string> names;
+  for (const auto& pair : s.networks) names.push_back(pair.target);
+  return ask(provider_of(s.spec.target_site), msg::ResolveNetworks{.cloud = s.spec.target_cloud,
+                                                                   .agent = s.spec.target_agent,
+                                                                   .networks = std::move(names)});
+}
+
+Status learn_networks(EnableState& s, const msg::Message& reply) {
+  FARSIDE_ASSIGN(const auto resolved, flow::expect<msg::NetworksResolved>(reply));
+  if (resolved.host_networks.size() != s.networks.size()) {
+    return fail(ErrorCode::kInternal, "the provider resolved another number of networks");
+  }
+  for (std::size_t i = 0; i < s.networks.size(); ++i) {
+    s.networks[i].target = resolved.host_networks[i];
+  }
+  return {};
+}
+
 flow::Request prepare_replica(const EnableState& s) {
   return ask(s.spec.target_agent, msg::PrepareReplica{.item = s.spec.item,
                                                       .vm = s.vm,
                                                       .epoch = s.spec.epoch,
                                                       .storage_path = s.storage_path,
                                                       .source_key = s.source_key,
-                                                      .policy = s.spec.policy});
+                                                      .policy = s.spec.policy,
+                                                      .definition = s.definition,
+                                                      .networks = s.networks,
+                                                      .vm_name = s.spec.vm_name});
 }
 
 Status learn_replica(EnableState& s, const msg::Message& reply) {
@@ -126,11 +157,17 @@ constexpr std::array kSteps{
          .act = place_replica,
          .learn = learn_placement,
          .undo = release_placement},
+    Step{.name = "resolve_networks",
+         .title = "Check the mapped networks",
+         .act = resolve_networks,
+         .learn = learn_networks,
+         .skip = has_no_network},
     Step{.name = "prepare_replica",
-         .title = "Create the replica",
+         .title = "Create the replica and build the VM for a test",
          .act = prepare_replica,
          .learn = learn_replica,
-         .undo = remove_replica},
+         .undo = remove_replica,
+         .silence = std::chrono::minutes{3}},
     Step{.name = "record_replica",
          .title = "Record the replica",
          .act = record_replica,
@@ -157,7 +194,7 @@ constexpr std::array kSteps{
 
 flow::Workflow enable_protection() {
   return flow::fold(flow::Definition<EnableState>{.name = "enable_protection",
-                                                  .version = 1,
+                                                  .version = 2,
                                                   .title = "Enable protection",
                                                   .steps = kSteps,
                                                   .point_of_no_return = {},

@@ -1,11 +1,13 @@
 // Planned failover: move a VM to its target site, losing no write its guest was told was safe.
 //
-//   check_source --> resolve_networks --> shut_down_source --> fence_source --> final_sync
-//                                           <- restart           <- unfence
-//     --> verify_point --> promote_replica ==> start_replica ==> record_failover ==> detach_replica
-//                            <- demote
+//   check_source --> resolve_networks --> prove_target --> shut_down_source --> fence_source
+//                                                            <- restart           <- unfence
+//     --> final_sync --> verify_point --> promote_replica ==> start_replica ==> record_failover
+//                                           <- demote
+//     ==> detach_replica
 //   <----- on failure, undo right to left --|   the guest may have written: only forward
 //
+// Before the source is touched the target has built the VM for a test, as it will be.
 // The fence comes before the last delta: whoever starts the VM by hand meanwhile cannot write
 // behind it.
 #include "services/orchestrator/workflows/all.h"
@@ -56,6 +58,20 @@ Status learn_networks(PlannedFailoverState& s, const msg::Message& reply) {
     return fail(ErrorCode::kInternal, "the provider resolved another number of networks");
   }
   for (std::size_t i = 0; i < s.nics.size(); ++i) s.nics[i].network = resolved.host_networks[i];
+  return {};
+}
+
+flow::Request prove_target(const PlannedFailoverState& s) {
+  return ask(
+      s.spec.target_agent,
+      msg::ProveReplica{.item = s.spec.item, .seq = 0, .vm_name = s.spec.vm_name, .nics = s.nics});
+}
+
+Status learn_proof(PlannedFailoverState& s, const msg::Message& reply) {
+  FARSIDE_ASSIGN(const auto proven, flow::expect<msg::ReplicaProven>(reply));
+  for (const auto& row : proven.plan) {
+    if (row.rule != msg::PlanRule::kept) s.plan.push_back(row);
+  }
   return {};
 }
 
@@ -151,6 +167,11 @@ constexpr std::array kSteps{
          .act = resolve_networks,
          .learn = learn_networks,
          .skip = has_no_network},
+    Step{.name = "prove_target",
+         .title = "Build the virtual machine at the target for a test",
+         .act = prove_target,
+         .learn = learn_proof,
+         .silence = std::chrono::minutes{3}},
     Step{.name = "shut_down_source",
          .title = "Shut down the virtual machine",
          .act = shut_down_source,
@@ -197,7 +218,7 @@ constexpr std::array kSteps{
 
 flow::Workflow planned_failover() {
   return flow::fold(flow::Definition<PlannedFailoverState>{.name = "planned_failover",
-                                                           .version = 1,
+                                                           .version = 2,
                                                            .title = "Planned failover",
                                                            .steps = kSteps,
                                                            .point_of_no_return = "start_replica",

@@ -1,8 +1,11 @@
 // Test failover: boot a recovery point beside production, touching neither it nor replication.
 //
-//   resolve_network --> start_test_vm --> record_test
+//   resolve_network --> start_test_vm --> record_test --> await_life --> record_life
 //                         <- remove
-//   <------- on failure, undo right to left -------
+//   <----------------- on failure, undo right to left -----------------
+//
+// A drill proves something only if its VM shows that it lives; without such a sign it ends all the
+// same, as "not confirmed".
 #include "services/orchestrator/workflows/all.h"
 #include "services/orchestrator/workflows/common.h"
 
@@ -12,8 +15,14 @@ namespace {
 using flow::ask;
 using msg::TestFailoverState;
 
+constexpr std::uint32_t kLifeSeconds = 300;
+
 TestFailoverState begin(const msg::WorkflowInput& input) {
-  return TestFailoverState{.spec = input.spec, .seq = input.seq, .network = input.network};
+  return TestFailoverState{
+      .spec = input.spec,
+      .seq = input.seq,
+      .network = input.network,
+      .life_seconds = input.life_seconds == 0 ? kLifeSeconds : input.life_seconds};
 }
 
 bool is_isolated(const TestFailoverState& s) {
@@ -63,6 +72,25 @@ flow::Request record_test(const TestFailoverState& s) {
                                 .drill_boot_millis = s.boot_millis});
 }
 
+flow::Request await_life(const TestFailoverState& s) {
+  return ask(s.spec.target_agent, msg::AwaitLife{.item = s.spec.item, .seconds = s.life_seconds});
+}
+
+Status learn_life(TestFailoverState& s, const msg::Message& reply) {
+  FARSIDE_ASSIGN(const auto seen, flow::expect<msg::LifeSeen>(reply));
+  s.sign = seen.sign;
+  return {};
+}
+
+flow::Request record_life(const TestFailoverState& s) {
+  return record(msg::ItemChange{.item = s.spec.item,
+                                .state = msg::ItemState::protected_,
+                                // The vault writes its own time; a drill that showed nothing of
+                                // life is none.
+                                .drilled_at = s.sign.empty() ? 0 : 1,
+                                .drill_sign = s.sign});
+}
+
 using Step = flow::Step<TestFailoverState>;
 constexpr std::array kSteps{
     Step{.name = "resolve_network",
@@ -80,13 +108,21 @@ constexpr std::array kSteps{
          .title = "Record the test virtual machine",
          .act = record_test,
          .learn = flow::learn_done<TestFailoverState, msg::ItemRecorded>},
+    Step{.name = "await_life",
+         .title = "Wait for a sign of life of the test virtual machine",
+         .act = await_life,
+         .learn = learn_life},
+    Step{.name = "record_life",
+         .title = "Record whether the test virtual machine lives",
+         .act = record_life,
+         .learn = flow::learn_done<TestFailoverState, msg::ItemRecorded>},
 };
 
 }  // namespace
 
 flow::Workflow test_failover() {
   return flow::fold(flow::Definition<TestFailoverState>{.name = "test_failover",
-                                                        .version = 1,
+                                                        .version = 2,
                                                         .title = "Test failover",
                                                         .steps = kSteps,
                                                         .point_of_no_return = {},

@@ -22,7 +22,6 @@ flow::Request record_cleanup(const CleanupState& s) {
   return record(msg::ItemChange{.item = s.spec.item,
                                 .state = msg::ItemState::protected_,
                                 .test_vm = "",
-                                .drilled_at = 1,  // The vault writes its own time.
                                 .notes = s.notes});
 }
 

@@ -34,6 +34,8 @@ Mapping mapping_of(ErrorCode code) {
       return {409, "StaleEpoch"};
     case ErrorCode::kCancelled:
       return {409, "Cancelled"};
+    case ErrorCode::kBusy:
+      return {409, "Busy"};
     case ErrorCode::kTooLarge:
       return {413, "RequestTooLarge"};
     case ErrorCode::kUnavailable:

@@ -3,6 +3,7 @@
 #include <openssl/crypto.h>
 
 #include "common/base/log.h"
+#include "common/base/sha256.h"
 #include "common/flow/fault.h"
 #include "common/identity/key_file.h"
 #include "services/vault/front_door/arm_errors.h"
@@ -124,6 +125,10 @@ std::vector<front_door::Router<Rest::Handler>::Route> Rest::routes() {
        &Rest::test_failover_cleanup},
       {"POST", ITEM "/plannedFailover", "protectedItems.plannedFailover", &Rest::planned_failover},
       {"POST", ITEM "/failoverCommit", "protectedItems.failoverCommit", &Rest::commit_failover},
+      {"POST", ITEM "/farside/pause", "farside.items.pause", &Rest::pause_item},
+      {"POST", ITEM "/farside/resume", "farside.items.resume", &Rest::resume_item},
+      {"POST", ITEM "/farside/retry", "farside.items.retry", &Rest::retry_item},
+      {"GET", ITEM "/farside/plan", "farside.items.plan", &Rest::plan_item},
       {"GET", ITEM "/recoveryPoints", "recoveryPoints.list", &Rest::list_points},
       {"GET", ITEM "/recoveryPoints/{point}", "recoveryPoints.get", &Rest::get_point},
 
@@ -200,7 +205,7 @@ std::expected<HttpResponse, HttpResponse> Rest::refuse_or_route(const std::strin
   // Hashes are compared, in constant time, so that timing tells nothing about the token.
   constexpr std::string_view kBearer = "Bearer ";
   const bool has_token = http.authorization.starts_with(kBearer);
-  const auto hash = identity::sha256_hex(
+  const auto hash = sha256_hex(
       has_token ? std::string_view(http.authorization).substr(kBearer.size()) : std::string_view{});
   if (!has_token || hash.size() != settings_.token_sha256.size() ||
       CRYPTO_memcmp(hash.data(), settings_.token_sha256.data(), hash.size()) != 0) {

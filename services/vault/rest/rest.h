@@ -133,6 +133,10 @@ class Rest final {
   Reply test_failover_cleanup(Call& call);
   Reply planned_failover(Call& call);
   Reply commit_failover(Call& call);
+  Reply pause_item(Call& call);
+  Reply resume_item(Call& call);
+  Reply retry_item(Call& call);
+  Reply plan_item(Call& call);
   Reply list_points(Call& call);
   Reply get_point(Call& call);
   Result<msg::ProtectedItem> item_of(Call& call) const;

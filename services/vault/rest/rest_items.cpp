@@ -1,6 +1,7 @@
 // Protected items, what may be done with them, and their recovery points.
 #include <charconv>
 
+#include "common/base/log.h"
 #include "common/flow/step.h"
 #include "services/vault/front_door/uri.h"
 #include "services/vault/item_health.h"
@@ -90,6 +91,12 @@ Json health_errors(const ItemHealth& health) {
   return out;
 }
 
+// A drill counts as far as it was looked at: a VM that boots into nothing is none.
+std::string drill_words(const msg::ProtectedItem& item) {
+  if (item.drilled_at == 0) return {};
+  return item.drill_sign.empty() ? "Succeeded, not confirmed" : "Succeeded: " + item.drill_sign;
+}
+
 Json point_json(const std::string& path, const msg::RecoveryPoint& point) {
   const auto name = std::to_string(point.seq);
   return resource(
@@ -134,6 +141,9 @@ Json Rest::item_json(const Call& call, const msg::ProtectedItem& item) const {
                {"testVmId", item.test_vm},
                {"testPoint", item.test_seq},
                {"drillBootMillis", item.drill_boot_millis},
+               {"drillSign", item.drill_sign},
+               {"drill", drill_words(item)},
+               {"pausedAt", item.paused_at == 0 ? Json(nullptr) : Json(arm_time(item.paused_at))},
                {"failoverPoint", item.failover_seq},
                {"notes", item.notes},
                {"health", health_text(health.health)}};
@@ -160,6 +170,12 @@ Json Rest::item_json(const Call& call, const msg::ProtectedItem& item) const {
     farside["journalBytes"] = replica->second.journal_bytes;
     farside["baseBytes"] = replica->second.base_bytes;
     farside["oldestPointTime"] = arm_time(replica->second.oldest.captured_at);
+    farside["provenAt"] =
+        replica->second.proven_at == 0 ? Json(nullptr) : Json(arm_time(replica->second.proven_at));
+    const auto& proof_fault = replica->second.proof_fault;
+    farside["proofFault"] = proof_fault
+                                ? Json{{"what", proof_fault->what}, {"advice", proof_fault->advice}}
+                                : Json(nullptr);
   }
 
   const auto job = item.job.empty()
@@ -377,6 +393,69 @@ Reply Rest::commit_failover(Call& call) {
   return started(
       call, path, std::move(item),
       {.workflow = "commit_failover", .meanwhile = ItemState::commitRequired, .input = {}});
+}
+
+// ---- What Farside has beyond the original
+
+Reply Rest::pause_item(Call& call) {
+  FARSIDE_ASSIGN(auto item, item_of(call));
+  if (item.state != ItemState::protected_ && item.state != ItemState::initialReplication) {
+    return fail(ErrorCode::kConflict,
+                "VM '" + item.vm_name + "' is " + std::string(words(item.state).description) +
+                    ": there is no replication to pause",
+                "see `farside item show`");
+  }
+  if (item.paused_at == 0) {
+    item.paused_at = call.effects.now().micros;
+    catalog_.items.put(call.effects.writes, item.id, item);
+    log::info("item paused", {{"item", item.id}, {"vm", item.vm_name}});
+  }
+  settings_desk_.changed(item, call.effects);
+  return ok(item_json(call, item));
+}
+
+Reply Rest::resume_item(Call& call) {
+  FARSIDE_ASSIGN(auto item, item_of(call));
+  if (item.paused_at != 0) {
+    item.paused_at = 0;
+    catalog_.items.put(call.effects.writes, item.id, item);
+    log::info("item resumed", {{"item", item.id}, {"vm", item.vm_name}});
+  }
+  settings_desk_.changed(item, call.effects);
+  return ok(item_json(call, item));
+}
+
+Reply Rest::retry_item(Call& call) {
+  FARSIDE_ASSIGN(const auto item, item_of(call));
+  return ask(call, identity::neighbour_of(item.source_agent), item.source_agent,
+             reactor::message(msg::RetryReplication{.item = item.id}),
+             [id = item.id](const msg::Message& reply, reactor::Effects&) -> Reply {
+               FARSIDE_TRY(flow::expect<msg::ReplicationRetried>(reply));
+               return ok(Json{{"id", id}, {"status", "Retrying"}});
+             });
+}
+
+Reply Rest::plan_item(Call& call) {
+  FARSIDE_ASSIGN(const auto item, item_of(call));
+  if (item.target_agent.empty() || item.state == ItemState::committed) {
+    return fail(ErrorCode::kConflict, "VM '" + item.vm_name + "' has no replica to build it from",
+                "a plan exists from protection until a failover is committed");
+  }
+  return ask(call, identity::neighbour_of(item.target_agent), item.target_agent,
+             reactor::message(
+                 msg::ProveReplica{.item = item.id, .vm_name = item.vm_name, .plan_only = true}),
+             [](const msg::Message& reply, reactor::Effects&) -> Reply {
+               FARSIDE_ASSIGN(const auto proven, flow::expect<msg::ReplicaProven>(reply));
+               Json out = Json::array();
+               for (const auto& row : proven.plan) {
+                 out.push_back(Json{{"what", row.what},
+                                    {"rule", msg::to_text(row.rule)},
+                                    {"source", row.source},
+                                    {"target", row.target},
+                                    {"note", row.note}});
+               }
+               return listing(std::move(out));
+             });
 }
 
 Reply Rest::list_points(Call& call) {

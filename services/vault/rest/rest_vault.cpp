@@ -143,6 +143,7 @@ Reply Rest::list_hosts(Call& call) {
                          {"memoryMib", host.memory_mib},
                          {"memoryFreeMib", host.memory_free_mib},
                          {"networks", host.networks},
+                         {"problem", host.problem},
                          {"storage", std::move(storage)},
                          {"virtualMachines", entry.vms.size()}});
     }

@@ -80,6 +80,7 @@ LibvirtHost::LibvirtHost(std::filesystem::path folder) : folder_(std::move(folde
                               .scratch_reserve_bytes = 16U << 20U,
                               .storage = {folder_.string()},
                               .networks = {{"blue", "user"}, {"quiet", "isolated"}},
+                              .boot_folder = FARSIDE_GUEST_DIR,
                               .domain_type = "qemu"};
   auto connection = libvirt::open_connection({.uri = "", .root = options_.root});
   require(connection, "open the host");

@@ -493,6 +493,88 @@ TYPED_TEST_P(PlatformContract, DetachingMakesAVmIndependentOfItsView) {
   ASSERT_TRUE(this->platform().destroy_vm(vm.id, true));
 }
 
+TYPED_TEST_P(PlatformContract, TheDefinitionOfAVmThatDoesNotChangeIsTheSame) {
+  const auto definition = [&]() -> msg::VmDefinition {
+    auto point = this->point(this->new_token());
+    EXPECT_TRUE(point) << why(point);
+    if (!point) return {};
+    msg::VmDefinition taken = (*point)->definition();
+    const auto& disks = (*point)->disks();
+    EXPECT_EQ(taken.shape.disks.size(), disks.size());
+    for (std::size_t i = 0; i < disks.size() && i < taken.shape.disks.size(); ++i) {
+      EXPECT_EQ(taken.shape.disks[i].name, disks[i]->name());
+      EXPECT_EQ(taken.shape.disks[i].id, disks[i]->id());
+      EXPECT_EQ(taken.shape.disks[i].bytes, disks[i]->bytes());
+    }
+    EXPECT_TRUE((*point)->close());
+    return taken;
+  };
+
+  const msg::VmDefinition first = definition();
+  this->host().write_more(5);
+  const msg::VmDefinition second = definition();
+  const auto now = this->platform().definition_of(this->witness());
+
+  EXPECT_EQ(first, second) << to_text(first) << to_text(second);
+  EXPECT_FALSE(first.platform.empty());
+  EXPECT_EQ(first.shape.id, this->witness());
+  EXPECT_EQ(first.shape.problem, "");
+  EXPECT_EQ(first.shape.state, msg::PowerState::unknown);
+  ASSERT_TRUE(now) << why(now);
+  EXPECT_EQ(now->shape, first.shape);
+  EXPECT_EQ(now->text, first.text);
+}
+
+TYPED_TEST_P(PlatformContract, ProvingAVmLeavesNothing) {
+  const auto ids = [&] {
+    std::vector<std::string> found;
+    for (const msg::Vm& vm : this->platform().list_vms().value_or(std::vector<msg::Vm>())) {
+      found.push_back(vm.id);
+    }
+    std::ranges::sort(found);
+    return found;
+  };
+  const std::vector<std::string> before = ids();
+  const std::string proof = this->random_.uuid();
+  const NewVm good = this->host().new_vm("good");
+  NewVm lost = this->host().new_vm("lost");
+  lost.shape.nics.push_back({.mac = "52:54:00:00:00:77", .network = "no-such", .address = ""});
+  NewVm taken = good;
+  taken.id = this->witness();
+
+  const auto proven = this->platform().prove_vm(good, proof);
+  const auto again = this->platform().prove_vm(good, proof);
+  const auto refused = this->platform().prove_vm(lost, proof);
+  const auto foreign = this->platform().prove_vm(taken, proof);
+
+  EXPECT_TRUE(proven) << why(proven);
+  EXPECT_TRUE(again) << why(again);
+  EXPECT_EQ(code(refused), ErrorCode::kNotFound) << why(refused);
+  EXPECT_FALSE(foreign) << "that id belongs to a VM that is not ours";
+  EXPECT_EQ(ids(), before);
+  EXPECT_FALSE(this->host().overlay_exists(good));
+  EXPECT_EQ(code(this->platform().describe_vm(proof)), ErrorCode::kNotFound);
+}
+
+TYPED_TEST_P(PlatformContract, AVmWhoseGuestDoesNothingShowsNoSignOfLife) {
+  const NewVm vm = this->host().new_vm("still");
+  const auto planned = this->platform().plan_vm(vm);
+  const auto created = this->platform().create_vm(vm);
+  ASSERT_TRUE(created) << why(created);
+
+  const auto life = this->platform().sign_of_life(vm.id);
+  ASSERT_TRUE(this->platform().power_off(vm.id));
+  const auto off = this->platform().sign_of_life(vm.id);
+  ASSERT_TRUE(this->platform().destroy_vm(vm.id, true));
+
+  ASSERT_TRUE(planned) << why(planned);
+  EXPECT_FALSE(planned->empty());
+  ASSERT_TRUE(life) << why(life);
+  EXPECT_EQ(*life, "");
+  EXPECT_EQ(code(off), ErrorCode::kConflict);
+  EXPECT_EQ(code(this->platform().sign_of_life(vm.id)), ErrorCode::kNotFound);
+}
+
 REGISTER_TYPED_TEST_SUITE_P(
     PlatformContract, DescribesTheHostAndItsVms, APointIsAPrefixOfTheHistoryOverAllDisks,
     APointStaysAsItIsWhileTheGuestGoesOn, ChangesCoverEverythingWrittenSinceTheToken,
@@ -503,6 +585,7 @@ REGISTER_TYPED_TEST_SUITE_P(
     AGuestThatIgnoresTheRequestIsTurnedOff, AFencedVmDoesNotRunHere, ForgettingTokensEndsTracking,
     ReadsOutsideADiskAreRefused, CreatesAndDestroysVmsOfOursOnly,
     RefusesAVmOnANetworkThatDoesNotExist, ReconcileRemovesVmsOfOursThatNobodyWants,
-    DetachingMakesAVmIndependentOfItsView);
+    DetachingMakesAVmIndependentOfItsView, TheDefinitionOfAVmThatDoesNotChangeIsTheSame,
+    ProvingAVmLeavesNothing, AVmWhoseGuestDoesNothingShowsNoSignOfLife);
 
 }  // namespace farside::agent

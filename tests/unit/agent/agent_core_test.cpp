@@ -103,6 +103,68 @@ class AgentCoreTest : public testing::Test {
   std::map<std::string, Micros> timers_;
 };
 
+TEST_F(AgentCoreTest, ADrillIsAnsweredOnceItsVmShowsALife) {
+  const std::string look = std::string("life/") + kItem;
+  order("p", msg::PrepareReplica{.item = kItem, .epoch = 3});
+  job_done("order/p", reactor::message(msg::ReplicaPrepared{.item = kItem}));
+  order("t", msg::StartTestVm{.item = kItem});
+  job_done("order/t", reactor::message(msg::TestVmStarted{.item = kItem, .seq = 1}));
+
+  order("l", msg::AwaitLife{.item = kItem, .seconds = 300});
+  ASSERT_TRUE(jobs_.contains(look));
+  EXPECT_FALSE(std::get<msg::AwaitLife>(jobs_[look].value).vm.empty());
+  job_done(look, reactor::message(msg::LifeSeen{.item = kItem}));
+  EXPECT_NE(told<msg::Progress>(), nullptr) << "who waits hears that it is worked on";
+  timer(look);
+  job_done(look, reactor::message(msg::LifeSeen{.item = kItem, .sign = "it writes"}));
+
+  ASSERT_NE(replied<msg::LifeSeen>("l"), nullptr);
+  EXPECT_EQ(replied<msg::LifeSeen>("l")->sign, "it writes");
+}
+
+TEST_F(AgentCoreTest, ADrillWithoutALifeEndsWithoutASign) {
+  const std::string look = std::string("life/") + kItem;
+  order("p", msg::PrepareReplica{.item = kItem, .epoch = 3});
+  job_done("order/p", reactor::message(msg::ReplicaPrepared{.item = kItem}));
+  order("t", msg::StartTestVm{.item = kItem});
+  job_done("order/t", reactor::message(msg::TestVmStarted{.item = kItem, .seq = 1}));
+  order("l", msg::AwaitLife{.item = kItem, .seconds = 300});
+  job_done(look, failure(ErrorCode::kConflict));
+  EXPECT_EQ(replied<msg::LifeSeen>("l"), nullptr) << "a VM that is off may be started again";
+
+  now_ = now_ + std::chrono::seconds{301};
+  timer(look);
+  job_done(look, failure(ErrorCode::kConflict));
+
+  ASSERT_NE(replied<msg::LifeSeen>("l"), nullptr);
+  EXPECT_EQ(replied<msg::LifeSeen>("l")->sign, "");
+}
+
+TEST_F(AgentCoreTest, ReplicasAreMaintainedThoughTheHostIsNotInOrder) {
+  order("p", msg::PrepareReplica{.item = kItem, .epoch = 3});
+  job_done("order/p", reactor::message(msg::ReplicaPrepared{.item = kItem}));
+  AgentCore again{"provider/A", "data-key", probe_};
+  const auto at = [&](auto&& act) {
+    reactor::Effects effects("agent/A/host", store_, now_, Micros{now_.micros}, random_);
+    act(effects);
+    std::vector<std::string> started;
+    for (auto& effect : effects.effects) {
+      if (auto* job = std::get_if<reactor::StartJob>(&effect)) started.push_back(job->id);
+    }
+    return started;
+  };
+  at([&](auto& effects) { again.start(effects); });
+  EXPECT_TRUE(at([&](auto& effects) { again.on_timer("maintain", effects); }).empty());
+  msg::Reconciled without_host;
+  without_host.platform_fault = msg::Fault{.what = "libvirtd is away"};
+
+  at([&](auto& effects) { again.on_job("reconcile", reactor::message(without_host), effects); });
+
+  EXPECT_EQ(at([&](auto& effects) { again.on_timer("maintain", effects); }),
+            std::vector<std::string>{std::string("maintain/") + kItem});
+  EXPECT_NE(problems_.text().find("libvirtd"), std::string::npos);
+}
+
 TEST_F(AgentCoreTest, RunsTheNextCycleAnIntervalAfterTheStartOfTheLast) {
   start_replication();
   now_ = now_ + std::chrono::seconds{2};
@@ -123,11 +185,248 @@ TEST_F(AgentCoreTest, AFailedCycleIsPausedWithItsCauseAndRetriedUpTheLadder) {
   ASSERT_TRUE(source().status.fault);
   EXPECT_EQ(source().status.fault->what, "planted");
   EXPECT_EQ(timers_[kCycle], Micros{std::chrono::seconds{1}});
-  for (const int seconds : {2, 4, 8, 10, 1800}) {
+  for (const int seconds : {2, 4, 8, 10, 300}) {
     timer(kCycle);
     job_done(kCycle, failure(ErrorCode::kIo));
     EXPECT_EQ(timers_[kCycle], Micros{std::chrono::seconds{seconds}});
   }
+}
+
+// ---- What others end
+
+TEST_F(AgentCoreTest, WhatSomebodyElseIsDoingIsAskedForEveryIntervalHoweverLongItTakes) {
+  start_replication();
+  job_done(kCycle, reactor::message(done(1)));
+
+  for (int i = 0; i < 20; ++i) {
+    timer(kCycle);
+    job_done(kCycle, fail(ErrorCode::kBusy, "a backup by 'nightly' is under way", "wait"));
+    EXPECT_EQ(timers_[kCycle], Micros{std::chrono::seconds{5}});
+    EXPECT_EQ(source().status.phase, msg::ReplicationPhase::paused);
+    EXPECT_EQ(source().status.fault->what, "a backup by 'nightly' is under way");
+  }
+
+  // It is no failure: the first real one begins the ladder.
+  timer(kCycle);
+  job_done(kCycle, failure(ErrorCode::kIo));
+  EXPECT_EQ(timers_[kCycle], Micros{std::chrono::seconds{1}});
+}
+
+TEST_F(AgentCoreTest, ItIsAskedForAtLeastEveryMinuteAndAtMostEverySecond) {
+  const auto wait = [](std::uint32_t frequency, ErrorCode code) {
+    return retry_after(static_cast<std::uint16_t>(code), 50, {.frequency_seconds = frequency});
+  };
+
+  EXPECT_EQ(wait(900, ErrorCode::kBusy), std::chrono::seconds{60});
+  EXPECT_EQ(wait(0, ErrorCode::kBusy), std::chrono::seconds{1});
+  EXPECT_EQ(wait(30, ErrorCode::kUnsupported), std::chrono::seconds{30});
+  // What an operator or another host ends as well.
+  EXPECT_LE(wait(30, ErrorCode::kPlatform), std::chrono::seconds{60});
+  EXPECT_LE(wait(30, ErrorCode::kNotFound), std::chrono::seconds{60});
+  EXPECT_EQ(wait(30, ErrorCode::kCorrupt), std::chrono::minutes{30});
+}
+
+TEST_F(AgentCoreTest, AVmThatCannotBeReplicatedIsAWarningUntilItsPointIsTooOld) {
+  for (const auto code : {ErrorCode::kBusy, ErrorCode::kUnsupported}) {
+    msg::ReplicationStatus status{
+        .phase = msg::ReplicationPhase::paused,
+        .newest = {.seq = 1, .captured_at = now_.micros},
+        .fault = msg::Fault{.code = static_cast<std::uint16_t>(code), .what = "a snapshot"}};
+    const msg::Policy policy{.frequency_seconds = 30};
+
+    EXPECT_EQ(health_of(status, policy, now_), msg::Health::warning);
+    EXPECT_EQ(health_of(status, policy, now_ + std::chrono::seconds{200}), msg::Health::critical);
+  }
+}
+
+// ---- Pause, resume, retry
+
+TEST_F(AgentCoreTest, APausedItemTakesNoMorePointsAndKeepsItsToken) {
+  start_replication();
+  job_done(kCycle, reactor::message(done(1)));
+  timer(kCycle);
+
+  settings({.item = kItem,
+            .epoch = 3,
+            .digest = "p",
+            .policy = {.frequency_seconds = 5},
+            .paused = true});
+
+  EXPECT_TRUE(jobs_.contains(std::string("cancel/") + kItem)) << "the cycle under way is ended";
+  job_done(kCycle, failure(ErrorCode::kCancelled));
+  EXPECT_TRUE(source().status.paused);
+  EXPECT_EQ(source().status.phase, msg::ReplicationPhase::paused);
+  EXPECT_EQ(source().status.settings, "p");
+  EXPECT_EQ(source().token, "t");
+  EXPECT_EQ(source().failures, 0U);
+  timer(kCycle);
+  EXPECT_FALSE(jobs_.contains(kCycle)) << "whatever timer was left";
+
+  now_ = now_ + std::chrono::hours{5};
+  timer("status");
+  const auto* report = told<msg::StatusReport>();
+  ASSERT_NE(report, nullptr);
+  EXPECT_EQ(report->statuses.at(0).health, msg::Health::warning);
+  ASSERT_TRUE(report->statuses.at(0).fault);
+  EXPECT_NE(report->statuses.at(0).fault->what.find("paused by an operator"), std::string::npos);
+}
+
+TEST_F(AgentCoreTest, APauseOutlivesARestart) {
+  start_replication();
+  settings({.item = kItem, .epoch = 3, .digest = "p", .paused = true});
+
+  AgentCore again("provider/A", "data-key", probe_);
+  reactor::Effects effects("agent/A/host", store_, now_, Micros{now_.micros}, random_);
+  again.start(effects);
+  again.on_job("reconcile", reactor::message(msg::Reconciled{}), effects);
+  again.on_timer(kCycle, effects);
+
+  for (const auto& effect : effects.effects) {
+    const auto* job = std::get_if<reactor::StartJob>(&effect);
+    EXPECT_TRUE(job == nullptr || job->id != kCycle);
+  }
+}
+
+TEST_F(AgentCoreTest, AResumedItemTakesItsNextPointAtOnce) {
+  start_replication();
+  job_done(kCycle, failure(ErrorCode::kCorrupt));
+  settings({.item = kItem, .epoch = 3, .digest = "p", .paused = true});
+
+  settings({.item = kItem, .epoch = 3, .digest = "r"});
+
+  EXPECT_EQ(timers_[kCycle], Micros{0});
+  EXPECT_FALSE(source().status.paused);
+  EXPECT_EQ(source().failures, 0U);
+  timer(kCycle);
+  EXPECT_TRUE(jobs_.contains(kCycle));
+}
+
+TEST_F(AgentCoreTest, AnItemResumedBeforeItsCycleHadEndedGoesOnWhenItHas) {
+  start_replication();
+  settings({.item = kItem, .epoch = 3, .digest = "p", .paused = true});
+  settings({.item = kItem, .epoch = 3, .digest = "r"});
+
+  job_done(kCycle, failure(ErrorCode::kCancelled));
+
+  EXPECT_EQ(timers_[kCycle], Micros{0});
+  EXPECT_FALSE(source().status.fault) << "it is no failure";
+}
+
+TEST_F(AgentCoreTest, APlannedFailoverOfAPausedItemSendsItsLastWrites) {
+  start_replication();
+  job_done(kCycle, reactor::message(done(1)));
+  settings({.item = kItem, .epoch = 3, .digest = "p", .paused = true});
+
+  order("s", msg::ShutDownSource{.item = kItem, .vm = "vm"});
+  job_done("order/s", reactor::message(msg::SourceShutDown{.item = kItem}));
+  order("f", msg::FinalSync{.item = kItem});
+
+  ASSERT_TRUE(jobs_.contains(kCycle));
+  EXPECT_TRUE(std::get<msg::RunCycle>(jobs_[kCycle].value).final);
+  // Undone, it is paused as before.
+  job_done(kCycle, reactor::message(done(2)));
+  order("r", msg::RestartSource{.item = kItem, .vm = "vm"});
+  job_done("order/r", reactor::message(msg::SourceRestarted{.item = kItem}));
+  timer(kCycle);
+  EXPECT_FALSE(jobs_.contains(kCycle));
+  EXPECT_EQ(source().status.phase, msg::ReplicationPhase::paused);
+}
+
+TEST_F(AgentCoreTest, ARetryBeginsTheNextCycleNowWhateverTheLadderSays) {
+  start_replication();
+  for (int i = 0; i < 6; ++i) {
+    job_done(kCycle, failure(ErrorCode::kCorrupt));
+    timer(kCycle);
+  }
+  job_done(kCycle, failure(ErrorCode::kCorrupt));
+  ASSERT_EQ(timers_[kCycle], Micros{std::chrono::minutes{30}});
+
+  order("now", msg::RetryReplication{.item = kItem});
+
+  EXPECT_NE(replied<msg::ReplicationRetried>("now"), nullptr);
+  EXPECT_EQ(timers_[kCycle], Micros{0});
+  EXPECT_EQ(source().failures, 0U);
+}
+
+TEST_F(AgentCoreTest, ARetryOfAPausedItemIsRefusedWithTheWayOut) {
+  start_replication();
+  settings({.item = kItem, .epoch = 3, .digest = "p", .paused = true});
+
+  order("now", msg::RetryReplication{.item = kItem});
+
+  ASSERT_NE(replied<msg::Refused>("now"), nullptr);
+  EXPECT_NE(replied<msg::Refused>("now")->fault.advice.find("resume"), std::string::npos);
+}
+
+// ---- Plans, signs of life, fences
+
+TEST_F(AgentCoreTest, APlanAndASignOfLifeAreAskedOfTheWorkers) {
+  order("p", msg::PrepareReplica{.item = kItem, .epoch = 3});
+  job_done("order/p", reactor::message(msg::ReplicaPrepared{.item = kItem}));
+  order("t", msg::StartTestVm{.item = kItem});
+  const auto vm = std::get<msg::StartTestVm>(jobs_["order/t"].value).vm;
+  job_done("order/t", reactor::message(msg::TestVmStarted{.item = kItem, .vm = vm}));
+
+  order("plan", msg::ProveReplica{.item = kItem, .plan_only = true});
+  EXPECT_TRUE(jobs_.contains("order/plan"));
+  order("life", msg::AwaitLife{.item = kItem, .seconds = 60});
+  const auto look = std::string("life/") + kItem;
+  ASSERT_TRUE(jobs_.contains(look)) << "beside the plan";
+  EXPECT_EQ(std::get<msg::AwaitLife>(jobs_[look].value).vm, vm);
+  order("clean", msg::RemoveTestVm{.item = kItem});
+  EXPECT_TRUE(jobs_.contains("order/clean")) << "does not wait for a guest that shows nothing";
+
+  job_done(look, reactor::message(msg::LifeSeen{.item = kItem, .sign = "it answers"}));
+  ASSERT_NE(replied<msg::LifeSeen>("life"), nullptr);
+  order("other", msg::ProveReplica{.item = "no-item"});
+  EXPECT_NE(replied<msg::Refused>("other"), nullptr);
+}
+
+TEST_F(AgentCoreTest, FencesAreTriedEverySecondAlsoWhileATryHangs) {
+  timer("fences");
+  EXPECT_TRUE(jobs_.contains("fences"));
+  timers_.clear();
+
+  timer("fences");  // Nothing has come back.
+
+  EXPECT_TRUE(jobs_.contains("fences"));
+  EXPECT_EQ(timers_["fences"], Micros{std::chrono::seconds{1}});
+}
+
+TEST_F(AgentCoreTest, FencesThatCannotBeCheckedAreAProblemOfTheHostUntilTheyCan) {
+  job_done("observe", reactor::message(msg::HostReport{.host = {.name = "host"}}));
+  EXPECT_EQ(told<msg::HostReport>()->host.problem, "");
+
+  job_done("fences", failure(ErrorCode::kPlatform));
+
+  EXPECT_NE(problems_.text().find("fences: whether fenced VMs are off"), std::string::npos);
+  ASSERT_NE(told<msg::HostReport>(), nullptr) << "the vault learns of it";
+  EXPECT_NE(told<msg::HostReport>()->host.problem.find("planted"), std::string::npos);
+  job_done("fences", reactor::message(msg::FencesEnforced{}));
+  EXPECT_EQ(problems_.text(), "");
+  EXPECT_EQ(told<msg::HostReport>()->host.problem, "");
+}
+
+TEST_F(AgentCoreTest, FencesThatNobodyAnswersForAreAProblemToo) {
+  job_done("observe", reactor::message(msg::HostReport{.host = {.name = "host"}}));
+  job_done("fences", reactor::message(msg::FencesEnforced{}));
+
+  now_ = now_ + std::chrono::seconds{20};
+  timer("fences");
+
+  EXPECT_NE(problems_.text().find("has not answered for 20 s"), std::string::npos);
+  ASSERT_NE(told<msg::HostReport>(), nullptr);
+  EXPECT_NE(told<msg::HostReport>()->host.problem, "");
+}
+
+TEST_F(AgentCoreTest, AHostThatDoesNotAnswerIsReportedAsItWasWithTheReason) {
+  job_done("observe", reactor::message(msg::HostReport{.host = {.name = "host"}}));
+
+  job_done("observe", failure(ErrorCode::kTimeout));
+
+  ASSERT_NE(told<msg::HostReport>(), nullptr);
+  EXPECT_EQ(told<msg::HostReport>()->host.name, "host");
+  EXPECT_EQ(told<msg::HostReport>()->host.problem, "planted");
 }
 
 TEST_F(AgentCoreTest, AnotherTryDoesNotMakeAnItemHealthy) {

@@ -177,6 +177,36 @@ TEST_F(DataPlaneTest, AWayThatIsBlockedIsNotWaitedFor) {
   EXPECT_FALSE(channel->is_sealed_ready());
 }
 
+// An event of a connection whose session has just ended must not stop those that follow: libzmq
+// reports it on the one thread that moves all bytes, and waits until it is taken.
+TEST_F(DataPlaneTest, SessionsThatEndWhileTheyAreRefusedDoNotStopTheNext) {
+  receiver_->forbid("web");
+  const ShipRequest asked = request("x", "", ShipMode::kEverything);
+  const ChannelOptions options{.endpoint = asked.endpoint,
+                               .target_key = asked.target_key,
+                               .keys = asked.keys,
+                               .silent_s = 10};
+  auto context = std::make_unique<zmq::context_t>();
+  for (int i = 0; i < 1'500; ++i) {
+    auto channel = Channel::open(*context, options);
+    ASSERT_TRUE(channel) << i;
+    std::ignore = channel->receive(i % 4);  // Ends before, while and after it is refused.
+  }
+
+  ASSERT_TRUE(receiver_->allow("web", source_keys_.public_key, 1));
+  auto channel = Channel::open(*context, options);
+  ASSERT_TRUE(channel);
+  ASSERT_TRUE(channel->send(frame(msg::FinishDelta{})));
+  const auto answer = channel->receive(60'000);
+
+  // Not "silent": the target tells that no session is open.
+  ASSERT_FALSE(answer);
+  EXPECT_EQ(answer.error().what, "the session is not open here");
+  if (answer.error().what != "the session is not open here") {
+    std::ignore = context.release();  // Its thread would be waited for, for ever.
+  }
+}
+
 TEST_F(DataPlaneTest, ADeltaReadsAndSendsOnlyWhatChanged) {
   fill(1);
   initial();

@@ -90,21 +90,6 @@ TEST(ImageFileTest, OnlyTheTopmostFileMayChange) {
   EXPECT_FALSE(with([](auto& now) { now.pop_back(); }));
 }
 
-TEST(ImageFileTest, RefusesWhatIsNoQcow2Header) {
-  const test::TempFolder folder;
-  for (const std::string& text : {std::string(), std::string("QFI"), std::string(4096, 'x')}) {
-    std::ofstream(folder / "image", std::ios::trunc) << text;
-    const auto header = read_qcow2_header(folder / "image");
-    ASSERT_FALSE(header);
-    EXPECT_EQ(header.error().code, ErrorCode::kCorrupt);
-  }
-  // Lengths that point out of the file.
-  std::ofstream(folder / "image", std::ios::trunc) << "QFI\xfb" << std::string(60, '\xff');
-  const auto header = read_qcow2_header(folder / "image");
-  ASSERT_TRUE(header);
-  EXPECT_EQ(header->backing, "");
-}
-
 TEST(LeftoversTest, AreKeptUntilTheyAreEnded) {
   Leftovers leftovers;
   const Error why{.code = ErrorCode::kUnavailable, .what = "away", .advice = ""};

@@ -4,11 +4,13 @@
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 
 #include "services/agent/platforms/libvirt/domain_xml.h"
 #include "services/agent/platforms/libvirt/kvm_probe.h"
 #include "services/agent/platforms/libvirt/networks.h"
 #include "services/agent/platforms/libvirt/program.h"
+#include "services/agent/platforms/libvirt/transform.h"
 #include "services/agent/platforms/libvirt/xml.h"
 #include "services/agent/platforms/marks.h"
 
@@ -49,8 +51,8 @@ NewVm new_vm() {
                          .generation = 1,
                          .nics = {{.mac = "52:54:00:00:00:01", .network = "out", .address = ""},
                                   {.mac = "52:54:00:00:00:02", .network = "", .address = ""}},
-                         .boot_kernel = "/boot/k",
-                         .boot_initrd = "/boot/i",
+                         .boot_kernel = "k",
+                         .boot_initrd = "i",
                          .boot_command_line = "a=\"b\" c<d"},
                .id = "6b0f3f0e-0000-4000-8000-000000000009",
                .item_id = "item<7>",
@@ -65,12 +67,18 @@ NewVm new_vm() {
 }
 
 TEST(DomainXmlTest, WhatIsWrittenReadsBackTheSame) {
+  const Folder boot;
+  for (const char* name : {"/k", "/i"}) std::ofstream(boot.path() + name) << "x";
   const NewVm vm = new_vm();
-  const auto xml =
-      write_domain(vm, networks(), {.type = "qemu", .emulator = "/usr/bin/q", .serial_log = "/l"});
-  ASSERT_TRUE(xml);
+  const auto made = make_domain(vm, networks(),
+                                {.type = "qemu",
+                                 .emulator = "/usr/bin/q",
+                                 .serial_log = "/l",
+                                 .boot_folder = boot.path(),
+                                 .firmware = {}});
+  ASSERT_TRUE(made) << to_text(made.error());
 
-  const auto shape = read_domain(*xml, networks());
+  const auto shape = read_domain(made->xml, networks());
 
   ASSERT_TRUE(shape);
   EXPECT_TRUE(shape->is_ours);

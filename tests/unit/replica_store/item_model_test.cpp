@@ -123,7 +123,9 @@ class ItemModel : public testing::TestWithParam<std::uint64_t> {
     for (std::size_t disk = 0; disk < shape_.size(); ++disk) {
       digest.begin_disk(shape_[disk].name, shape_[disk].bytes);
       for (std::uint64_t at = 0; at < disks[disk].size(); at += kBlockBytes) {
-        digest.add(hash_of(std::string_view(disks[disk]).substr(at, kBlockBytes)));
+        std::string block = disks[disk].substr(at, kBlockBytes);
+        block.resize(kBlockBytes);
+        digest.add(hash_of(block));
       }
     }
     return digest.finish();
@@ -139,7 +141,7 @@ class ItemModel : public testing::TestWithParam<std::uint64_t> {
       const auto index = store::RocksStore::open(folder_ / ("item/views/" + view + "/index"),
                                                  store::RocksStore::Mode::kReadOnly)
                              .value();
-      const PointReader frozen(*index, folder_ / "item", shape_);
+      const PointReader frozen(*index, folder_ / "item", stored(shape_));
       ASSERT_NO_FATAL_FAILURE(check_reads(&frozen, seq));
     }
     const auto scrub = item_->scrub("", 100'000).value();

@@ -13,7 +13,9 @@ namespace farside::replica {
 // Keeps the payloads alive that its writes point to.
 class Writes final {
  public:
-  void add(std::uint16_t disk, std::uint32_t block, const std::string& plain, int level = 1) {
+  // What a short `plain` leaves of the block are zeros: it lies beyond the end of its disk.
+  void add(std::uint16_t disk, std::uint32_t block, std::string plain, int level = 1) {
+    plain.resize(kBlockBytes);
     std::string packed;
     Codec codec = Codec::kZero;
     if (!is_zero(plain)) {
@@ -33,6 +35,13 @@ class Writes final {
   std::deque<std::string> payloads_;
   std::vector<BlockWrite> list_;
 };
+
+// As an index keeps it, of disks whose bases have their names.
+inline msg::StoredReplica stored(const std::vector<msg::ReplicaDisk>& disks) {
+  msg::StoredReplica replica{.disks = disks};
+  for (const msg::ReplicaDisk& disk : disks) replica.bases.push_back(disk.name);
+  return replica;
+}
 
 // Zero, compressible or random.
 inline std::string content(Random& random, std::uint32_t length = kBlockBytes) {

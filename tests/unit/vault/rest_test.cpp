@@ -1,6 +1,7 @@
 // The REST API through the vault's core, without a network.
 #include <gtest/gtest.h>
 
+#include "common/base/sha256.h"
 #include "common/identity/key_file.h"
 #include "common/store/mem_store.h"
 #include "services/vault/vault_core.h"
@@ -145,7 +146,7 @@ class RestTest : public testing::Test {
   Time now_{1'800'000'000'000'000};
   metrics::Registry registry_;
   Probe probe_{registry_};
-  VaultCore core_{VaultSettings{.token_sha256 = identity::sha256_hex("secret")},
+  VaultCore core_{VaultSettings{.token_sha256 = sha256_hex("secret")},
                   {.principal = "vault",
                    .endpoint = "tcp://vault:8081",
                    .public_key = std::string(40, 'v'),

@@ -128,7 +128,7 @@ Result<std::string> VhdxBases::create_child(const NewDisk& disk, const std::stri
   FARSIDE_ASSIGN(const bool is_there, shares_.exists(path));
   if (is_there) return path;
 
-  const std::string base_path = path_of(disk.replica_folder, disk.name);
+  const std::string base_path = path_of(disk.replica_folder, disk.base_name);
   FARSIDE_ASSIGN(const auto base, find(base_path));
   FARSIDE_TRY(base->release());
   vhdx::NewImage shape;

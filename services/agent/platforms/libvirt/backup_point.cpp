@@ -12,9 +12,11 @@
 #include <system_error>
 
 #include "common/base/log.h"
+#include "services/agent/platforms/libvirt/definition.h"
 #include "services/agent/platforms/libvirt/domain_jobs.h"
 #include "services/agent/platforms/libvirt/image_file.h"
 #include "services/agent/platforms/libvirt/nbd_disk.h"
+#include "services/agent/platforms/libvirt/qcow2_header.h"
 
 namespace farside::agent::libvirt {
 namespace {
@@ -145,11 +147,6 @@ Status drop_checkpoints(virDomainPtr domain, const std::string& token_to_keep) {
   return {};
 }
 
-std::string id_of(const DomainShape& shape, const std::string& disk) {
-  const auto found = std::ranges::find(shape.vm.disks, disk, &msg::Disk::name);
-  return found == shape.vm.disks.end() ? "" : found->id;
-}
-
 BackupPoint::BackupPoint(std::string vm_id, std::string token, BackupPlace& place)
     : vm_id_(std::move(vm_id)), token_(std::move(token)), place_(place) {}
 
@@ -157,7 +154,8 @@ BackupPoint::~BackupPoint() = default;
 
 Result<std::unique_ptr<Point>> BackupPoint::begin(virDomainPtr domain, const DomainShape& shape,
                                                   const PointRequest& request,
-                                                  const std::string& base, BackupPlace& place) {
+                                                  const std::string& base, const Networks& networks,
+                                                  BackupPlace& place) {
   const std::uint64_t free = free_bytes(place.scratch_dir);
   if (free < place.reserve_bytes) {
     return fail(ErrorCode::kNoSpace,
@@ -175,7 +173,7 @@ Result<std::unique_ptr<Point>> BackupPoint::begin(virDomainPtr domain, const Dom
   }
   std::unique_ptr<BackupPoint> point(new BackupPoint(request.vm_id, request.token, place));
   FARSIDE_TRY(point->capture(domain, shape, request, base));
-  if (auto connected = point->connect(shape, base); !connected) {
+  if (auto connected = point->connect(domain, shape, base, networks); !connected) {
     (void)point->abandon();
     return fail(std::move(connected).error());
   }
@@ -244,13 +242,15 @@ Status BackupPoint::capture(virDomainPtr domain, const DomainShape& shape,
   return {};
 }
 
-Status BackupPoint::connect(const DomainShape& shape, const std::string& base) {
+Status BackupPoint::connect(virDomainPtr domain, const DomainShape& shape, const std::string& base,
+                            const Networks& networks) {
+  FARSIDE_ASSIGN(definition_, capture_definition(domain, networks, /*with_nvram=*/true));
   for (const DiskShape& disk : shape.disks) {
     if (!disk.is_writable_disk) continue;
     FARSIDE_ASSIGN(auto frozen,
                    NbdDisk::connect({.socket = prefix_of(vm_id_, place_) + ".nbd",
                                      .name = disk.name,
-                                     .id = id_of(shape, disk.name),
+                                     .id = disk.id,
                                      .bitmap = base.empty() ? "" : "backup-" + disk.name}));
     disks_.push_back(std::move(frozen));
   }

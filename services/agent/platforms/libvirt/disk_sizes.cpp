@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include "services/agent/platforms/libvirt/image_file.h"
+#include "services/agent/platforms/libvirt/qcow2_header.h"
 
 namespace farside::agent::libvirt {
 namespace {

@@ -3,20 +3,16 @@
 #include <fmt/core.h>
 
 #include <charconv>
+#include <filesystem>
+
+#include "services/agent/platforms/libvirt/firmware.h"
 
 namespace farside::agent::libvirt {
 namespace {
 
-constexpr const char* kNamespace = "urn:farside:domain:1";
-std::uint64_t number(const std::string& text) {
-  std::uint64_t value = 0;
-  std::from_chars(text.data(), text.data() + text.size(), value);
-  return value;
-}
-
 std::uint32_t memory_mib(const XmlNode& memory) {
   const std::string unit = memory.attribute("unit");
-  const std::uint64_t value = number(memory.text());
+  const std::uint64_t value = to_number(memory.text());
   if (unit == "b" || unit == "bytes") return static_cast<std::uint32_t>(value >> 20U);
   if (unit == "MiB" || unit == "M") return static_cast<std::uint32_t>(value);
   if (unit == "GiB" || unit == "G") return static_cast<std::uint32_t>(value << 10U);
@@ -26,9 +22,9 @@ std::uint32_t memory_mib(const XmlNode& memory) {
 DiskShape read_disk(const XmlNode& node) {
   DiskShape disk{.name = node.child("target").attribute("dev"),
                  .path = node.child("source").attribute("file"),
-                 .format = node.child("driver").attribute("type")};
-  const std::string device = node.attribute("device");
-  disk.is_writable_disk = (device.empty() || device == "disk") && !node.child("readonly");
+                 .format = node.child("driver").attribute("type"),
+                 .id = disk_id(node),
+                 .is_writable_disk = is_writable_disk(node)};
   for (XmlNode at = node.child("backingStore"); at; at = at.child("backingStore")) {
     if (at.attribute("type") == "network") disk.reads_network_view = true;
   }
@@ -44,58 +40,47 @@ void read_mark(const XmlNode& mark, DomainShape& shape) {
   for (const XmlNode& overlay : mark.children("overlay")) {
     shape.overlays.push_back(overlay.text());
     for (DiskShape& disk : shape.disks) {
-      if (disk.path == overlay.text()) disk.bytes = number(overlay.attribute("bytes"));
+      if (disk.path == overlay.text()) disk.bytes = to_number(overlay.attribute("bytes"));
     }
     for (msg::Disk& disk : shape.vm.disks) {
-      if (disk.path == overlay.text()) disk.bytes = number(overlay.attribute("bytes"));
+      if (disk.path == overlay.text()) disk.bytes = to_number(overlay.attribute("bytes"));
     }
   }
 }
 
-std::string problem_of(const DomainShape& shape) {
-  if (!shape.is_persistent) return "the VM is transient: define it permanently";
+void find_problems(const XmlNode& domain, DomainShape& shape) {
+  const XmlNode devices = domain.child("devices");
   bool has_disk = false;
-  for (const DiskShape& disk : shape.disks) {
+  for (const XmlNode& node : devices.children("disk")) {
+    const DiskShape disk = read_disk(node);
     if (!disk.is_writable_disk) continue;
     has_disk = true;
-    if (disk.path.empty()) return fmt::format("disk {} is not a file", disk.name);
-    if (disk.format != "qcow2") {
-      return fmt::format("disk {} has the format {}: only qcow2 remembers which blocks changed",
-                         disk.name, disk.format);
+    const std::string name = fmt::format("disk {}", disk.name);
+    if (node.child("encryption") || node.child("source").child("encryption")) {
+      shape.add_problem(name + " is encrypted, and is never copied in plain text: use encryption " +
+                        "inside the guest instead");
+    }
+    if (node.child("shareable") || node.child("transient")) {
+      shape.add_problem(name + " is shared or transient: make it an ordinary disk");
+    }
+    if (disk.path.empty()) {
+      shape.add_problem(name + " is not a file: move it into a qcow2 image");
+    } else if (disk.format != "qcow2") {
+      shape.add_problem(
+          fmt::format("{} has the format {}, and only qcow2 remembers which blocks "
+                      "changed: with the VM off, convert it with `qemu-img convert "
+                      "-O qcow2`",
+                      name, disk.format.empty() ? "of no name" : disk.format));
     }
   }
-  return has_disk ? "" : "the VM has no disk";
-}
-
-std::string boot_xml(const msg::Vm& shape) {
-  std::string inner = "<type arch='x86_64' machine='q35'>hvm</type>";
-  if (!shape.boot_kernel.empty()) {
-    inner += fmt::format("<kernel>{}</kernel>", xml_escape(shape.boot_kernel));
-    if (!shape.boot_initrd.empty()) {
-      inner += fmt::format("<initrd>{}</initrd>", xml_escape(shape.boot_initrd));
-    }
-    if (!shape.boot_command_line.empty()) {
-      inner += fmt::format("<cmdline>{}</cmdline>", xml_escape(shape.boot_command_line));
-    }
-    return fmt::format("<os>{}</os>", inner);
+  if (!has_disk) shape.add_problem("the VM has no disk that could be replicated: add one");
+  if (devices.child("tpm")) {
+    shape.add_problem("the VM has a virtual TPM, whose state is not replicated yet: remove it");
   }
-  return fmt::format("<os{}>{}<boot dev='hd'/></os>",
-                     shape.generation == 2 ? " firmware='efi'" : "", inner);
-}
-
-// When the server of the view is restarted, QEMU's request fails, and its next one connects again.
-// The guest must not see that error: QEMU stops it, and the platform resumes it.
-std::string disk_xml(const NewDisk& disk) {
-  return fmt::format(
-      "<disk type='file' device='disk'>"
-      "<driver name='qemu' type='qcow2' discard='unmap' error_policy='stop' rerror_policy='stop'/>"
-      "<source file='{}'/>"
-      "<backingStore type='network'><format type='raw'/>"
-      "<source protocol='nbd' name='{}'><host transport='unix' socket='{}'/></source>"
-      "<backingStore/></backingStore>"
-      "<target dev='{}' bus='virtio'/></disk>",
-      xml_escape(disk.overlay_path), xml_escape(disk.nbd_export), xml_escape(disk.nbd_socket),
-      xml_escape(disk.name));
+  const std::string nvram_format = domain.child("os").child("nvram").attribute("format");
+  if (!nvram_format.empty() && nvram_format != "raw") {
+    shape.add_problem("the VM's UEFI variables are not in a raw file: convert it");
+  }
 }
 
 std::string disks_xml(const std::vector<DiskShape>& disks, const std::string& yes,
@@ -113,7 +98,45 @@ std::string disks_xml(const std::vector<DiskShape>& disks, const std::string& ye
   return out + "</disks>";
 }
 
+// Of a file on its host only the name matters elsewhere.
+std::string file_name(const std::string& path) {
+  return std::filesystem::path(path).filename().string();
+}
+
+XmlNode find_mark(const XmlNode& domain) {
+  for (const XmlNode& each : domain.child("metadata").children("vm")) {
+    if (each.space() == kMarkSpace) return each;
+  }
+  return XmlNode();
+}
+
 }  // namespace
+
+void DomainShape::add_problem(const std::string& problem) {
+  problems.push_back(problem);
+  if (!vm.problem.empty()) vm.problem += "; ";
+  vm.problem += problem;
+}
+
+std::string disk_id(const XmlNode& disk) {
+  if (const std::string serial = disk.child("serial").text(); !serial.empty()) {
+    return "serial:" + serial;
+  }
+  if (const std::string wwn = disk.child("wwn").text(); !wwn.empty()) return "wwn:" + wwn;
+  const std::string path = disk.child("source").attribute("file");
+  return path.empty() ? "" : "file:" + path;
+}
+
+bool is_writable_disk(const XmlNode& disk) {
+  const std::string device = disk.attribute("device");
+  return (device.empty() || device == "disk") && !disk.child("readonly");
+}
+
+std::uint64_t to_number(const std::string& text) {
+  std::uint64_t value = 0;
+  std::from_chars(text.data(), text.data() + text.size(), value);
+  return value;
+}
 
 Result<DomainShape> read_domain(const std::string& xml, const Networks& networks) {
   FARSIDE_ASSIGN(const auto document, XmlDocument::parse(xml));
@@ -123,12 +146,11 @@ Result<DomainShape> read_domain(const std::string& xml, const Networks& networks
   vm.id = domain.child("uuid").text();
   vm.name = domain.child("name").text();
   vm.memory_mib = memory_mib(domain.child("memory"));
-  vm.processors = static_cast<std::uint32_t>(number(domain.child("vcpu").text()));
+  vm.processors = static_cast<std::uint32_t>(to_number(domain.child("vcpu").text()));
   const XmlNode os = domain.child("os");
-  const bool is_efi = os.attribute("firmware") == "efi" || bool(os.child("loader"));
-  vm.generation = is_efi ? 2 : 1;
-  vm.boot_kernel = os.child("kernel").text();
-  vm.boot_initrd = os.child("initrd").text();
+  vm.generation = is_uefi(os) ? 2 : 1;
+  vm.boot_kernel = file_name(os.child("kernel").text());
+  vm.boot_initrd = file_name(os.child("initrd").text());
   vm.boot_command_line = os.child("cmdline").text();
 
   const XmlNode devices = domain.child("devices");
@@ -136,7 +158,8 @@ Result<DomainShape> read_domain(const std::string& xml, const Networks& networks
     shape.disks.push_back(read_disk(node));
     const DiskShape& disk = shape.disks.back();
     if (!disk.is_writable_disk) continue;
-    vm.disks.push_back({.name = disk.name, .bytes = 0, .path = disk.path, .format = disk.format});
+    vm.disks.push_back(
+        {.name = disk.name, .bytes = 0, .path = disk.path, .format = disk.format, .id = disk.id});
   }
   for (const XmlNode& node : devices.children("channel")) {
     const XmlNode target = node.child("target");
@@ -145,7 +168,7 @@ Result<DomainShape> read_domain(const std::string& xml, const Networks& networks
     }
   }
 
-  const XmlNode mark = domain.child("metadata").child("vm");
+  const XmlNode mark = find_mark(domain);
   read_mark(mark, shape);
   for (const XmlNode& node : devices.children("interface")) {
     msg::Nic nic{.mac = node.child("mac").attribute("address"),
@@ -157,47 +180,8 @@ Result<DomainShape> read_domain(const std::string& xml, const Networks& networks
     }
     vm.nics.push_back(std::move(nic));
   }
-  vm.problem = problem_of(shape);
+  find_problems(domain, shape);
   return shape;
-}
-
-Result<std::string> write_domain(const NewVm& vm, const Networks& networks,
-                                 const DomainDefaults& defaults) {
-  const msg::Vm& shape = vm.shape;
-  std::string mark = fmt::format("<farside:vm xmlns:farside='{}' item='{}' test='{}'>", kNamespace,
-                                 xml_escape(vm.item_id), vm.is_test ? "yes" : "no");
-  std::string devices;
-  if (!defaults.emulator.empty()) {
-    devices += fmt::format("<emulator>{}</emulator>", xml_escape(defaults.emulator));
-  }
-  for (const NewDisk& disk : vm.disks) {
-    mark += fmt::format("<farside:overlay bytes='{}'>{}</farside:overlay>", disk.bytes,
-                        xml_escape(disk.overlay_path));
-    devices += disk_xml(disk);
-  }
-  for (const msg::Nic& nic : shape.nics) {
-    FARSIDE_ASSIGN(const std::string card, networks.card_xml(nic.network, nic.mac));
-    devices += card;
-    mark += fmt::format("<farside:nic mac='{}' network='{}'/>", xml_escape(nic.mac),
-                        xml_escape(nic.network));
-  }
-  mark += "</farside:vm>";
-  devices += fmt::format(
-      "<serial type='file'><source path='{}' append='on'/><target port='0'/></serial>"
-      "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
-      "<memballoon model='none'/>",
-      xml_escape(defaults.serial_log));
-
-  const bool is_kvm = defaults.type == "kvm";
-  return fmt::format(
-      "<domain type='{}'><name>{}</name><uuid>{}</uuid><metadata>{}</metadata>"
-      "<memory unit='MiB'>{}</memory><vcpu>{}</vcpu>{}"
-      "<features><acpi/><apic/></features><cpu mode='{}'/>"
-      "<on_poweroff>destroy</on_poweroff><on_reboot>restart</on_reboot>"
-      "<on_crash>destroy</on_crash><devices>{}</devices></domain>",
-      defaults.type, xml_escape(shape.name), xml_escape(vm.id), mark, shape.memory_mib,
-      shape.processors == 0 ? 1 : shape.processors, boot_xml(shape),
-      is_kvm ? "host-passthrough" : "maximum", devices);
 }
 
 std::string scratch_file(const BackupDescription& backup, const std::string& disk) {

@@ -13,6 +13,7 @@ struct DiskShape {
   std::string name;  // "vda"
   std::string path;  // Empty: not a file.
   std::string format;
+  std::string id;                   // See msg::Disk::id.
   bool is_writable_disk = true;     // Not a CD drive, a floppy or read-only.
   bool reads_network_view = false;  // Its backing chain ends in an NBD view.
   std::uint64_t bytes = 0;          // From our mark; 0: ask libvirt.
@@ -29,20 +30,25 @@ struct DomainShape {
   bool is_ours = false;
   std::string item_id;
   std::vector<std::string> overlays;
+
+  // Why it cannot be protected, each with its cure; vm.problem is all of them.
+  std::vector<std::string> problems;
+  void add_problem(const std::string& problem);
 };
+
+// The namespace of our mark in <metadata>; nobody else's element is ours, whatever it is called.
+inline constexpr const char* kMarkSpace = "urn:farside:domain:1";
+
+// What a disk is known by even where it changes its name: see msg::Disk::id.
+std::string disk_id(const XmlNode& disk);
+
+// Neither a CD drive, nor a floppy, nor read-only.
+bool is_writable_disk(const XmlNode& disk);
+
+std::uint64_t to_number(const std::string& text);  // 0 if it is none.
 
 // Errors: kCorrupt.
 Result<DomainShape> read_domain(const std::string& xml, const Networks& networks);
-
-struct DomainDefaults {
-  std::string type;      // "kvm" or "qemu".
-  std::string emulator;  // Path; empty: libvirt's choice.
-  std::string serial_log;
-};
-
-// The domain that create_vm() defines.  Errors: kNotFound (a network of a card).
-Result<std::string> write_domain(const NewVm& vm, const Networks& networks,
-                                 const DomainDefaults& defaults);
 
 // What to give to virDomainBackupBegin.  Each disk gets a scratch file SCRATCH_PREFIX-<disk>.
 struct BackupDescription {

@@ -9,9 +9,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
-#include <span>
 
 #include "services/agent/platforms/deadline.h"
+#include "services/agent/platforms/libvirt/qcow2_header.h"
 
 namespace farside::agent::libvirt {
 namespace {
@@ -20,7 +20,6 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr int kChainMax = 64;
-constexpr std::size_t kHeaderBytesMax = 64U << 10U;
 // Writes this far apart have different time stamps where those have fractions of a millisecond
 // (kernels count them in steps of up to 10 ms), and where they have not.
 constexpr milliseconds kFineStep(50);
@@ -46,27 +45,6 @@ std::unexpected<Error> io_error(const char* doing, const std::string& path) {
   return fail(ErrorCode::kIo, fmt::format("{} {}: {}", doing, path, std::strerror(errno)));
 }
 
-// Big-endian numbers of a qcow2 header; zero outside of it.
-class Bytes {
- public:
-  explicit Bytes(std::span<const unsigned char> bytes) : bytes_(bytes) {}
-  std::uint64_t number(std::size_t at, std::size_t size) const {
-    if (at > bytes_.size() || size > bytes_.size() - at) return 0;
-    std::uint64_t value = 0;
-    for (std::size_t i = 0; i < size; ++i) value = value << 8U | bytes_[at + i];
-    return value;
-  }
-  std::string text(std::size_t at, std::size_t size) const {
-    if (at > bytes_.size() || size > bytes_.size() - at) return "";
-    return {bytes_.begin() + static_cast<std::ptrdiff_t>(at),
-            bytes_.begin() + static_cast<std::ptrdiff_t>(at + size)};
-  }
-  std::size_t size() const { return bytes_.size(); }
-
- private:
-  std::span<const unsigned char> bytes_;
-};
-
 // "nbd://…", "json:{…}": a colon before any slash.
 bool names_a_protocol(const std::string& name) {
   const auto colon = name.find(':');
@@ -74,32 +52,6 @@ bool names_a_protocol(const std::string& name) {
 }
 
 }  // namespace
-
-// Source: QEMU, docs/interop/qcow2.txt.
-Result<Qcow2Header> read_qcow2_header(const std::string& path) {
-  const OpenFile file(path);
-  if (file.fd() < 0) return io_error("open", path);
-  std::vector<unsigned char> buffer(kHeaderBytesMax);
-  const ssize_t got = ::pread(file.fd(), buffer.data(), buffer.size(), 0);
-  if (got < 0) return io_error("read", path);
-  const Bytes bytes(std::span<const unsigned char>(buffer).first(static_cast<std::size_t>(got)));
-  if (bytes.text(0, 4) != "QFI\xfb") {
-    return fail(ErrorCode::kCorrupt, fmt::format("{} is not a qcow2 image", path));
-  }
-  Qcow2Header header{.bytes = bytes.number(24, 8)};
-  header.backing = bytes.text(bytes.number(8, 8), bytes.number(16, 4));
-  const bool is_old = bytes.number(4, 4) < 3;
-  header.has_data_file = !is_old && (bytes.number(72, 8) & 4U) != 0;
-  constexpr std::uint64_t kBackingFormat = 0xE2792ACA;
-  for (std::size_t at = is_old ? 72 : bytes.number(100, 4); at + 8 <= bytes.size();) {
-    const std::uint64_t type = bytes.number(at, 4);
-    const std::uint64_t length = bytes.number(at + 4, 4);
-    if (type == 0) break;
-    if (type == kBackingFormat) header.backing_format = bytes.text(at + 8, length);
-    at += 8 + (length + 7) / 8 * 8;
-  }
-  return header;
-}
 
 Result<FileState> state_of_file(const std::string& path) {
   struct stat found{};
@@ -129,18 +81,19 @@ Result<std::vector<FileState>> state_of_chain(const std::string& path) {
     if (header.has_data_file) {
       return fail(ErrorCode::kUnsupported, fmt::format("{} keeps its data in another file", at));
     }
-    if (header.backing.empty()) return chain;
-    if (names_a_protocol(header.backing) || chain.size() == kChainMax) {
+    if (header.backing_file.empty()) return chain;
+    if (names_a_protocol(header.backing_file) || chain.size() == kChainMax) {
       return fail(ErrorCode::kUnsupported,
-                  fmt::format("{} stands on {}, which is no file", at, header.backing));
+                  fmt::format("{} stands on {}, which is no file", at, header.backing_file));
     }
     if (header.backing_format.empty()) {
-      return fail(ErrorCode::kUnsupported,
-                  fmt::format("{} does not say which format {} has", at, header.backing),
-                  fmt::format("run: qemu-img rebase -u -b {} -F FORMAT {}", header.backing, at));
+      return fail(
+          ErrorCode::kUnsupported,
+          fmt::format("{} does not say which format {} has", at, header.backing_file),
+          fmt::format("run: qemu-img rebase -u -b {} -F FORMAT {}", header.backing_file, at));
     }
     // Relative to the file that names it; absolute names stay as they are.
-    at = std::filesystem::path(at).parent_path() / header.backing;
+    at = std::filesystem::path(at).parent_path() / header.backing_file;
     format = header.backing_format;
   }
 }

@@ -13,17 +13,6 @@
 
 namespace farside::agent::libvirt {
 
-// What the header of a qcow2 file says.
-struct Qcow2Header {
-  std::uint64_t bytes = 0;     // Of the disk, as the guest sees it.
-  std::string backing;         // As written there; empty: none.
-  std::string backing_format;  // Empty: not recorded.
-  bool has_data_file = false;
-};
-
-// Errors: kIo, kCorrupt (no qcow2 file).
-Result<Qcow2Header> read_qcow2_header(const std::string& path);
-
 // One file at one instant; two that are equal have the same content.
 struct FileState {
   std::string path;

@@ -15,20 +15,25 @@
 #include <system_error>
 #include <thread>
 
+#include "common/base/file.h"
 #include "common/base/log.h"
 #include "services/agent/platforms/deadline.h"
 #include "services/agent/platforms/libvirt/connection.h"
+#include "services/agent/platforms/libvirt/definition.h"
 #include "services/agent/platforms/libvirt/disk_sizes.h"
 #include "services/agent/platforms/libvirt/domain_jobs.h"
 #include "services/agent/platforms/libvirt/domain_xml.h"
 #include "services/agent/platforms/libvirt/fences.h"
 #include "services/agent/platforms/libvirt/kvm_probe.h"
+#include "services/agent/platforms/libvirt/life.h"
 #include "services/agent/platforms/libvirt/networks.h"
 #include "services/agent/platforms/libvirt/points.h"
 #include "services/agent/platforms/libvirt/power.h"
+#include "services/agent/platforms/libvirt/prerequisites.h"
 #include "services/agent/platforms/libvirt/program.h"
+#include "services/agent/platforms/libvirt/proof.h"
 #include "services/agent/platforms/libvirt/session.h"
-#include "services/agent/platforms/plan.h"
+#include "services/agent/platforms/libvirt/transform.h"
 
 namespace farside::agent::libvirt {
 namespace {
@@ -40,7 +45,7 @@ constexpr seconds kPressAgain(3);
 constexpr std::chrono::milliseconds kKeepPeriod(500);
 constexpr unsigned kUndefineFlags = VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA |
                                     VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA |
-                                    VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | VIR_DOMAIN_UNDEFINE_NVRAM;
+                                    VIR_DOMAIN_UNDEFINE_MANAGED_SAVE;
 
 msg::PowerState power_state(int state) {
   switch (state) {
@@ -104,6 +109,7 @@ class LibvirtPlatform final : public Platform {
  private:
   Result<virConnectPtr> connect();
   Result<DomainHandle> find(const std::string& vm_id);
+  TargetHost target_host(const NewVm& vm) const;
   Result<DomainShape> shape_of(virDomainPtr domain);
   Result<msg::Vm> describe(virDomainPtr domain);
   Result<msg::PowerState> state_of(virDomainPtr domain);
@@ -130,6 +136,7 @@ class LibvirtPlatform final : public Platform {
   Connection connection_;
   std::once_flag networks_known_;
   Networks networks_;
+  Prerequisites prerequisites_;
   std::unique_ptr<Points> points_;
   std::unique_ptr<Fences> fences_;
   std::mutex mutex_;  // Of nothing but the keeper's sleep.
@@ -155,15 +162,7 @@ Result<DomainShape> LibvirtPlatform::shape_of(virDomainPtr domain) {
   const std::string xml = take_text(virDomainGetXMLDesc(domain, 0));
   if (xml.empty()) return libvirt_error("describe a VM");
   FARSIDE_ASSIGN(auto shape, read_domain(xml, networks_));
-  shape.is_persistent = virDomainIsPersistent(domain) == 1;
-  if (!shape.is_persistent && shape.vm.problem.empty()) {
-    shape.vm.problem = "the VM is transient: define it permanently";
-  }
-  const int snapshots = virDomainSnapshotNum(domain, 0);
-  if (snapshots < 0) return libvirt_error(fmt::format("snapshots of VM '{}'", shape.vm.name));
-  if (shape.vm.problem.empty() && snapshots > 0) {
-    shape.vm.problem = "the VM has snapshots, which exclude change tracking: delete them";
-  }
+  prerequisites_.check(domain, shape);
   return shape;
 }
 
@@ -291,11 +290,12 @@ Result<std::unique_ptr<Point>> LibvirtPlatform::create_point(const PointRequest&
   FARSIDE_ASSIGN(const auto domain, find(request.vm_id));
   FARSIDE_TRY(refuse_snapshots(domain.get()));
   FARSIDE_ASSIGN(const auto shape, shape_of(domain.get()));
+  FARSIDE_TRY(refuse_writers(domain.get(), shape));
   if (!shape.vm.problem.empty()) {
     return fail(ErrorCode::kUnsupported,
                 fmt::format("VM '{}' cannot be protected: {}", shape.vm.name, shape.vm.problem));
   }
-  return points_->create(domain.get(), shape, request);
+  return points_->create(domain.get(), shape, request, networks_);
 }
 
 Status LibvirtPlatform::forget_tokens(const std::string& vm_id) {
@@ -325,24 +325,44 @@ Status LibvirtPlatform::create_overlay(const NewDisk& disk) {
 }
 
 Result<msg::VmDefinition> LibvirtPlatform::definition_of(const std::string& vm_id) {
-  FARSIDE_ASSIGN(auto vm, describe_vm(vm_id));
-  return msg::VmDefinition{.platform = "libvirt", .shape = std::move(vm)};
+  FARSIDE_ASSIGN(const auto domain, find(vm_id));
+  return capture_definition(domain.get(), networks_, /*with_nvram=*/false);
+}
+
+TargetHost LibvirtPlatform::target_host(const NewVm& vm) const {
+  return {.type = options_.domain_type,
+          .emulator = options_.emulator,
+          .serial_log = vm.serial_log.empty()
+                            ? fmt::format("{}/serial/{}.log", options_.state_dir, vm.id)
+                            : vm.serial_log,
+          .boot_folder = options_.boot_folder,
+          .firmware = installed_firmware(firmware_folders())};
 }
 
 Result<std::vector<msg::PlanRow>> LibvirtPlatform::plan_vm(const NewVm& vm) {
-  return plan_of_shape(vm.shape);
+  FARSIDE_TRY(connect());
+  FARSIDE_ASSIGN(auto made, make_domain(vm, networks_, target_host(vm)));
+  return std::move(made.rows);
 }
 
-Status LibvirtPlatform::prove_vm(const NewVm&, const std::string&) {
-  return {};
+Status LibvirtPlatform::prove_vm(const NewVm& vm, const std::string& proof_id) {
+  FARSIDE_ASSIGN(const virConnectPtr connection, connect());
+  return libvirt::prove_vm({.connection = connection,
+                            .networks = networks_,
+                            .host = target_host(vm),
+                            .folder = options_.scratch_dir},
+                           vm, proof_id);
 }
 
-Result<std::string> LibvirtPlatform::sign_of_life(const std::string&) {
-  return std::string();
+Result<std::string> LibvirtPlatform::sign_of_life(const std::string& vm_id) {
+  FARSIDE_ASSIGN(const auto domain, find(vm_id));
+  FARSIDE_ASSIGN(const auto shape, shape_of(domain.get()));
+  return libvirt::sign_of_life(domain.get(), shape);
 }
 
 Status LibvirtPlatform::create_vm(const NewVm& vm) {
-  if (auto existing = find(vm.id)) {
+  auto existing = find(vm.id);
+  if (existing) {
     FARSIDE_ASSIGN(const auto shape, shape_of(existing->get()));
     if (!shape.is_ours) {
       return fail(ErrorCode::kForbidden,
@@ -353,23 +373,16 @@ Status LibvirtPlatform::create_vm(const NewVm& vm) {
   } else if (existing.error().code != ErrorCode::kNotFound) {
     return fail(std::move(existing).error());
   }
-  for (const std::string& file : {vm.shape.boot_kernel, vm.shape.boot_initrd}) {
-    if (file.empty() || ::access(file.c_str(), R_OK) == 0) continue;
-    return fail(
-        ErrorCode::kNotFound,
-        fmt::format("VM '{}' boots from {}, which is not on this host", vm.shape.name, file),
-        "copy that file to the target host");
-  }
-  DomainDefaults defaults{
-      .type = options_.domain_type, .emulator = options_.emulator, .serial_log = vm.serial_log};
-  if (defaults.serial_log.empty()) {
-    defaults.serial_log = fmt::format("{}/serial/{}.log", options_.state_dir, vm.id);
-  }
-  FARSIDE_TRY(create_folder(std::filesystem::path(defaults.serial_log).parent_path()));
-  FARSIDE_ASSIGN(const std::string xml, write_domain(vm, networks_, defaults));
+  const TargetHost host = target_host(vm);
+  FARSIDE_ASSIGN(const auto made, make_domain(vm, networks_, host));
+  FARSIDE_TRY(create_folder(std::filesystem::path(host.serial_log).parent_path()));
   for (const NewDisk& disk : vm.disks) FARSIDE_TRY(create_overlay(disk));
+  // Like the overlays, the variables are the guest's own from its first start on.
+  if (!existing && !made.nvram_path.empty() && !vm.definition.nvram.empty()) {
+    FARSIDE_TRY(replace_file(made.nvram_path, vm.definition.nvram));
+  }
 
-  const DomainHandle domain(virDomainDefineXML(connection_.get(), xml.c_str()));
+  const DomainHandle domain(virDomainDefineXML(connection_.get(), made.xml.c_str()));
   if (!domain) return libvirt_error(fmt::format("create VM '{}'", vm.shape.name));
   if (vm.start) FARSIDE_TRY(start(vm.id));
   return {};
@@ -422,8 +435,10 @@ Status LibvirtPlatform::remove(virDomainPtr domain, const DomainShape& shape,
       }
     }
   }
-  if (virDomainUndefineFlags(domain, kUndefineFlags) != 0 &&
-      libvirt_error_number() != VIR_ERR_NO_DOMAIN) {
+  // UEFI variables are worth as much as the overlays beside them.
+  const unsigned flags = kUndefineFlags | (delete_overlays ? VIR_DOMAIN_UNDEFINE_NVRAM
+                                                           : VIR_DOMAIN_UNDEFINE_KEEP_NVRAM);
+  if (virDomainUndefineFlags(domain, flags) != 0 && libvirt_error_number() != VIR_ERR_NO_DOMAIN) {
     return libvirt_error(fmt::format("remove VM '{}'", shape.vm.name));
   }
   FARSIDE_TRY(points_->forget(shape.vm.id));
@@ -480,6 +495,7 @@ Status LibvirtPlatform::reconcile(const std::vector<std::string>& vms_to_keep) {
     log::error("vm_not_cleaned_up", {{"vm", id}, {"error", cleaned.error()}});
     points_->leftovers().add(id, cleaned.error());
   }
+  remove_proof_files(options_.scratch_dir);
   points_->remove_stray_files();
   return {};
 }

@@ -34,6 +34,8 @@ struct Options {
   std::map<std::string, std::string> networks;
 
   int call_seconds = 20;  // A daemon that does not answer for so long loses its connection.
+  // Kernels and initial RAM disks that VMs from the other site may boot from, by name; empty: none.
+  std::string boot_folder;
 
   std::string domain_type = "auto";  // "kvm", "qemu", or "auto": kvm if a guest really boots on it.
   std::string emulator = "/usr/bin/qemu-system-x86_64";

@@ -42,32 +42,33 @@ std::vector<std::string> Networks::names() const {
   return names;
 }
 
-Result<std::string> Networks::card_xml(const std::string& network, const std::string& mac) const {
-  std::string type = "user";
-  std::string source;
-  bool has_link = !network.empty();
-  if (has_link) {
-    const auto found = networks_.find(network);
-    if (found == networks_.end()) {
-      return fail(ErrorCode::kNotFound, fmt::format("this host has no network '{}'", network),
-                  "map the VM network to one that exists on the target host");
-    }
-    const std::string& spec = found->second;
-    if (spec.starts_with(kBridge)) {
-      type = "bridge";
-      source = fmt::format("<source bridge='{}'/>", xml_escape(spec.substr(kBridge.size())));
-    } else if (spec.starts_with(kNetwork)) {
-      type = "network";
-      source = fmt::format("<source network='{}'/>", xml_escape(spec.substr(kNetwork.size())));
-    } else {
-      has_link = spec != kIsolated;
-    }
-  }
+Result<Networks::Link> Networks::link(const std::string& network) const {
   // A card stays in its place even without a network, so that the guest sees the same hardware.
+  if (network.empty()) return Link{.type = "user", .source = {}, .is_up = false};
+  const auto found = networks_.find(network);
+  if (found == networks_.end()) {
+    return fail(ErrorCode::kNotFound, fmt::format("this host has no network '{}'", network),
+                "map the VM network to one that exists on the target host");
+  }
+  const std::string& spec = found->second;
+  const auto source = [&](const char* attribute, std::string_view prefix) {
+    return fmt::format("<source {}='{}'/>", attribute, xml_escape(spec.substr(prefix.size())));
+  };
+  if (spec.starts_with(kBridge)) {
+    return Link{.type = "bridge", .source = source("bridge", kBridge), .is_up = true};
+  }
+  if (spec.starts_with(kNetwork)) {
+    return Link{.type = "network", .source = source("network", kNetwork), .is_up = true};
+  }
+  return Link{.type = "user", .source = {}, .is_up = spec != kIsolated};
+}
+
+Result<std::string> Networks::card_xml(const std::string& network, const std::string& mac) const {
+  FARSIDE_ASSIGN(const Link to, link(network));
   return fmt::format(
-      "<interface type='{}'>{}{}<model type='virtio'/><link state='{}'/></interface>", type,
-      mac.empty() ? "" : fmt::format("<mac address='{}'/>", xml_escape(mac)), source,
-      has_link ? "up" : "down");
+      "<interface type='{}'>{}{}<model type='virtio'/><link state='{}'/></interface>", to.type,
+      mac.empty() ? "" : fmt::format("<mac address='{}'/>", xml_escape(mac)), to.source,
+      to.is_up ? "up" : "down");
 }
 
 std::string Networks::network_of(const XmlNode& card) const {

@@ -22,6 +22,14 @@ class Networks {
 
   std::vector<std::string> names() const;
 
+  // How a card is connected.  "" is a card without a link.  Errors: kNotFound.
+  struct Link {
+    std::string type;    // Of the <interface> element,
+    std::string source;  // with this <source> element, or none.
+    bool is_up = false;
+  };
+  Result<Link> link(const std::string& network) const;
+
   // The <interface> element of a card.  "" is a card without a link.  Errors: kNotFound.
   Result<std::string> card_xml(const std::string& network, const std::string& mac) const;
 

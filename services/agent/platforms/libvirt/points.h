@@ -29,7 +29,7 @@ class Points {
 
   // Errors: see Platform::create_point.
   Result<std::unique_ptr<Point>> create(virDomainPtr domain, const DomainShape& shape,
-                                        const PointRequest& request);
+                                        const PointRequest& request, const Networks& networks);
 
   // Drops all tokens.  Checkpoints of a VM that is off are dropped once it runs, and mean nothing
   // until then.

@@ -15,6 +15,11 @@ struct _xmlNode;  // NOLINT(bugprone-reserved-identifier): libxml2's own name.
 
 namespace farside::agent::libvirt {
 
+struct XmlAttribute {
+  std::string name;
+  std::string value;
+};
+
 // Answers every question with "nothing" where an element or attribute is missing, so that paths
 // can be followed without checking each step.
 class XmlNode {
@@ -22,10 +27,15 @@ class XmlNode {
   explicit XmlNode(_xmlNode* node = nullptr) : node_(node) {}
   explicit operator bool() const { return node_ != nullptr; }
 
+  std::string name() const;   // Without its prefix.
+  std::string space() const;  // The URI of its namespace; empty: none.
   std::string attribute(const char* name) const;
+  std::vector<XmlAttribute> attributes() const;  // In their order; without namespaces of their own.
   std::string text() const;
+  std::string own_text() const;                // Without that of the elements inside.
   XmlNode child(std::string_view name) const;  // The first one; names without their prefix.
   std::vector<XmlNode> children(std::string_view name) const;
+  std::vector<XmlNode> elements() const;  // All of them.
 
  private:
   _xmlNode* node_;
@@ -36,6 +46,10 @@ class XmlDocument {
   // Errors: kCorrupt.
   static Result<XmlDocument> parse(std::string_view text);
 
+  // A text that a stranger wrote: at most kForeignTextMax bytes, kForeignDepthMax elements deep,
+  // and without a document type, that is, without entities.  Errors: kCorrupt, kTooLarge.
+  static Result<XmlDocument> parse_foreign(std::string_view text);
+
   XmlNode root() const;
 
  private:
@@ -45,6 +59,9 @@ class XmlDocument {
   explicit XmlDocument(_xmlDoc* document) : document_(document) {}
   std::unique_ptr<_xmlDoc, Free> document_;
 };
+
+inline constexpr std::size_t kForeignTextMax = 256U << 10U;
+inline constexpr int kForeignDepthMax = 24;
 
 // Fit for element text and for attributes in single or double quotes.
 std::string xml_escape(std::string_view text);

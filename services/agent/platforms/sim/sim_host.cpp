@@ -12,14 +12,32 @@ namespace farside::agent::sim {
 Host::Host(std::string name, const Clock& clock, std::vector<std::string> networks)
     : name_(std::move(name)), clock_(clock), networks_(std::move(networks)) {}
 
-void Host::add_vm(const msg::Vm& shape, bool reacts_to_power_button) {
-  const std::lock_guard lock(mutex_);
-  Machine machine{.shape = shape, .reacts_to_power_button = reacts_to_power_button};
-  for (msg::Disk& disk : machine.shape.disks) {
+void Host::make_images(msg::Vm& shape) {
+  for (msg::Disk& disk : shape.disks) {
     if (disk.path.empty()) disk.path = fmt::format("/sim/{}/{}", shape.id, disk.name);
     if (disk.format.empty()) disk.format = "raw";
     images_[disk.path].bytes = disk.bytes;
   }
+}
+
+void Host::change_vm(const std::string& vm_id, const std::function<void(msg::Vm&)>& change) {
+  const std::lock_guard lock(mutex_);
+  Machine* machine = find(vm_id);
+  FARSIDE_ASSERT(machine != nullptr);
+  change(machine->shape);
+  make_images(machine->shape);
+}
+
+std::optional<msg::Vm> Host::find_vm(const std::string& vm_id) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = machines_.find(vm_id);
+  return found == machines_.end() ? std::nullopt : std::optional(found->second.shape);
+}
+
+void Host::add_vm(const msg::Vm& shape, bool reacts_to_power_button) {
+  const std::lock_guard lock(mutex_);
+  Machine machine{.shape = shape, .reacts_to_power_button = reacts_to_power_button};
+  make_images(machine.shape);
   machine.is_running = shape.state == msg::PowerState::running;
   machines_[shape.id] = std::move(machine);
 }

@@ -65,6 +65,9 @@ class Host {
 
   // The operator's side.  Disks get empty images at their paths (made up where empty).
   void add_vm(const msg::Vm& shape, bool reacts_to_power_button = true);
+  // Disks that are new get empty images; those that are larger grow.
+  void change_vm(const std::string& vm_id, const std::function<void(msg::Vm&)>& change);
+  std::optional<msg::Vm> find_vm(const std::string& vm_id) const;
   void serve(const std::string& nbd_socket, const std::string& nbd_export, View view);
   bool has_image(const std::string& path) const;
   std::string read_image(const std::string& path, std::uint64_t offset, std::uint64_t length) const;
@@ -87,6 +90,7 @@ class Host {
   friend class SimPoint;
   friend class SimDisk;
 
+  void make_images(msg::Vm& shape);
   Machine* find(const std::string& vm_id);
   Image& image_of(const Machine& machine, const std::string& disk);
   std::string read_block(const Image& image, std::uint64_t block) const;

@@ -1,0 +1,230 @@
+// What points consist of: which disks, and the VM around them.
+//
+// A source's disk keeps its number as long as it is itself, so that its blocks need not be sent
+// again when it is called otherwise; a disk that is another gets another number, and older points
+// keep what they had.
+#include <algorithm>
+#include <filesystem>
+
+#include "common/base/log.h"
+#include "services/agent/replica_store/definition.h"
+#include "services/agent/replica_store/item.h"
+
+namespace farside::replica {
+namespace {
+
+constexpr std::size_t kDisksMax = 64;     // Of one point.
+constexpr std::size_t kNumbersMax = 512;  // Of all that a replica ever had.
+
+std::string definition_path(const std::string& folder, const std::string& digest) {
+  return folder + "/definitions/" + digest;
+}
+
+}  // namespace
+
+std::vector<msg::ReplicaDisk> Item::disks_now() const {
+  if (points_.empty()) return replica_.disks;
+  std::vector<msg::ReplicaDisk> out;
+  for (const msg::PointDisk& each : shapes_.at(points_.rbegin()->second.shape).disks) {
+    out.push_back(each.disk);
+  }
+  return out;
+}
+
+// The number of a disk of this identity, or of the same name, that is not smaller now.
+std::optional<std::uint16_t> Item::number_for(const msg::ReplicaDisk& disk, bool by_name,
+                                              const std::set<std::uint16_t>& taken) const {
+  for (std::size_t i = replica_.disks.size(); i-- > 0;) {  // The newest first.
+    const msg::ReplicaDisk& old = replica_.disks[i];
+    const auto number = static_cast<std::uint16_t>(i);
+    if (taken.contains(number) || disk.bytes < old.bytes) continue;
+    if (by_name ? old.name == disk.name : !disk.id.empty() && old.id == disk.id) return number;
+  }
+  return std::nullopt;
+}
+
+Status Item::add_disk(const msg::ReplicaDisk& disk) {
+  if (replica_.disks.size() == kNumbersMax) {
+    return fail(ErrorCode::kTooLarge,
+                "the replica of " + replica_.item + " has had " + std::to_string(kNumbersMax) +
+                    " different disks",
+                "disable protection of the item and enable it again");
+  }
+  std::string base = disk.name;
+  if (std::ranges::find(replica_.bases, base) != replica_.bases.end()) {
+    base += "-" + std::to_string(replica_.disks.size());
+  }
+  FARSIDE_TRY(limits_.bases->create(folder_, base, disk.bytes));
+  replica_.disks.push_back(disk);
+  replica_.bases.push_back(std::move(base));
+  staged_.emplace_back(blocks_of(disk.bytes));
+  return {};
+}
+
+Status Item::place(const std::vector<msg::ReplicaDisk>& disks) {
+  const std::lock_guard lock(mutex_);
+  FARSIDE_TRY(ready());
+  FARSIDE_TRY(place_locked(disks));
+  return {};
+}
+
+// Returns the number of each.
+Result<std::vector<std::uint16_t>> Item::place_locked(const std::vector<msg::ReplicaDisk>& disks) {
+  std::set<std::string> names;
+  for (const msg::ReplicaDisk& disk : disks) {
+    const bool good = !disk.name.empty() && disk.name.size() <= 64 && disk.name[0] != '.' &&
+                      disk.name.find('/') == std::string::npos && names.insert(disk.name).second;
+    if (good) continue;
+    return fail(ErrorCode::kInvalidArgument,
+                "'" + disk.name + "' is no name of a disk, or there are two of it");
+  }
+  if (disks.size() > kDisksMax) {
+    return fail(ErrorCode::kTooLarge, "a VM of " + std::to_string(disks.size()) +
+                                          " disks; at most " + std::to_string(kDisksMax) +
+                                          " are replicated");
+  }
+  std::vector<std::optional<std::uint16_t>> numbers(disks.size());
+  std::set<std::uint16_t> taken;
+  for (const bool by_name : {false, true}) {
+    for (std::size_t i = 0; i < disks.size(); ++i) {
+      if (numbers[i]) continue;
+      numbers[i] = number_for(disks[i], by_name, taken);
+      if (numbers[i]) taken.insert(*numbers[i]);
+    }
+  }
+
+  const msg::StoredReplica before = replica_;
+  for (std::size_t i = 0; i < disks.size(); ++i) {
+    if (numbers[i] && disks[i].bytes > replica_.disks[*numbers[i]].bytes) {
+      const auto grown =
+          limits_.bases->create(folder_, replica_.bases[*numbers[i]], disks[i].bytes);
+      if (!grown && grown.error().code != ErrorCode::kUnsupported) return fail(grown.error());
+      // Where bases cannot grow, a larger disk is another one.
+      if (grown) {
+        staged_[*numbers[i]].grow(blocks_of(disks[i].bytes));
+      } else {
+        numbers[i].reset();
+      }
+    }
+    if (!numbers[i]) {
+      numbers[i] = static_cast<std::uint16_t>(replica_.disks.size());
+      FARSIDE_TRY(add_disk(disks[i]));
+    }
+    replica_.disks[*numbers[i]] = disks[i];
+  }
+  std::vector<std::uint16_t> out;
+  for (const auto& number : numbers) out.push_back(*number);
+  if (replica_ == before && index_->get(kReplica, kReplica).value_or(std::nullopt)) return out;
+  FARSIDE_TRY(sync_folder(folder_));
+  store::Batch batch;
+  put_replica(batch);
+  FARSIDE_TRY(commit(batch));
+  make_reader();
+  return out;
+}
+
+// Changes count from the newest point: a disk that it lacks has nothing they could count from.
+Status Item::check_tracked(const std::vector<msg::PointDisk>& disks) const {
+  if (points_.empty()) return {};
+  const msg::StoredShape& newest = shapes_.at(points_.rbegin()->second.shape);
+  for (const msg::PointDisk& each : disks) {
+    const auto old = std::ranges::find(newest.disks, each.number, &msg::PointDisk::number);
+    if (old != newest.disks.end() && old->disk.id == each.disk.id) continue;
+    return fail(ErrorCode::kTrackingLost, "disk " + each.disk.name + " of " + replica_.item +
+                                              " is not the one of the newest recovery point");
+  }
+  return {};
+}
+
+std::uint32_t Item::shape_of_delta(store::Batch& batch) {
+  if (!points_.empty()) {
+    const std::uint32_t newest = points_.rbegin()->second.shape;
+    if (shapes_.at(newest) == delta_shape_) return newest;
+  }
+  const std::uint32_t number = shapes_.empty() ? 1 : shapes_.rbegin()->first + 1;
+  batch.put(kShapes, number_key(number, 4), encode(delta_shape_));
+  return number;
+}
+
+Result<const msg::StoredShape*> Item::shape_at(std::uint64_t seq) const {
+  FARSIDE_TRY(check_point(seq));
+  const auto found = shapes_.find(points_.at(seq).shape);
+  if (found != shapes_.end()) return &found->second;
+  return fail(ErrorCode::kCorrupt, "the index of " + replica_.item + " lacks what point " +
+                                       std::to_string(seq) + " consists of");
+}
+
+Result<std::vector<Item::DiskAt>> Item::disks_at(std::uint64_t seq) {
+  const std::lock_guard lock(mutex_);
+  FARSIDE_TRY(ready());
+  FARSIDE_ASSIGN(const msg::StoredShape* const shape, shape_at(seq));
+  std::vector<DiskAt> out;
+  for (const msg::PointDisk& each : shape->disks) {
+    if (each.number >= replica_.bases.size()) {
+      return fail(ErrorCode::kCorrupt, "the index of " + replica_.item + " holds a broken shape");
+    }
+    out.push_back({.number = each.number, .disk = each.disk, .base = replica_.bases[each.number]});
+  }
+  return out;
+}
+
+Result<std::string> Item::definition_digest_at(std::uint64_t seq) {
+  const std::lock_guard lock(mutex_);
+  FARSIDE_TRY(ready());
+  FARSIDE_ASSIGN(const msg::StoredShape* const shape, shape_at(seq));
+  return shape->definition;
+}
+
+Result<msg::VmDefinition> Item::definition_at(std::uint64_t seq) {
+  FARSIDE_ASSIGN(const std::string digest, definition_digest_at(seq));
+  if (digest.empty()) return msg::VmDefinition{};
+  FARSIDE_ASSIGN(const std::string packed, read_file(definition_path(folder_, digest)));
+  return unpack_definition(digest, packed);
+}
+
+bool Item::is_kept(const std::string& digest) const {
+  std::error_code error;
+  return is_definition_digest(digest) &&
+         std::filesystem::exists(definition_path(folder_, digest), error);
+}
+
+bool Item::has_definition(const std::string& digest) {
+  const std::lock_guard lock(mutex_);
+  return is_kept(digest);
+}
+
+Status Item::keep_definition(const std::string& digest, std::string_view packed) {
+  if (!is_definition_digest(digest)) {
+    return fail(ErrorCode::kInvalidArgument, "'" + digest + "' is no digest of a definition");
+  }
+  FARSIDE_TRY(unpack_definition(digest, packed));
+  const std::lock_guard lock(mutex_);
+  FARSIDE_TRY(ready());
+  FARSIDE_TRY(make_folders(folder_ + "/definitions"));
+  FARSIDE_TRY(replace_file(definition_path(folder_, digest), packed));
+  return sync_folder(folder_);
+}
+
+Status Item::drop_unused_shapes() {
+  std::set<std::uint32_t> used;
+  for (const auto& [seq, point] : points_) used.insert(point.shape);
+  store::Batch batch;
+  for (const auto& [number, shape] : shapes_) {
+    if (!used.contains(number)) batch.erase(kShapes, number_key(number, 4));
+  }
+  if (batch.empty()) return {};
+  FARSIDE_TRY(commit(batch));
+  std::erase_if(shapes_, [&](const auto& each) { return !used.contains(each.first); });
+
+  std::set<std::string> named{delta_shape_.definition};
+  for (const auto& [number, shape] : shapes_) named.insert(shape.definition);
+  std::error_code error;
+  for (const auto& file : std::filesystem::directory_iterator(folder_ + "/definitions", error)) {
+    if (named.contains(file.path().filename().string())) continue;
+    std::error_code ignored;  // Space only; tried again when the next shape goes.
+    std::filesystem::remove(file.path(), ignored);
+  }
+  return {};
+}
+
+}  // namespace farside::replica

@@ -1,0 +1,261 @@
+// What an agent's workers do, source and target together over a real data port, on hosts in memory:
+// what a VM is like belongs to each recovery point, and the target has proven that it can build it.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "common/base/random.h"
+#include "services/agent/platforms/sim/sim_platform.h"
+#include "services/agent/source_work.h"
+#include "services/agent/target_work.h"
+#include "tests/support/temp_folder.h"
+
+namespace farside::agent {
+namespace {
+
+constexpr const char* kItem = "00000000-0000-4000-8000-00000000000a";
+constexpr const char* kVm = "00000000-0000-4000-8000-00000000000b";
+constexpr const char* kTestVm = "00000000-0000-4000-8000-00000000000c";
+constexpr std::uint64_t kMib = 1U << 20U;
+
+class AgentWorkTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    here_.add_vm({.id = kVm,
+                  .name = "web",
+                  .state = msg::PowerState::running,
+                  .memory_mib = 160,
+                  .processors = 1,
+                  .disks = {{.name = "vda", .bytes = 4 * kMib, .id = "serial:a"},
+                            {.name = "vdb", .bytes = 2 * kMib, .id = "serial:b"}},
+                  .nics = {{.mac = "52:54:00:00:00:01", .network = "lan"}}});
+    auto started = data::Receiver::start(
+        {.endpoint = "tcp://127.0.0.1:*",
+         .keys = target_keys_,
+         .open_item =
+             [this](const std::string& item, const std::vector<msg::ReplicaDisk>& disks) {
+               return target_.open_item(item, disks);
+             },
+         .on_durable = {}},
+        clock_);
+    ASSERT_TRUE(started) << started.error().what;
+    receiver_ = std::move(*started);
+    target_.attach(*receiver_);
+    target_.set_endpoint(receiver_->endpoint());
+  }
+  void TearDown() override { receiver_.reset(); }
+
+  Result<msg::Message> prepare(const std::string& network = "blue") {
+    const auto checked = source_.run(msg::CheckSource{.vm = kVm});
+    EXPECT_TRUE(checked);
+    const auto& known = std::get<msg::SourceChecked>(checked->value);
+    return target_.run(
+        msg::PrepareReplica{.item = kItem,
+                            .vm = known.vm,
+                            .epoch = 1,
+                            .storage_path = folder_ / "storage",
+                            .source_key = source_keys_.public_key,
+                            .policy = {.retention_hours = 24, .every_point_hours = 1},
+                            .definition = known.definition,
+                            .networks = {{.source = "lan", .target = network}},
+                            .vm_name = "web"});
+  }
+
+  // As the core makes it: lost tracking is answered by a comparison.
+  Result<msg::CycleDone> cycle() {
+    source_item_.endpoint = receiver_->endpoint();
+    source_item_.target_key = target_keys_.public_key;
+    for (;;) {
+      const auto attempt = "t-" + std::to_string(++attempts_);
+      const auto result = source_.run(msg::RunCycle{.source = source_item_, .attempt = attempt});
+      if (result) {
+        source_item_.token = attempt;
+        source_item_.resync = false;
+        return std::get<msg::CycleDone>(result->value);
+      }
+      if (result.error().code != ErrorCode::kTrackingLost || source_item_.resync) {
+        return fail(result.error());
+      }
+      source_item_.resync = true;
+    }
+  }
+  void point() {
+    const auto done = cycle();
+    ASSERT_TRUE(done) << done.error().what;
+  }
+  // What the vault does when the source's host has told of another shape.
+  void order_disks() {
+    std::vector<msg::ReplicaDisk> disks;
+    const auto vm = here_.find_vm(kVm);
+    for (const auto& disk : vm->disks) {
+      disks.push_back({.name = disk.name, .bytes = disk.bytes, .id = disk.id});
+    }
+    ASSERT_TRUE(target_.run(msg::ItemSettings{
+        .item = kItem, .epoch = 1, .policy = {.retention_hours = 24}, .disks = disks}));
+  }
+  msg::Vm drill(std::uint64_t seq) {
+    const auto started = target_.run(msg::StartTestVm{
+        .item = kItem, .seq = seq, .vm_name = "web - Test", .network = "blue", .vm = kTestVm});
+    EXPECT_TRUE(started) << started.error().what;
+    auto vm = there_.find_vm(kTestVm).value_or(msg::Vm{});
+    EXPECT_TRUE(target_.run(msg::RemoveTestVm{.item = kItem, .vm = kTestVm}));
+    return vm;
+  }
+  msg::ReplicaMaintained maintain(msg::ReplicaItem replica) {
+    const auto result = target_.run(msg::MaintainReplica{.replica = std::move(replica)});
+    EXPECT_TRUE(result) << result.error().what;
+    return result ? std::get<msg::ReplicaMaintained>(result->value) : msg::ReplicaMaintained{};
+  }
+
+  test::TempFolder folder_;
+  SystemClock clock_;
+  SystemRandom random_;
+  sim::Host here_{"hostA", clock_, {"lan"}};
+  sim::Host there_{"hostB", clock_, {"blue"}};
+  std::unique_ptr<Platform> source_platform_ = sim::open_platform(here_);
+  std::unique_ptr<Platform> target_platform_ = sim::open_platform(there_);
+  bus::CurveKeys source_keys_ = bus::generate_keys().value();
+  bus::CurveKeys target_keys_ = bus::generate_keys().value();
+  data::Shipper shipper_{folder_ / "pending", random_};
+  replica::Views views_{folder_ / "run", "", /*served=*/false};
+  SourceWork source_{*source_platform_, shipper_, source_keys_, clock_, [](auto) {}};
+  TargetWork target_{
+      {.endpoint = "", .public_key = target_keys_.public_key, .log_folder = folder_ / "logs"},
+      *target_platform_,
+      views_,
+      clock_,
+      [](auto) {}};
+  std::unique_ptr<data::Receiver> receiver_;
+  msg::SourceItem source_item_{.item = kItem, .vm = kVm, .epoch = 1};
+  int attempts_ = 0;
+};
+
+TEST_F(AgentWorkTest, ADrillHasTheShapeThatTheVmHadAtThePoint) {
+  ASSERT_TRUE(prepare());
+  point();
+  here_.change_vm(kVm, [](msg::Vm& vm) {
+    vm.memory_mib = 224;
+    vm.processors = 2;
+  });
+  point();
+
+  const auto before = drill(1);
+  const auto after = drill(2);
+
+  EXPECT_EQ(before.memory_mib, 160U);
+  EXPECT_EQ(before.processors, 1U);
+  EXPECT_EQ(after.memory_mib, 224U);
+  EXPECT_EQ(after.processors, 2U);
+  ASSERT_EQ(after.nics.size(), 1U);
+  EXPECT_EQ(after.nics[0].network, "blue");
+}
+
+TEST_F(AgentWorkTest, DisksOfAPointStayItsOwnWhateverCameOrWentSince) {
+  ASSERT_TRUE(prepare());
+  point();
+  here_.change_vm(kVm, [](msg::Vm& vm) { vm.disks.pop_back(); });
+  point();
+  here_.change_vm(kVm, [](msg::Vm& vm) {
+    vm.disks.push_back({.name = "vdb", .bytes = kMib, .id = "serial:other"});
+  });
+  order_disks();
+  point();
+
+  EXPECT_EQ(drill(1).disks.size(), 2U);
+  EXPECT_EQ(drill(1).disks[1].bytes, 2 * kMib);
+  EXPECT_EQ(drill(2).disks.size(), 1U);
+  EXPECT_EQ(drill(3).disks.size(), 2U);
+  EXPECT_EQ(drill(3).disks[1].bytes, kMib);
+}
+
+TEST_F(AgentWorkTest, APointOfDisksThatNobodyOrderedWaitsForTheOrder) {
+  ASSERT_TRUE(prepare());
+  point();
+  here_.change_vm(kVm, [](msg::Vm& vm) { vm.disks[0].bytes = 8 * kMib; });
+
+  const auto early = cycle();
+  order_disks();
+  const auto late = cycle();
+
+  ASSERT_FALSE(early);
+  EXPECT_EQ(early.error().code, ErrorCode::kUnavailable) << "tried again by itself, and soon";
+  ASSERT_TRUE(late) << late.error().what;
+  EXPECT_EQ(drill(1).disks[0].bytes, 4 * kMib);
+  EXPECT_EQ(drill(2).disks[0].bytes, 8 * kMib);
+}
+
+TEST_F(AgentWorkTest, AVmThatCouldNotBeBuiltIsNotProtected) {
+  const auto prepared = prepare("green");
+
+  ASSERT_FALSE(prepared);
+  EXPECT_EQ(prepared.error().code, ErrorCode::kNotFound);
+  EXPECT_NE(prepared.error().what.find("green"), std::string::npos) << prepared.error().what;
+}
+
+TEST_F(AgentWorkTest, WhatIsProvenIsToldAndProvenAgainWhenTheVmChanged) {
+  ASSERT_TRUE(prepare());
+  point();
+  msg::ReplicaItem replica{.item = kItem};
+
+  auto first = maintain(replica);
+  EXPECT_GT(first.status.proven_at, 0);
+  EXPECT_FALSE(first.status.proof_fault);
+  replica.proven_at = first.status.proven_at;
+  replica.proven_definition = first.proven_definition;
+  there_.fail_next("prove_vm", {.code = ErrorCode::kPlatform, .what = "no such machine"}, 1);
+  maintain(replica);  // Nothing changed: nothing is asked.
+  here_.change_vm(kVm, [](msg::Vm& vm) { vm.memory_mib = 512; });
+  point();
+  const auto changed = maintain(replica);
+
+  ASSERT_TRUE(changed.status.proof_fault);
+  EXPECT_NE(changed.status.proof_fault->what.find("no such machine"), std::string::npos);
+}
+
+TEST_F(AgentWorkTest, AHostThatDoesNotAnswerProvesNothingEitherWay) {
+  ASSERT_TRUE(prepare());
+  point();
+  there_.fail_next("prove_vm", {.code = ErrorCode::kUnavailable, .what = "away"}, 1);
+
+  const auto asked = maintain({.item = kItem});
+
+  EXPECT_FALSE(asked.status.proof_fault);
+  EXPECT_EQ(asked.status.proven_at, 0);
+}
+
+TEST_F(AgentWorkTest, AHypervisorThatDoesNotAnswerKeepsNoSourceFromReplicating) {
+  ASSERT_TRUE(prepare());
+  point();
+  there_.fail_next("reconcile", {.code = ErrorCode::kUnavailable, .what = "libvirtd is away"}, 1);
+  receiver_->forbid(kItem);
+
+  const auto reconciled = target_.run(msg::Reconcile{
+      .replicas = {{.item = kItem,
+                    .epoch = 1,
+                    .storage_path = folder_ / "storage",
+                    .source_key = source_keys_.public_key,
+                    .disks = {{.name = "vda", .bytes = 4 * kMib, .id = "serial:a"},
+                              {.name = "vdb", .bytes = 2 * kMib, .id = "serial:b"}}}}});
+
+  ASSERT_TRUE(reconciled);
+  const auto& done = std::get<msg::Reconciled>(reconciled->value);
+  ASSERT_TRUE(done.platform_fault);
+  EXPECT_EQ(done.platform_fault->what, "libvirtd is away");
+  point();
+}
+
+TEST_F(AgentWorkTest, APlanSaysHowTheVmWillBe) {
+  ASSERT_TRUE(prepare());
+  point();
+
+  const auto asked = target_.run(msg::ProveReplica{.item = kItem, .plan_only = true}, "");
+
+  ASSERT_TRUE(asked) << asked.error().what;
+  const auto& plan = std::get<msg::ReplicaProven>(asked->value).plan;
+  const auto card = std::ranges::find(plan, msg::PlanRule::mapped, &msg::PlanRow::rule);
+  ASSERT_NE(card, plan.end());
+  EXPECT_EQ(card->target, "blue");
+}
+
+}  // namespace
+}  // namespace farside::agent
