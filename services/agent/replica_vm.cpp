@@ -112,6 +112,7 @@ Result<NewVm> TargetWork::first_vm(const msg::PrepareReplica& order) {
   vm.shape.id = order.item;
   vm.shape.name = order.vm_name;
   vm.shape.nics = mapped(order.definition.shape.nics, order.networks);
+  const auto folder = order.storage_path + "/farside-vms/" + order.item;
   for (const auto& disk : order.definition.shape.disks) {
     vm.disks.push_back({.name = disk.name,
                         .id = disk.id,
@@ -119,7 +120,7 @@ Result<NewVm> TargetWork::first_vm(const msg::PrepareReplica& order) {
                         .bytes = disk.bytes,
                         .replica_folder = {},
                         .delta = {},
-                        .overlay_path = {},
+                        .overlay_path = folder + "/" + disk.name + ".qcow2",
                         .nbd_socket = {},
                         .nbd_export = disk.name});
   }

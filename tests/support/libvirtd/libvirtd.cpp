@@ -155,7 +155,9 @@ void Libvirtd::kill_guests() const {
     pid_t pid = 0;
     std::ifstream(entry.path()) >> pid;
     // The number may belong to somebody else by now.
-    if (pid > 0 && read(fmt::format("/proc/{}/cmdline", pid)).contains(folder_.string())) {
+    // Its images lie beside the daemon's folder.
+    const std::string tests_folder = folder_.parent_path().string();
+    if (pid > 0 && read(fmt::format("/proc/{}/cmdline", pid)).contains(tests_folder)) {
       ::kill(pid, SIGKILL);
     }
   }

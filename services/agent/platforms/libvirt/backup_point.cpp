@@ -147,11 +147,6 @@ Status drop_checkpoints(virDomainPtr domain, const std::string& token_to_keep) {
   return {};
 }
 
-std::string id_of(const DomainShape& shape, const std::string& disk) {
-  const auto found = std::ranges::find(shape.vm.disks, disk, &msg::Disk::name);
-  return found == shape.vm.disks.end() ? "" : found->id;
-}
-
 BackupPoint::BackupPoint(std::string vm_id, std::string token, BackupPlace& place)
     : vm_id_(std::move(vm_id)), token_(std::move(token)), place_(place) {}
 
@@ -159,7 +154,8 @@ BackupPoint::~BackupPoint() = default;
 
 Result<std::unique_ptr<Point>> BackupPoint::begin(virDomainPtr domain, const DomainShape& shape,
                                                   const PointRequest& request,
-                                                  const std::string& base, BackupPlace& place) {
+                                                  const std::string& base, const Networks& networks,
+                                                  BackupPlace& place) {
   const std::uint64_t free = free_bytes(place.scratch_dir);
   if (free < place.reserve_bytes) {
     return fail(ErrorCode::kNoSpace,
@@ -177,7 +173,7 @@ Result<std::unique_ptr<Point>> BackupPoint::begin(virDomainPtr domain, const Dom
   }
   std::unique_ptr<BackupPoint> point(new BackupPoint(request.vm_id, request.token, place));
   FARSIDE_TRY(point->capture(domain, shape, request, base));
-  if (auto connected = point->connect(domain, shape, base); !connected) {
+  if (auto connected = point->connect(domain, shape, base, networks); !connected) {
     (void)point->abandon();
     return fail(std::move(connected).error());
   }
@@ -241,15 +237,20 @@ Status BackupPoint::capture(virDomainPtr domain, const DomainShape& shape,
     if (const auto ended = end_backup(domain, place_); !ended) {
       place_.leftovers.add(vm_id_, ended.error());
     }
+    if (!is_active(domain).value_or(true)) {
+      error.error().code = ErrorCode::kBusy;
+      error.error().advice =
+          "it was turned off in that moment; the next point is of a VM that is off";
+    }
     return error;
   }
   is_app_consistent_ = quiesce != nullptr && quiesce->thaw();
   return {};
 }
 
-Status BackupPoint::connect(virDomainPtr domain, const DomainShape& shape,
-                            const std::string& base) {
-  FARSIDE_ASSIGN(definition_, capture_definition(domain, place_.networks, /*with_nvram=*/true));
+Status BackupPoint::connect(virDomainPtr domain, const DomainShape& shape, const std::string& base,
+                            const Networks& networks) {
+  FARSIDE_ASSIGN(definition_, capture_definition(domain, networks, /*with_nvram=*/true));
   for (const DiskShape& disk : shape.disks) {
     if (!disk.is_writable_disk) continue;
     FARSIDE_ASSIGN(auto frozen,

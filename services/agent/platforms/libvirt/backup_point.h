@@ -34,7 +34,6 @@ struct BackupPlace {
   const Clock& clock;
   std::string scratch_dir;
   std::uint64_t reserve_bytes = 0;  // A point is not begun, and ended, with less free than this.
-  const Networks& networks;         // As definitions name them.
   Marks quiesced;                   // Domains whose file systems we froze.
   OffTokens off_tokens;
   ScratchImages scratch{};
@@ -51,16 +50,13 @@ void remove_files(const std::string& vm_id, const BackupPlace& place);
 // Deletes the checkpoints of ours, except that of `token_to_keep`.  The domain must be active.
 Status drop_checkpoints(virDomainPtr domain, const std::string& token_to_keep);
 
-// See FrozenDisk::id.
-std::string id_of(const DomainShape& shape, const std::string& disk);
-
 class BackupPoint final : public Point {
  public:
   // `place` outlives the point; the domain is active.  `base` is the token of the checkpoint since
   // which changes are told, empty for everything.  Errors: see Platform::create_point.
   static Result<std::unique_ptr<Point>> begin(virDomainPtr domain, const DomainShape& shape,
                                               const PointRequest& request, const std::string& base,
-                                              BackupPlace& place);
+                                              const Networks& networks, BackupPlace& place);
   ~BackupPoint() override;
 
   std::int64_t captured_at_micros() const override { return captured_at_.micros; }
@@ -76,7 +72,8 @@ class BackupPoint final : public Point {
   BackupPoint(std::string vm_id, std::string token, BackupPlace& place);
   Status capture(virDomainPtr domain, const DomainShape& shape, const PointRequest& request,
                  const std::string& base);
-  Status connect(virDomainPtr domain, const DomainShape& shape, const std::string& base);
+  Status connect(virDomainPtr domain, const DomainShape& shape, const std::string& base,
+                 const Networks& networks);
   Status end(bool drop_older);
   void watch(const std::stop_token& stop);
 

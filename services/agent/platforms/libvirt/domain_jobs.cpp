@@ -7,6 +7,8 @@
 #include <chrono>
 
 #include "services/agent/platforms/deadline.h"
+#include "services/agent/platforms/libvirt/image_file.h"
+#include "services/agent/platforms/libvirt/prerequisites.h"
 
 namespace farside::agent::libvirt {
 namespace {
@@ -154,6 +156,20 @@ Status refuse_snapshots(virDomainPtr domain) {
       fmt::format("delete it (`virsh snapshot-delete {} NAME`); replication then goes on by "
                   "itself",
                   name_of(domain)));
+}
+
+Status refuse_writers(virDomainPtr domain, const DomainShape& shape) {
+  FARSIDE_ASSIGN(const bool active, is_active(domain));
+  if (active) return {};
+  for (const DiskShape& disk : shape.disks) {
+    if (!disk.is_writable_disk || !has_writer(disk.path)) continue;
+    const std::string holder = lock_holder(disk.path);
+    return fail(ErrorCode::kBusy,
+                fmt::format("VM '{}' is off, and {} is written to by {}", shape.vm.name, disk.path,
+                            holder.empty() ? "another program" : holder),
+                kWait);
+  }
+  return {};
 }
 
 Status refuse_jobs(virDomainPtr domain, const DomainShape& shape) {

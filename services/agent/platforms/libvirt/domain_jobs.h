@@ -29,6 +29,7 @@ Result<bool> has_job(virDomainPtr domain);
 
 // Errors: kBusy, with who and what.
 Status refuse_snapshots(virDomainPtr domain);
+Status refuse_writers(virDomainPtr domain, const DomainShape& shape);  // Of a VM that is off.
 Status refuse_jobs(virDomainPtr domain, const DomainShape& shape);
 
 }  // namespace farside::agent::libvirt

@@ -76,14 +76,12 @@ Status create_folder(const std::string& path) {
 
 class LibvirtPlatform final : public Platform {
  public:
-  LibvirtPlatform(Options options, std::unique_ptr<Session> session,
-                  std::unique_ptr<Networks> networks, std::unique_ptr<Points> points,
-                  std::unique_ptr<Fences> fences)
+  LibvirtPlatform(Options options, std::unique_ptr<Session> session, Networks networks,
+                  std::unique_ptr<Points> points, std::unique_ptr<Fences> fences)
       : options_(std::move(options)),
         session_(std::move(session)),
         connection_{*session_},
-        own_networks_(std::move(networks)),
-        networks_(*own_networks_),
+        networks_(std::move(networks)),
         points_(std::move(points)),
         fences_(std::move(fences)),
         keeper_([this](std::stop_token stop) { keep(stop); }) {}
@@ -136,8 +134,7 @@ class LibvirtPlatform final : public Platform {
   std::unique_ptr<Session> session_;
   Connection connection_;
   std::once_flag networks_known_;
-  std::unique_ptr<Networks> own_networks_;
-  Networks& networks_;
+  Networks networks_;
   Prerequisites prerequisites_;
   std::unique_ptr<Points> points_;
   std::unique_ptr<Fences> fences_;
@@ -291,11 +288,12 @@ Result<std::unique_ptr<Point>> LibvirtPlatform::create_point(const PointRequest&
   FARSIDE_ASSIGN(const auto domain, find(request.vm_id));
   FARSIDE_TRY(refuse_snapshots(domain.get()));
   FARSIDE_ASSIGN(const auto shape, shape_of(domain.get()));
+  FARSIDE_TRY(refuse_writers(domain.get(), shape));
   if (!shape.vm.problem.empty()) {
     return fail(ErrorCode::kUnsupported,
                 fmt::format("VM '{}' cannot be protected: {}", shape.vm.name, shape.vm.problem));
   }
-  return points_->create(domain.get(), shape, request);
+  return points_->create(domain.get(), shape, request, networks_);
 }
 
 Status LibvirtPlatform::forget_tokens(const std::string& vm_id) {
@@ -340,12 +338,14 @@ TargetHost LibvirtPlatform::target_host(const NewVm& vm) const {
 }
 
 Result<std::vector<msg::PlanRow>> LibvirtPlatform::plan_vm(const NewVm& vm) {
+  FARSIDE_TRY(connect());
   FARSIDE_ASSIGN(auto made, make_domain(vm, networks_, target_host(vm)));
   return std::move(made.rows);
 }
 
 Status LibvirtPlatform::prove_vm(const NewVm& vm, const std::string& proof_id) {
-  return libvirt::prove_vm({.connection = connection_.get(),
+  FARSIDE_ASSIGN(const virConnectPtr connection, connect());
+  return libvirt::prove_vm({.connection = connection,
                             .networks = networks_,
                             .host = target_host(vm),
                             .folder = options_.scratch_dir},
@@ -493,8 +493,8 @@ Status LibvirtPlatform::reconcile(const std::vector<std::string>& vms_to_keep) {
     log::error("vm_not_cleaned_up", {{"vm", id}, {"error", cleaned.error()}});
     points_->leftovers().add(id, cleaned.error());
   }
-  points_->remove_stray_files();
   remove_proof_files(options_.scratch_dir);
+  points_->remove_stray_files();
   return {};
 }
 
@@ -540,8 +540,7 @@ Result<std::unique_ptr<Platform>> open_platform(const Options& given, const Cloc
                 "choose a path of at most 60 characters");
   }
   FARSIDE_TRY(create_folder(options.scratch_dir));
-  FARSIDE_ASSIGN(auto named, Networks::from_options(options.networks));
-  auto networks = std::make_unique<Networks>(std::move(named));
+  FARSIDE_ASSIGN(auto networks, Networks::from_options(options.networks));
   if (options.domain_type == "auto") {
     options.domain_type = kvm_boots(options.emulator) ? "kvm" : "qemu";
   }
@@ -554,7 +553,7 @@ Result<std::unique_ptr<Platform>> open_platform(const Options& given, const Cloc
   FARSIDE_ASSIGN(auto points, Points::open({.state_dir = options.state_dir,
                                             .scratch_dir = options.scratch_dir,
                                             .reserve_bytes = options.scratch_reserve_bytes},
-                                           *session, *networks, clock));
+                                           *session, clock));
   FARSIDE_ASSIGN(auto fences, Fences::open(options.state_dir, *session));
   return std::make_unique<LibvirtPlatform>(std::move(options), std::move(session),
                                            std::move(networks), std::move(points),

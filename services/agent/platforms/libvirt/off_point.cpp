@@ -1,13 +1,13 @@
 #include "services/agent/platforms/libvirt/off_point.h"
-#include "services/agent/platforms/libvirt/definition.h"
-#include "services/agent/platforms/libvirt/qcow2_header.h"
 
 #include <fmt/core.h>
 
 #include <algorithm>
 
+#include "services/agent/platforms/libvirt/definition.h"
 #include "services/agent/platforms/libvirt/domain_jobs.h"
 #include "services/agent/platforms/libvirt/off_disk.h"
+#include "services/agent/platforms/libvirt/qcow2_header.h"
 
 namespace farside::agent::libvirt {
 namespace {
@@ -31,9 +31,9 @@ Status check_same_disks(const OffToken& token, const OffToken& now, const std::s
 OffPoint::OffPoint(std::string vm_id, std::string name, BackupPlace& place)
     : vm_id_(std::move(vm_id)), name_(std::move(name)), place_(place) {}
 
-Result<std::unique_ptr<Point>> OffPoint::begin(const DomainShape& shape,
+Result<std::unique_ptr<Point>> OffPoint::begin(virDomainPtr domain, const DomainShape& shape,
                                                const PointRequest& request, const Since& since,
-                                               BackupPlace& place) {
+                                               const Networks& networks, BackupPlace& place) {
   std::unique_ptr<OffPoint> point(new OffPoint(request.vm_id, shape.vm.name, place));
   point->token_ = {.token = request.token, .base = since.base, .disks = {}};
   for (const DiskShape& disk : shape.disks) {
@@ -47,11 +47,9 @@ Result<std::unique_ptr<Point>> OffPoint::begin(const DomainShape& shape,
   point->captured_at_ = place.clock.now();
   if (point->is_lost()) return fail(point->loss());
   // QEMU is running for a while before it opens its images.
-  FARSIDE_ASSIGN(const auto domain, place.session.find(request.vm_id));
-  FARSIDE_ASSIGN(const bool active, is_active(domain.get()));
+  FARSIDE_ASSIGN(const bool active, is_active(domain));
   if (active) return fail(point->loss());
-  FARSIDE_ASSIGN(point->definition_,
-                 capture_definition(domain.get(), place.networks, /*with_nvram=*/true));
+  FARSIDE_ASSIGN(point->definition_, capture_definition(domain, networks, /*with_nvram=*/true));
   FARSIDE_TRY(point->open_disks(shape, request, since));
   return point;
 }
@@ -71,9 +69,10 @@ Status OffPoint::open_disks(const DomainShape& shape, const PointRequest& reques
   }
   const bool has_bitmap = !request.since.empty() && !is_unchanged;
   for (const OffDiskState& state : token_.disks) {
+    const auto found = std::ranges::find(shape.disks, state.name, &DiskShape::name);
     auto disk = std::make_unique<OffDisk>(
         OffDisk::What{.name = state.name,
-                      .id = id_of(shape, state.name),
+                      .id = found == shape.disks.end() ? "" : found->id,
                       .bytes = state.bytes,
                       .path = state.chain.front().path,
                       .socket = fmt::format("{}/{}.{}", place_.scratch_dir, vm_id_, disks_.size()),

@@ -26,8 +26,9 @@ class OffPoint final : public Point {
   };
 
   // `place` outlives the point.  Errors: see Platform::create_point; kBusy (somebody writes).
-  static Result<std::unique_ptr<Point>> begin(const DomainShape& shape, const PointRequest& request,
-                                              const Since& since, BackupPlace& place);
+  static Result<std::unique_ptr<Point>> begin(virDomainPtr domain, const DomainShape& shape,
+                                              const PointRequest& request, const Since& since,
+                                              const Networks& networks, BackupPlace& place);
 
   std::int64_t captured_at_micros() const override { return captured_at_.micros; }
   bool is_app_consistent() const override { return false; }

@@ -48,11 +48,11 @@ Error to_be_dropped() {
 }  // namespace
 
 Result<std::unique_ptr<Points>> Points::open(const Where& where, Session& session,
-                                             const Networks& networks, const Clock& clock) {
+                                             const Clock& clock) {
   FARSIDE_ASSIGN(auto quiesced, Marks::open(where.state_dir + "/quiesced"));
   FARSIDE_ASSIGN(auto forgotten, Marks::open(where.state_dir + "/forgotten"));
   FARSIDE_ASSIGN(auto off_tokens, OffTokens::open(where.state_dir + "/off"));
-  return std::unique_ptr<Points>(new Points(where, session, networks, clock, std::move(quiesced),
+  return std::unique_ptr<Points>(new Points(where, session, clock, std::move(quiesced),
                                             std::move(off_tokens), std::move(forgotten)));
 }
 
@@ -100,11 +100,12 @@ Status Points::prepare(const std::string& vm_id, const Leftovers::CleanUp& clean
 }
 
 Result<std::unique_ptr<Point>> Points::create(virDomainPtr domain, const DomainShape& shape,
-                                              const PointRequest& request) {
+                                              const PointRequest& request,
+                                              const Networks& networks) {
   FARSIDE_ASSIGN(const bool active, is_active(domain));
   if (!active) {
     FARSIDE_ASSIGN(const auto since, resolve(domain, request));
-    return OffPoint::begin(shape, request, since, place_);
+    return OffPoint::begin(domain, shape, request, since, networks, place_);
   }
   FARSIDE_TRY(libvirt::end_backup(domain, place_));
   FARSIDE_TRY(refuse_jobs(domain, shape));
@@ -119,7 +120,7 @@ Result<std::unique_ptr<Point>> Points::create(virDomainPtr domain, const DomainS
     if (since.token) FARSIDE_TRY(check_disks(*since.token, shape));
     base = since.base;
   }
-  return BackupPoint::begin(domain, shape, request, base, place_);
+  return BackupPoint::begin(domain, shape, request, base, networks, place_);
 }
 
 Status Points::forget(const std::string& vm_id) {

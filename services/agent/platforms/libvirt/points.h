@@ -20,16 +20,16 @@ class Points {
     std::string scratch_dir;
     std::uint64_t reserve_bytes = 0;
   };
-  // `session`, `networks` and `clock` outlive it.  Errors: kIo.
+  // `session` and `clock` outlive it.  Errors: kIo.
   static Result<std::unique_ptr<Points>> open(const Where& where, Session& session,
-                                              const Networks& networks, const Clock& clock);
+                                              const Clock& clock);
 
   // Before create(): ends what is left on the VM.  Errors: what could not be ended, and why.
   Status prepare(const std::string& vm_id, const Leftovers::CleanUp& clean_up);
 
   // Errors: see Platform::create_point.
   Result<std::unique_ptr<Point>> create(virDomainPtr domain, const DomainShape& shape,
-                                        const PointRequest& request);
+                                        const PointRequest& request, const Networks& networks);
 
   // Drops all tokens.  Checkpoints of a VM that is off are dropped once it runs, and mean nothing
   // until then.
@@ -48,13 +48,12 @@ class Points {
   void end_backup(virDomainPtr domain);
 
  private:
-  Points(const Where& where, Session& session, const Networks& networks, const Clock& clock,
-         Marks quiesced, OffTokens off_tokens, Marks forgotten)
+  Points(const Where& where, Session& session, const Clock& clock, Marks quiesced,
+         OffTokens off_tokens, Marks forgotten)
       : place_{.session = session,
                .clock = clock,
                .scratch_dir = where.scratch_dir,
                .reserve_bytes = where.reserve_bytes,
-               .networks = networks,
                .quiesced = std::move(quiesced),
                .off_tokens = std::move(off_tokens)},
         forgotten_(std::move(forgotten)) {}
