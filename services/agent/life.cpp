@@ -46,20 +46,25 @@ void AgentCore::on_life(const std::string& item, const Result<msg::Message>& res
   const auto* seen = result ? std::get_if<msg::LifeSeen>(&result->value) : nullptr;
   const bool is_gone = !result && result.error().code == ErrorCode::kNotFound;
   const bool is_over = effects.monotonic() >= waiting->second.until;
+  const auto note = [&](std::string text) {
+    upwards(envelope.from,
+            reactor::message(msg::Progress{.request = envelope.id, .note = std::move(text)}),
+            effects);
+  };
   if (is_gone) {
     reply(envelope, result, effects);
   } else if (seen != nullptr && !seen->sign.empty()) {
+    note(seen->sign);
     reply(envelope, *result, effects);
   } else if (is_over) {
+    note(result ? "none: not confirmed" : "none: " + result.error().what);
     reply(envelope, reactor::message(msg::LifeSeen{.item = item, .sign = {}}), effects);
   } else {
-    const auto why = result ? std::string("no sign of life yet") : result.error().what;
-    upwards(envelope.from, reactor::message(msg::Progress{.request = envelope.id, .note = why}),
-            effects);
+    note(result ? "no sign of life yet" : result.error().what);
     effects.set_timer("life/" + item, kLookEvery);
     return;
   }
-  lives_.erase(item);
+  lives_.erase(waiting);
 }
 
 }  // namespace farside::agent

@@ -113,7 +113,7 @@ Result<NewVm> TargetWork::first_vm(const msg::PrepareReplica& order) {
   vm.shape.name = order.vm_name;
   vm.shape.nics = mapped(order.definition.shape.nics, order.networks);
   const auto folder = order.storage_path + "/farside-vms/" + order.item;
-  for (const auto& disk : order.definition.shape.disks) {
+  for (const auto& disk : order.vm.disks) {  // Whose names the store has judged.
     vm.disks.push_back({.name = disk.name,
                         .id = disk.id,
                         .base_name = disk.name,

@@ -51,8 +51,7 @@ void SettingsDesk::refresh(reactor::Effects& effects) {
     for (const auto& mapping : *mappings) {
       if (mapping.target_site != site.site) continue;
       networks_[{mapping.source_site, mapping.target_site}].push_back(
-          {.source = mapping.source_network,
-           .target = host_network(site, mapping.target_network)});
+          {.source = mapping.source_network, .target = host_network(site, mapping.target_network)});
     }
   }
   for (const auto& one : *revoked) {

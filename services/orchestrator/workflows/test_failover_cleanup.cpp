@@ -19,10 +19,8 @@ flow::Request remove_test_vm(const CleanupState& s) {
 }
 
 flow::Request record_cleanup(const CleanupState& s) {
-  return record(msg::ItemChange{.item = s.spec.item,
-                                .state = msg::ItemState::protected_,
-                                .test_vm = "",
-                                .notes = s.notes});
+  return record(msg::ItemChange{
+      .item = s.spec.item, .state = msg::ItemState::protected_, .test_vm = "", .notes = s.notes});
 }
 
 using Step = flow::Step<CleanupState>;

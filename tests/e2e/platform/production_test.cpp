@@ -111,6 +111,9 @@ TEST_F(ProductionTest, ASavedStateSurvivesPointsAndIsWhatTheVmGoesOnFrom) {
   EXPECT_EQ(is_saved(), 1) << "a restart of the agent";
   ASSERT_TRUE(platform().power_off(host().witness()));
   ASSERT_TRUE(platform().forget_tokens(host().deaf()));
+  const auto shut_down = platform().shut_down(host().witness(), 5);
+  ASSERT_FALSE(shut_down) << "its memory would not go along to another host";
+  EXPECT_EQ(shut_down.error().code, ErrorCode::kConflict);
   EXPECT_EQ(is_saved(), 1);
 
   ASSERT_EQ(virDomainCreate(witness().get()), 0);

@@ -197,4 +197,14 @@ Status refuse_jobs(virDomainPtr domain, const DomainShape& shape) {
   return {};
 }
 
+Status refuse_saved(virDomainPtr domain) {
+  const int saved = virDomainHasManagedSaveImage(domain, 0);
+  if (saved < 0) return libvirt_error(fmt::format("saved state of VM '{}'", name_of(domain)));
+  if (saved == 0) return {};
+  return fail(ErrorCode::kConflict,
+              fmt::format("VM '{}' is saved: its memory would not go along", name_of(domain)),
+              "start it, so that it can be shut down; or drop what was saved with `virsh "
+              "managedsave-remove`");
+}
+
 }  // namespace farside::agent::libvirt

@@ -32,4 +32,8 @@ Status refuse_snapshots(virDomainPtr domain);
 Status refuse_writers(virDomainPtr domain, const DomainShape& shape);  // Of a VM that is off.
 Status refuse_jobs(virDomainPtr domain, const DomainShape& shape);
 
+// A VM that was saved goes on from its memory when it is started; made of its disks alone elsewhere
+// it would not, and nothing would be left of what it was doing.  Errors: kConflict.
+Status refuse_saved(virDomainPtr domain);
+
 }  // namespace farside::agent::libvirt

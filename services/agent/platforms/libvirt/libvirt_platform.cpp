@@ -238,7 +238,10 @@ Result<msg::Vm> LibvirtPlatform::describe_vm(const std::string& vm_id) {
 Result<PowerResult> LibvirtPlatform::shut_down(const std::string& vm_id, int deadline_s) {
   FARSIDE_ASSIGN(const auto domain, find(vm_id));
   FARSIDE_ASSIGN(const auto state, state_of(domain.get()));
-  if (state == msg::PowerState::off) return PowerResult{};
+  if (state == msg::PowerState::off) {
+    FARSIDE_TRY(refuse_saved(domain.get()));
+    return PowerResult{};
+  }
 
   const Deadline deadline{seconds(deadline_s)};
   bool can_react = state == msg::PowerState::running;
