@@ -219,6 +219,7 @@ NewVm HypervHost::new_vm(const std::string& name) {
                .is_test = true,
                .start = true,
                .disks = {{.name = "vda",
+                          .base_name = "vda",
                           .bytes = kDiskBytes,
                           .replica_folder = replica_folder_,
                           .delta = delta}},

@@ -64,6 +64,7 @@ class HypervFailoverTest : public testing::Test {
     }
     FARSIDE_TRY(base->sync());
     return NewDisk{.name = name,
+                   .base_name = name,
                    .bytes = all.size(),
                    .replica_folder = kReplicaFolder,
                    .delta = [all](const VisitRange& visit) -> Status {
