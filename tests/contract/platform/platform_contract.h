@@ -585,7 +585,8 @@ REGISTER_TYPED_TEST_SUITE_P(
     AGuestThatIgnoresTheRequestIsTurnedOff, AFencedVmDoesNotRunHere, ForgettingTokensEndsTracking,
     ReadsOutsideADiskAreRefused, CreatesAndDestroysVmsOfOursOnly,
     RefusesAVmOnANetworkThatDoesNotExist, ReconcileRemovesVmsOfOursThatNobodyWants,
-    DetachingMakesAVmIndependentOfItsView, TheDefinitionOfAVmThatDoesNotChangeIsTheSame,
-    ProvingAVmLeavesNothing, AVmWhoseGuestDoesNothingShowsNoSignOfLife);
+    TheDefinitionOfAVmThatDoesNotChangeIsTheSame, ProvingAVmLeavesNothing,
+    AVmWhoseGuestDoesNothingShowsNoSignOfLife,
+    DetachingMakesAVmIndependentOfItsView);  // Last: the VM may take over what others need.
 
 }  // namespace farside::agent
