@@ -141,7 +141,12 @@ Result<msg::Message> SourceWork::cycle(const msg::RunCycle& job, std::stop_token
     digest = std::move(*taken);
   }
   const auto durable = clock_.monotonic();
-  FARSIDE_TRY(point->close());
+  if (const auto closed = point->close(); !closed) {
+    // What was shipped was whole, and is durable: that its end meets trouble, or a VM that has been
+    // started in this instant, takes nothing of it back.  Its token stays, next to the older ones.
+    log::warn("point not closed", {{"item", source.item}, {"cause", closed.error()}});
+    FARSIDE_TRY(point->abandon());
+  }
   log::debug("cycle_done", {{"item", source.item},
                             {"blocks", shipped->blocks_sent},
                             {"freeze_us", (frozen - started).count()},

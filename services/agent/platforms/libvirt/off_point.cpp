@@ -104,9 +104,9 @@ Error OffPoint::loss() {
           .advice = "nothing needs to be done: the next point is taken from the VM as it is then"};
 }
 
-// What was read was whole when it was shipped; whatever was written since, the token tells.
 Status OffPoint::close() {
   if (is_ended_) return {};
+  if (is_lost()) return fail(loss());
   disks_.clear();
   FARSIDE_TRY(place_.off_tokens.replace_all(vm_id_, token_));
   is_ended_ = true;
