@@ -273,6 +273,14 @@ Result<DeltaState> Item::begin_delta(const DeltaRequest& request) {
   return state;
 }
 
+// What vanished with its volume must not be begun anew where it was.
+Status Item::check_here() const {
+  std::error_code error;
+  if (std::filesystem::exists(folder_ + "/index", error)) return {};
+  return fail(ErrorCode::kUnavailable, "the replica's folder " + folder_ + " is gone",
+              "mount the volume or bring its files back; replication goes on by itself");
+}
+
 Status Item::append(std::span<const BlockWrite> writes) {
   const std::vector<msg::ReplicaDisk> shape = disks();
   // Of packed blocks: a vector that is resized would be filled with zeros first.
@@ -317,10 +325,7 @@ Status Item::append(std::span<const BlockWrite> writes) {
     FARSIDE_TRY(check_epoch(replica_.cycle_epoch));
     return fail(ErrorCode::kConflict, "no delta of " + replica_.item + " is under way");
   }
-  if (std::error_code error; !std::filesystem::exists(folder_ + "/index", error)) {
-    return fail(ErrorCode::kUnavailable, "the replica's folder " + folder_ + " is gone",
-                "mount the volume or bring its files back; replication goes on by itself");
-  }
+  FARSIDE_TRY(check_here());
   const std::uint64_t free = limits_.free_bytes(folder_);
   if (free < limits_.reserve_bytes) {
     return fail(ErrorCode::kNoSpace,

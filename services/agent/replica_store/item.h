@@ -238,6 +238,7 @@ class Item final {
   Result<const msg::StoredShape*> shape_at(std::uint64_t seq) const;
   Status drop_unused_shapes();  // And the definitions that only they named.
 
+  Status check_here() const;  // Errors: kUnavailable.
   Status check_epoch(std::uint64_t epoch) const;
   Status check_point(std::uint64_t seq) const;
   void put_replica(store::Batch& batch) const;

@@ -200,6 +200,7 @@ Status Item::keep_definition(const std::string& digest, std::string_view packed)
   FARSIDE_TRY(unpack_definition(digest, packed));
   const std::lock_guard lock(mutex_);
   FARSIDE_TRY(ready());
+  FARSIDE_TRY(check_here());
   FARSIDE_TRY(make_folders(folder_ + "/definitions"));
   FARSIDE_TRY(replace_file(definition_path(folder_, digest), packed));
   return sync_folder(folder_);

@@ -217,6 +217,19 @@ TEST_F(ShapesTest, ADefinitionOfAnotherDigestOrSizeIsRefused) {
   EXPECT_EQ(pack_definition({.text = text}).error().code, ErrorCode::kTooLarge);
 }
 
+TEST_F(ShapesTest, AReplicaWhoseFolderVanishedIsNotBegunAnewByADefinition) {
+  point({vda_}, 'x');
+  const auto packed = pack_definition({.platform = "libvirt", .text = "<domain/>"}).value();
+  std::filesystem::rename(folder_ / "item", folder_ / "away");
+
+  const auto kept = item_->keep_definition(packed.digest, packed.packed);
+
+  ASSERT_FALSE(kept);
+  EXPECT_EQ(kept.error().code, ErrorCode::kUnavailable);
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "item"));
+  std::filesystem::rename(folder_ / "away", folder_ / "item");
+}
+
 TEST_F(ShapesTest, TooManyDisksAndTwoOfOneNameAreRefused) {
   std::vector<msg::ReplicaDisk> many;
   for (int i = 0; i < 65; ++i) many.push_back({.name = "d" + std::to_string(i), .bytes = 512});
