@@ -203,6 +203,7 @@ struct Drill {
   std::string item;
   std::string point;
   std::string network;
+  std::uint32_t life_seconds = 300;
 };
 
 Status test_failover(Session& session, const Drill& wanted) {
@@ -217,6 +218,7 @@ Status test_failover(Session& session, const Drill& wanted) {
         session.paths.network(text(item, "properties.recoveryFabricFriendlyName"), wanted.network);
   }
   if (!wanted.point.empty()) properties["farside"]["recoveryPoint"] = wanted.point;
+  properties["farside"]["lifeSeconds"] = wanted.life_seconds;
   return session.finish(
       session.vault.send("POST", text(item, "id") + "/testFailover", {{"properties", properties}}),
       fmt::format("test VM of '{}' runs; look at it, then `farside cleanup {}`",
@@ -230,6 +232,9 @@ void add_drills(Commands& commands) {
   test->add_option("item", drill.item, "VM or item")->required();
   test->add_option("--point", drill.point, "Recovery point; default: the newest");
   test->add_option("--network", drill.network, "Network of the other site; default: none");
+  test->add_option("--life-seconds", drill.life_seconds,
+                   "How long a sign of life of the VM is waited for; default: 300")
+      ->check(CLI::Range(1, 3600));
   commands.on(test, [&drill](Session& session) { return test_failover(session, drill); });
 
   struct Cleanup {

@@ -13,7 +13,6 @@ namespace farside::agent {
 namespace {
 
 constexpr std::chrono::hours kProveEvery{24};
-constexpr std::chrono::minutes kProveAgain{5};  // After a proof that failed or could not be made.
 
 // The same after every restart, so that what a crash left behind is found and removed.
 std::string proof_id(const std::string& item) {
@@ -163,7 +162,11 @@ Result<msg::Message> TargetWork::run(const msg::ProveReplica& order, const std::
 // When its definition has changed, and once a day: the host may have changed, too.
 void TargetWork::prove_if_due(const replica::SharedItem& item, msg::ReplicaItem& replica) {
   const auto seq = item->newest().seq;
-  if (seq == 0 || !replica.replica_vm.empty() || replica.promoted) return;
+  if (!replica.replica_vm.empty() || replica.promoted) {
+    replica.proof_fault.reset();  // Its VM has been made.
+    return;
+  }
+  if (seq == 0) return;
   const auto definition = item->definition_digest_at(seq);
   if (!definition) return;  // A damaged index is told of where it is scrubbed.
   const bool is_due = replica.proof_fault || replica.proven_definition != *definition ||
@@ -172,9 +175,8 @@ void TargetWork::prove_if_due(const replica::SharedItem& item, msg::ReplicaItem&
   {
     const std::lock_guard lock(mutex_);
     const auto again = prove_again_.find(replica.item);
-    const bool is_same = replica.proven_definition == *definition;
-    if (is_same && again != prove_again_.end() && clock_.monotonic() < again->second) return;
-    prove_again_[replica.item] = clock_.monotonic() + kProveAgain;
+    if (again != prove_again_.end() && clock_.monotonic() < again->second) return;
+    prove_again_[replica.item] = clock_.monotonic() + settings_.prove_gap;
   }
   auto vm = vm_at(item, replica,
                   {.view = {},

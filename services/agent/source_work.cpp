@@ -197,7 +197,11 @@ Result<msg::Message> SourceWork::run(const msg::RestartSource& order) {
 
 Result<msg::Message> SourceWork::run(const msg::FenceSource& order) {
   FARSIDE_TRY(platform_.set_fenced(order.vm, true));
-  FARSIDE_TRY(platform_.enforce_fences());
+  // Another VM that cannot be fenced now is told of elsewhere, every second.
+  if (const auto enforced = platform_.enforce_fences(); !enforced) {
+    FARSIDE_ASSIGN(const auto vm, platform_.describe_vm(order.vm));
+    if (vm.state != msg::PowerState::off) return fail(enforced.error());
+  }
   return reactor::message(msg::SourceFenced{.item = order.item, .epoch = order.epoch});
 }
 

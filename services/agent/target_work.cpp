@@ -121,9 +121,9 @@ Status TargetWork::check_order(const msg::ReplicaItem& replica,
                                const std::vector<msg::ReplicaDisk>& disks) {
   for (const auto& disk : disks) {
     const auto ordered = std::ranges::find_if(replica.disks, [&](const msg::ReplicaDisk& each) {
-      return disk.id.empty() ? each.name == disk.name : each.id == disk.id;
+      return each.name == disk.name && each.id == disk.id;
     });
-    if (ordered != replica.disks.end() && disk.bytes <= ordered->bytes) continue;
+    if (ordered != replica.disks.end() && disk.bytes == ordered->bytes) continue;
     return fail(ErrorCode::kUnavailable,
                 fmt::format("disk {} of item '{}' with {} bytes is not ordered here", disk.name,
                             replica.item, disk.bytes),

@@ -28,9 +28,10 @@ std::string vm_folder(const msg::ReplicaItem& replica, const std::string& vm);
 class TargetWork final {
  public:
   struct Settings {
-    std::string endpoint;    // Of the data port, as sources reach it.
-    std::string public_key;  // Of the data port.
-    std::string log_folder;  // For serial logs of VMs made here.
+    std::string endpoint;                        // Of the data port, as sources reach it.
+    std::string public_key;                      // Of the data port.
+    std::string log_folder;                      // For serial logs of VMs made here.
+    Micros prove_gap = std::chrono::minutes{2};  // Between two proofs of one item, at least.
   };
   TargetWork(Settings settings, Platform& platform, replica::Views& views, const Clock& clock,
              Report report)

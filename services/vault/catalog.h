@@ -23,6 +23,7 @@ struct Live {
   std::map<std::string, msg::ReplicaStatus> replicas;     // By item.
   std::map<std::string, bool> connected;                  // By principal.
   std::map<std::string, std::string> host_problems;       // By agent; those that have one.
+  std::map<std::string, msg::Fault> stuck;                // By item: why its job needs an operator.
   std::map<std::string, std::int64_t> heard_at;           // By site: its last inventory report.
 };
 

@@ -51,6 +51,12 @@ ItemHealth health_of(const msg::ProtectedItem& item, const Live& live) {
                                        .what = "'" + agent + "': " + problem->second,
                                        .advice = "look at that host and its hypervisor"})});
   }
+  if (const auto stuck = live.stuck.find(item.id); stuck != live.stuck.end() && !item.job.empty()) {
+    auto fault = stuck->second;
+    fault.what = "its job waits for an operator: " + fault.what;
+    if (fault.advice.empty()) fault.advice = "remove the cause, then restart the job";
+    add({.is_critical = true, .is_at_target = true, .fault = std::move(fault)});
+  }
   if (replicates && item.paused_at != 0) {
     add({.is_critical = false,
          .is_at_target = false,

@@ -167,7 +167,6 @@ Status JobDesk::record(const msg::ItemChange& change, reactor::Effects& effects)
   if (change.failed_over_at != 0) item.failed_over_at = effects.now().micros;
   if (change.drill_sign) item.drill_sign = *change.drill_sign;
   if (change.drill_boot_millis != 0) item.drill_boot_millis = change.drill_boot_millis;
-  if (change.drill_sign) item.drill_sign = *change.drill_sign;
   if (change.failover_seq != 0) item.failover_seq = change.failover_seq;
   catalog_.items.put(effects.writes, item.id, item);
   return {};

@@ -36,7 +36,8 @@ void Probe::items(const std::vector<msg::ProtectedItem>& items, const Live& live
           static_cast<double>(health_of(item, live).health));
     gauge("farside_item_epoch", "Role epoch of the item.", static_cast<double>(item.epoch));
     gauge("farside_item_drill_timestamp_seconds",
-          "When its last test failover succeeded; 0 = never.", seconds(item.drilled_at));
+          "When its newest test failover showed that its VM lives; 0 = it did not, or never.",
+          item.drill_sign.empty() ? 0.0 : seconds(item.drilled_at));
     gauge("farside_item_drill_boot_seconds", "How long the test VM then took to start.",
           static_cast<double>(item.drill_boot_millis) / 1000.0);
     gauge("farside_item_failover_timestamp_seconds", "When it was last failed over; 0 = never.",

@@ -40,10 +40,24 @@ void VaultCore::on_timer(const std::string& name, reactor::Effects& effects) {
   rest_.tick(effects);
   settings_.refresh(effects);
   if (const auto items = Catalog::rows(catalog_.items, effects.store())) {
+    find_stuck(*items, effects.store());
     probe_.items(*items, catalog_.live);
   }
   probe_.peers(catalog_.live);
   effects.set_timer(std::string(kTick), kTickEvery);
+}
+
+// A job that waits for an operator is what is wrong with its item until somebody acts.
+void VaultCore::find_stuck(const std::vector<msg::ProtectedItem>& items,
+                           const store::Reader& store) {
+  catalog_.live.stuck.clear();
+  for (const auto& item : items) {
+    if (item.job.empty()) continue;
+    const auto job = catalog_.jobs.get(store, item.job);
+    if (!job || !*job || (*job)->flow.phase != msg::FlowPhase::needsOperator) continue;
+    catalog_.live.stuck[item.id] = (*job)->flow.fault.value_or(msg::Fault{
+        .code = static_cast<std::uint16_t>(ErrorCode::kConflict), .what = (*job)->flow.workflow});
+  }
 }
 
 void VaultCore::on_peer(const reactor::PeerChange& change, reactor::Effects& effects) {

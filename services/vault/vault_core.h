@@ -38,6 +38,7 @@ class VaultCore final : public reactor::Core {
   void on_report(const reactor::PeerId& peer, const msg::Envelope& envelope,
                  reactor::Effects& effects);
   std::vector<msg::Peer> peers_for(msg::Role role, reactor::Effects& effects) const;
+  void find_stuck(const std::vector<msg::ProtectedItem>& items, const store::Reader& store);
   void introduce(reactor::Effects& effects);
 
   Probe& probe_;

@@ -11,6 +11,7 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <thread>
 #include <zmq.hpp>
@@ -391,7 +392,7 @@ void Receiver::Impl::work(Worker& worker, std::uint64_t number) {
     post(worker.route, frame, std::move(payload));
   };
   here.sealed_session = worker.sealed_session;
-  Session session(number, worker.source_key, here);
+  std::optional<Session> session(std::in_place, number, worker.source_key, here);
   for (;;) {
     Incoming incoming;
     {
@@ -414,9 +415,9 @@ void Receiver::Impl::work(Worker& worker, std::uint64_t number) {
     }
     const Status handled =
         incoming.sealed.empty()
-            ? session.handle(incoming.frame, {payload.data(), payload.size()})
-            : session.handle_sealed(incoming.sealed.to_string_view().substr(kSealedPrefix),
-                                    payload);
+            ? session->handle(incoming.frame, {payload.data(), payload.size()})
+            : session->handle_sealed(incoming.sealed.to_string_view().substr(kSealedPrefix),
+                                     payload);
     if (!handled) {
       ++refused;
       log::warn("session_refused", {{"source", worker.source_key}, {"error", handled.error()}});
@@ -427,6 +428,9 @@ void Receiver::Impl::work(Worker& worker, std::uint64_t number) {
     const bool is_last = std::holds_alternative<msg::FinishDelta>(incoming.frame.value);
     if (incoming.sealed.empty() && is_last) break;
   }
+  // It syncs what was staged, which a sick volume may take any time for: only then may the thread
+  // of the sockets, on which all items depend, join this one.
+  session.reset();
   --sessions;
   worker.ended = true;
   wake();

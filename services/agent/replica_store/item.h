@@ -227,6 +227,7 @@ class Item final {
   Status discard_locked();
   // ---- shapes.cpp
   Result<std::vector<std::uint16_t>> place_locked(const std::vector<msg::ReplicaDisk>& disks);
+  Result<std::vector<std::uint16_t>> place_all(const std::vector<msg::ReplicaDisk>& disks);
   std::optional<std::uint16_t> number_for(const msg::ReplicaDisk& disk, bool by_name,
                                           const std::set<std::uint16_t>& taken) const;
   Status add_disk(const msg::ReplicaDisk& disk);

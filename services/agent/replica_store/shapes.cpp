@@ -69,11 +69,22 @@ Status Item::place(const std::vector<msg::ReplicaDisk>& disks) {
 }
 
 // Returns the number of each.
+// What failed half way is forgotten: the next call reads the index anew.
 Result<std::vector<std::uint16_t>> Item::place_locked(const std::vector<msg::ReplicaDisk>& disks) {
+  auto placed = place_all(disks);
+  if (!placed) close();
+  return placed;
+}
+
+Result<std::vector<std::uint16_t>> Item::place_all(const std::vector<msg::ReplicaDisk>& disks) {
   std::set<std::string> names;
   for (const msg::ReplicaDisk& disk : disks) {
+    // It names files, exports and elements of XML.
+    constexpr const char* kLetters =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
     const bool good = !disk.name.empty() && disk.name.size() <= 64 && disk.name[0] != '.' &&
-                      disk.name.find('/') == std::string::npos && names.insert(disk.name).second;
+                      disk.name.find_first_not_of(kLetters) == std::string::npos &&
+                      names.insert(disk.name).second;
     if (good) continue;
     return fail(ErrorCode::kInvalidArgument,
                 "'" + disk.name + "' is no name of a disk, or there are two of it");

@@ -2,14 +2,14 @@
 //
 //   check_source --> resolve_networks --> prove_target --> shut_down_source --> fence_source
 //                                                            <- restart           <- unfence
-//     --> final_sync --> verify_point --> promote_replica ==> start_replica ==> record_failover
-//                                           <- demote
-//     ==> detach_replica
+//     --> final_sync --> verify_point --> prove_point --> promote_replica ==> start_replica
+//                                                           <- demote
+//     ==> record_failover ==> detach_replica
 //   <----- on failure, undo right to left --|   the guest may have written: only forward
 //
-// Before the source is touched the target has built the VM for a test, as it will be.
-// The fence comes before the last delta: whoever starts the VM by hand meanwhile cannot write
-// behind it.
+// Before the source is touched the target has built the VM for a test, and once more as it is at
+// the last point: a change of its definition takes effect when a VM is shut down. The fence comes
+// before the last delta: whoever starts the VM by hand meanwhile cannot write behind it.
 #include "services/orchestrator/workflows/all.h"
 #include "services/orchestrator/workflows/common.h"
 
@@ -120,6 +120,14 @@ flow::Request unfence_source(const PlannedFailoverState& s) {
              msg::UnfenceSource{.item = s.spec.item, .vm = s.spec.vm, .epoch = s.new_epoch});
 }
 
+// A VM that is off may be another than the one that ran: as it will be started, it is built now.
+flow::Request prove_point(const PlannedFailoverState& s) {
+  return ask(
+      s.spec.target_agent,
+      msg::ProveReplica{
+          .item = s.spec.item, .seq = s.point.seq, .vm_name = s.spec.vm_name, .nics = s.nics});
+}
+
 flow::Request promote_replica(const PlannedFailoverState& s) {
   return ask(s.spec.target_agent, msg::PromoteReplica{.item = s.spec.item, .epoch = s.new_epoch});
 }
@@ -193,6 +201,11 @@ constexpr std::array kSteps{
          .act = verify_point,
          .learn = flow::learn_done<PlannedFailoverState, msg::PointVerified>,
          .silence = std::chrono::minutes{30}},
+    Step{.name = "prove_point",
+         .title = "Build the virtual machine of this point for a test",
+         .act = prove_point,
+         .learn = flow::learn_done<PlannedFailoverState, msg::ReplicaProven>,
+         .silence = std::chrono::minutes{3}},
     Step{.name = "promote_replica",
          .title = "Raise the role epoch at the target",
          .act = promote_replica,

@@ -356,11 +356,17 @@ Reply Rest::test_failover(Call& call) {
     if (const auto name = segment_after(point, "recoveryPoints")) point = *name;
   }
   FARSIDE_ASSIGN(const auto seq, point_from(point));
+  const auto seconds = call.number({"properties", "farside", "lifeSeconds"}).value_or(0);
+  if (seconds < 0 || seconds > 3600) {
+    return fail(ErrorCode::kInvalidArgument,
+                "lifeSeconds is " + std::to_string(seconds) + ", allowed are 1 to 3600");
+  }
+  const auto life = static_cast<std::uint32_t>(seconds);
   const auto path = item_path(call, item);
   return started(call, path, std::move(item),
                  {.workflow = "test_failover",
                   .meanwhile = ItemState::protected_,
-                  .input = {.seq = seq, .network = network}});
+                  .input = {.seq = seq, .network = network, .life_seconds = life}});
 }
 
 Reply Rest::test_failover_cleanup(Call& call) {

@@ -119,12 +119,14 @@ class AgentWorkTest : public testing::Test {
   data::Shipper shipper_{folder_ / "pending", random_};
   replica::Views views_{folder_ / "run", "", /*served=*/false};
   SourceWork source_{*source_platform_, shipper_, source_keys_, clock_, [](auto) {}};
-  TargetWork target_{
-      {.endpoint = "", .public_key = target_keys_.public_key, .log_folder = folder_ / "logs"},
-      *target_platform_,
-      views_,
-      clock_,
-      [](auto) {}};
+  TargetWork target_{{.endpoint = "",
+                      .public_key = target_keys_.public_key,
+                      .log_folder = folder_ / "logs",
+                      .prove_gap = Micros{0}},
+                     *target_platform_,
+                     views_,
+                     clock_,
+                     [](auto) {}};
   std::unique_ptr<data::Receiver> receiver_;
   msg::SourceItem source_item_{.item = kItem, .vm = kVm, .epoch = 1};
   int attempts_ = 0;

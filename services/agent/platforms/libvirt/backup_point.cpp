@@ -76,7 +76,7 @@ Status delete_checkpoint(virDomainPtr domain, virDomainCheckpointPtr checkpoint)
 // Freezes the guest's file systems for as long as it lives.
 class Quiesce {
  public:
-  Quiesce(virDomainPtr domain, const BackupPlace& place) : domain_(domain), place_(place) {
+  Quiesce(virDomainPtr domain, BackupPlace& place) : domain_(domain), place_(place) {
     const std::string id = uuid_of(domain);
     if (!place.quiesced.add(id)) return;  // Without the mark a crash would leave it frozen.
     virDomainAgentSetResponseTimeout(domain, kGuestAgentSeconds, 0);
@@ -96,9 +96,10 @@ class Quiesce {
     if (!is_frozen_) return false;
     is_frozen_ = false;
     if (virDomainFSThaw(domain_, nullptr, 0, 0) < 0) {
-      // Guests thaw by themselves after a while; then the point is only crash consistent.
-      log::error("guest_not_thawed",
-                 {{"vm", name_of(domain_)}, {"error", libvirt_error("thaw").error()}});
+      // Tried again until it is; the point is only crash consistent.
+      const Error error = libvirt_error("thaw its file systems").error();
+      log::error("guest_not_thawed", {{"vm", name_of(domain_)}, {"error", error}});
+      place_.leftovers.add(uuid_of(domain_), error);
       return false;
     }
     (void)place_.quiesced.remove(uuid_of(domain_));
@@ -109,7 +110,7 @@ class Quiesce {
 
  private:
   virDomainPtr domain_;
-  const BackupPlace& place_;
+  BackupPlace& place_;
   bool is_frozen_ = false;
 };
 

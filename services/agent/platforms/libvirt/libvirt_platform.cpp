@@ -243,6 +243,13 @@ Result<PowerResult> LibvirtPlatform::shut_down(const std::string& vm_id, int dea
     return PowerResult{};
   }
 
+  if (state == msg::PowerState::paused) {
+    return fail(ErrorCode::kConflict,
+                fmt::format("VM '{}' is paused: it cannot shut down, and its memory would be lost",
+                            virDomainGetName(domain.get())),
+                "resume it, or turn it off");
+  }
+
   const Deadline deadline{seconds(deadline_s)};
   bool can_react = state == msg::PowerState::running;
   while (can_react) {

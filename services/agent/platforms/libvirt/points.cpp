@@ -150,7 +150,7 @@ Status Points::clean_up(virDomainPtr domain) {
   const bool is_foreign = !ended && ended.error().code == ErrorCode::kBusy;
   if (!ended && !is_foreign) return ended;
   if (place_.quiesced.has(id) && virDomainFSThaw(domain, nullptr, 0, 0) < 0) {
-    log::warn("guest_not_thawed", {{"vm", id}, {"error", libvirt_error("thaw").error()}});
+    return libvirt_error(fmt::format("thaw the file systems of VM '{}'", name_of(domain)));
   }
   FARSIDE_TRY(place_.quiesced.remove(id));
   if (!forgotten_.has(id)) return {};

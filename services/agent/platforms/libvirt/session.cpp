@@ -124,10 +124,11 @@ Result<DomainHandle> Session::find(const std::string& vm_id) {
 }
 
 void Session::learn_networks(virConnectPtr connection) {
-  if (std::exchange(has_networks_, true)) return;
+  if (has_networks_) return;
   virNetworkPtr* list = nullptr;
-  // The embedded driver has none, and says so with an error.
   const int count = virConnectListAllNetworks(connection, &list, VIR_CONNECT_LIST_NETWORKS_ACTIVE);
+  // The embedded driver has none, and says so with an error; any other is no answer.
+  has_networks_ = count >= 0 || libvirt_error_number() == VIR_ERR_NO_SUPPORT;
   for (int i = 0; i < count; ++i) {
     const std::unique_ptr<virNetwork, FreeHandle> network(list[i]);
     networks_.emplace_back(virNetworkGetName(network.get()));

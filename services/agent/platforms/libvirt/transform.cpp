@@ -23,6 +23,12 @@ std::string bus_of(const std::string& disk) {
 Result<TargetDomain> from_shape(const NewVm& vm, const Networks& networks, const TargetHost& host) {
   const msg::Vm& shape = vm.shape;
   constexpr const char* kMachine = "q35";
+  if (shape.processors > kCountMax || shape.nics.size() > kCountMax ||
+      vm.disks.size() > kCountMax) {
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("{} processors, {} cards and {} disks: more than {} of one kind",
+                            shape.processors, shape.nics.size(), vm.disks.size(), kCountMax));
+  }
   TargetDomain domain{.xml = {}, .rows = plan_of_shape(shape), .nvram_path = {}, .nvram = {}};
   std::string os = fmt::format("<type arch='x86_64' machine='{}'>hvm</type>", kMachine);
   std::string features = "<acpi/><apic/>";
