@@ -238,11 +238,6 @@ Status BackupPoint::capture(virDomainPtr domain, const DomainShape& shape,
     if (const auto ended = end_backup(domain, place_); !ended) {
       place_.leftovers.add(vm_id_, ended.error());
     }
-    if (!is_active(domain).value_or(true)) {
-      error.error().code = ErrorCode::kBusy;
-      error.error().advice =
-          "it was turned off in that moment; the next point is of a VM that is off";
-    }
     return error;
   }
   is_app_consistent_ = quiesce != nullptr && quiesce->thaw();

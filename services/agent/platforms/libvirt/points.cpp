@@ -107,6 +107,18 @@ Result<std::unique_ptr<Point>> Points::create(virDomainPtr domain, const DomainS
     FARSIDE_ASSIGN(const auto since, resolve(domain, request));
     return OffPoint::begin(domain, shape, request, since, networks, place_);
   }
+  auto point = of_running(domain, shape, request, networks);
+  if (!point && point.error().code == ErrorCode::kPlatform && !is_active(domain).value_or(true)) {
+    point.error().code = ErrorCode::kBusy;
+    point.error().advice =
+        "it was turned off in that moment; the next point is of a VM that is off";
+  }
+  return point;
+}
+
+Result<std::unique_ptr<Point>> Points::of_running(virDomainPtr domain, const DomainShape& shape,
+                                                  const PointRequest& request,
+                                                  const Networks& networks) {
   FARSIDE_TRY(libvirt::end_backup(domain, place_));
   FARSIDE_TRY(refuse_jobs(domain, shape));
   std::string base;

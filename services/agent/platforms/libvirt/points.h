@@ -57,6 +57,8 @@ class Points {
                .quiesced = std::move(quiesced),
                .off_tokens = std::move(off_tokens)},
         forgotten_(std::move(forgotten)) {}
+  Result<std::unique_ptr<Point>> of_running(virDomainPtr domain, const DomainShape& shape,
+                                            const PointRequest& request, const Networks& networks);
   Result<OffPoint::Since> resolve(virDomainPtr domain, const PointRequest& request);
   Status check_disks(const OffToken& token, const DomainShape& shape);
 
