@@ -87,6 +87,9 @@ void run_a_process_whose_core_hangs() {
 }
 
 TEST(WatchdogDeathTest, ALoopThatHangsEndsTheProcessWithTheStacksOfAllThreads) {
+#ifdef __SANITIZE_THREAD__
+  GTEST_SKIP() << "ThreadSanitizer lets no thread answer for its stack";
+#endif
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   EXPECT_EXIT(run_a_process_whose_core_hangs(), testing::ExitedWithCode(kStalledExitStatus),
               "watchdog: the reactor has stood.*(stand_in_a_loop_for_ever.*wait_beside_it|"
@@ -156,6 +159,9 @@ TEST(StacksTest, AThreadThatBlocksSignalsIsNamedAndKeepsNobodyWaiting) {
 }
 
 TEST(StacksTest, TellOfAThreadThatWaits) {
+#ifdef __SANITIZE_THREAD__
+  GTEST_SKIP() << "ThreadSanitizer lets no thread answer for its stack";
+#endif
   std::promise<int> end;
   const auto ended = end.get_future().share();
   std::promise<void> began;

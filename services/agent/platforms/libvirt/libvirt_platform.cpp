@@ -301,7 +301,8 @@ Result<std::unique_ptr<Point>> LibvirtPlatform::create_point(const PointRequest&
   FARSIDE_TRY(refuse_writers(domain.get(), shape));
   if (!shape.vm.problem.empty()) {
     return fail(ErrorCode::kUnsupported,
-                fmt::format("VM '{}' cannot be protected: {}", shape.vm.name, shape.vm.problem));
+                fmt::format("VM '{}' cannot be protected: {}", shape.vm.name, shape.vm.problem),
+                "mend what it names on this host; replication goes on by itself");
   }
   return points_->create(domain.get(), shape, request, networks_);
 }
