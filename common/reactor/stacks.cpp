@@ -77,8 +77,7 @@ std::string read_all(int fd) {
   std::string out;
   std::array<char, 4096> piece{};
   for (;;) {
-    // Of /proc: it does not block, and nobody waits for the lock but who wants stacks as well.
-    // NOLINTNEXTLINE(clang-analyzer-unix.BlockInCriticalSection)
+    // NOLINTNEXTLINE(clang-analyzer-unix.BlockInCriticalSection): of /proc, it does not block.
     const ssize_t got = ::read(fd, piece.data(), piece.size());
     if (got <= 0) return out;
     out.append(piece.data(), static_cast<std::size_t>(got));
