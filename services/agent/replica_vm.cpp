@@ -98,8 +98,23 @@ Result<NewVm> TargetWork::vm_at(const replica::SharedItem& item, const msg::Repl
   return vm;
 }
 
+// The VM that a failover to the point would make; what the order leaves open is as it is
+// configured.
+Result<NewVm> TargetWork::vm_to_be(const replica::SharedItem& item, const msg::ReplicaItem& replica,
+                                   std::uint64_t seq, const msg::ProveReplica& order) {
+  FARSIDE_ASSIGN(auto vm, vm_at(item, replica,
+                                {.view = {},
+                                 .vm = replica.item,
+                                 .name = order.vm_name.empty() ? replica.vm_name : order.vm_name,
+                                 .seq = seq,
+                                 .is_test = false,
+                                 .nics = order.nics}));
+  if (order.nics.empty()) vm.shape.nics = mapped(vm.definition.shape.nics, replica.networks);
+  return vm;
+}
+
 // Before there is any point: from what the source says of its VM.
-Result<NewVm> TargetWork::first_vm(const msg::PrepareReplica& order) {
+NewVm TargetWork::first_vm(const msg::PrepareReplica& order, const msg::ReplicaItem& replica) {
   NewVm vm{.shape = order.definition.shape,
            .definition = order.definition,
            .id = order.item,
@@ -111,7 +126,7 @@ Result<NewVm> TargetWork::first_vm(const msg::PrepareReplica& order) {
   vm.shape.id = order.item;
   vm.shape.name = order.vm_name;
   vm.shape.nics = mapped(order.definition.shape.nics, order.networks);
-  const auto folder = order.storage_path + "/farside-vms/" + order.item;
+  const auto folder = vm_folder(replica, order.item);
   for (const auto& disk : order.vm.disks) {  // Whose names the store has judged.
     vm.disks.push_back({.name = disk.name,
                         .id = disk.id,
@@ -141,14 +156,7 @@ Result<msg::Message> TargetWork::run(const msg::ProveReplica& order, const std::
     return fail(ErrorCode::kConflict, "item '" + order.item + "' has no recovery point yet",
                 "wait for its initial replication");
   }
-  FARSIDE_ASSIGN(auto vm, vm_at(item, replica,
-                                {.view = {},
-                                 .vm = order.item,
-                                 .name = order.vm_name.empty() ? replica.vm_name : order.vm_name,
-                                 .seq = seq,
-                                 .is_test = false,
-                                 .nics = order.nics}));
-  if (order.nics.empty()) vm.shape.nics = mapped(vm.definition.shape.nics, replica.networks);
+  FARSIDE_ASSIGN(const auto vm, vm_to_be(item, replica, seq, order));
   FARSIDE_ASSIGN(auto plan, platform_.plan_vm(vm));
   if (!order.plan_only) {
     const std::lock_guard busy(entry->busy);
@@ -178,14 +186,7 @@ void TargetWork::prove_if_due(const replica::SharedItem& item, msg::ReplicaItem&
     if (again != prove_again_.end() && clock_.monotonic() < again->second) return;
     prove_again_[replica.item] = clock_.monotonic() + settings_.prove_gap;
   }
-  auto vm = vm_at(item, replica,
-                  {.view = {},
-                   .vm = replica.item,
-                   .name = replica.vm_name,
-                   .seq = seq,
-                   .is_test = false,
-                   .nics = {}});
-  if (vm) vm->shape.nics = mapped(vm->definition.shape.nics, replica.networks);
+  const auto vm = vm_to_be(item, replica, seq, {});
   const Status status = vm ? prove(*vm) : fail(vm.error());
   if (!status && says_nothing(status.error().code)) {
     log::warn("proof not made", {{"item", replica.item}, {"cause", status.error()}});

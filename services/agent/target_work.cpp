@@ -187,8 +187,7 @@ Result<msg::Message> TargetWork::run(const msg::PrepareReplica& order) {
   FARSIDE_ASSIGN(const auto item, store->create(order.item, replica.disks));
   // Before anything is sent: a VM that could not be built here is not protected here.
   if (item->newest().seq == 0 && !order.definition.platform.empty()) {
-    FARSIDE_ASSIGN(auto vm, first_vm(order));
-    FARSIDE_TRY(prove(vm));
+    FARSIDE_TRY(prove(first_vm(order, replica)));
   }
   FARSIDE_TRY(admit(replica));
   return reactor::message(msg::ReplicaPrepared{

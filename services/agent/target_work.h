@@ -95,7 +95,9 @@ class TargetWork final {
   // ---- replica_vm.cpp
   Result<NewVm> vm_at(const replica::SharedItem& item, const msg::ReplicaItem& replica,
                       const Boot& wanted);
-  Result<NewVm> first_vm(const msg::PrepareReplica& order);
+  Result<NewVm> vm_to_be(const replica::SharedItem& item, const msg::ReplicaItem& replica,
+                         std::uint64_t seq, const msg::ProveReplica& order);
+  static NewVm first_vm(const msg::PrepareReplica& order, const msg::ReplicaItem& replica);
   Status prove(const NewVm& vm);
   void prove_if_due(const replica::SharedItem& item, msg::ReplicaItem& replica);
 

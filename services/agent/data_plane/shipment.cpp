@@ -92,10 +92,10 @@ Result<msg::DeltaOpened> Shipment::open(const std::string& cycle, bool compare) 
   for (const auto& disk : point_.disks()) {
     open.disks.push_back({.name = disk->name(), .bytes = disk->bytes(), .id = disk->id()});
   }
-  FARSIDE_ASSIGN(auto definition, replica::pack_definition(point_.definition()));
-  open.definition = definition.digest;
+  FARSIDE_ASSIGN(open.definition, replica::definition_digest(point_.definition()));
   FARSIDE_ASSIGN(opened_, ask<msg::DeltaOpened>(frame(std::move(open)), {}, nullptr));
   if (opened_.lacks_definition) {
+    FARSIDE_ASSIGN(auto definition, replica::pack_definition(point_.definition()));
     FARSIDE_TRY(ask<msg::DefinitionKept>(frame(msg::PutDefinition{}), std::move(definition.packed),
                                          nullptr));
   }

@@ -9,20 +9,29 @@ namespace {
 
 constexpr int kLevel = 3;
 
+Result<std::string> bytes_of(const msg::VmDefinition& definition) {
+  std::string bytes = encode(definition);
+  if (bytes.size() <= kDefinitionBytesMax) return bytes;
+  return fail(ErrorCode::kTooLarge, "the definition of VM '" + definition.shape.name + "' has " +
+                                        std::to_string(bytes.size()) + " bytes, more than " +
+                                        std::to_string(kDefinitionBytesMax));
+}
+
 }  // namespace
 
 bool is_definition_digest(std::string_view digest) {
   return digest.size() == 64 && digest.find_first_not_of("0123456789abcdef") == digest.npos;
 }
 
+Result<std::string> definition_digest(const msg::VmDefinition& definition) {
+  if (definition == msg::VmDefinition{}) return std::string();
+  FARSIDE_ASSIGN(const std::string bytes, bytes_of(definition));
+  return sha256_hex(bytes);
+}
+
 Result<PackedDefinition> pack_definition(const msg::VmDefinition& definition) {
   if (definition == msg::VmDefinition{}) return PackedDefinition{};
-  const std::string bytes = encode(definition);
-  if (bytes.size() > kDefinitionBytesMax) {
-    return fail(ErrorCode::kTooLarge, "the definition of VM '" + definition.shape.name + "' has " +
-                                          std::to_string(bytes.size()) + " bytes, more than " +
-                                          std::to_string(kDefinitionBytesMax));
-  }
+  FARSIDE_ASSIGN(const std::string bytes, bytes_of(definition));
   PackedDefinition out{.digest = sha256_hex(bytes),
                        .packed = std::string(ZSTD_compressBound(bytes.size()), '\0')};
   const std::size_t size =

@@ -19,6 +19,10 @@ struct PackedDefinition {
   std::string packed;  // zstd.
 };
 
+// Of what pack_definition() makes, without packing: that is for a target that lacks it.  Errors:
+// kTooLarge.
+Result<std::string> definition_digest(const msg::VmDefinition& definition);
+
 // Errors: kTooLarge.
 Result<PackedDefinition> pack_definition(const msg::VmDefinition& definition);
 

@@ -20,6 +20,27 @@ std::string definition_path(const std::string& folder, const std::string& digest
   return folder + "/definitions/" + digest;
 }
 
+Status check_disks(const std::vector<msg::ReplicaDisk>& disks) {
+  std::set<std::string> names;
+  for (const msg::ReplicaDisk& disk : disks) {
+    // It names files, exports and elements of XML.
+    constexpr const char* kLetters =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+    const bool good = !disk.name.empty() && disk.name.size() <= 64 && disk.name[0] != '.' &&
+                      disk.name.find_first_not_of(kLetters) == std::string::npos &&
+                      names.insert(disk.name).second;
+    if (good) continue;
+    return fail(ErrorCode::kInvalidArgument,
+                "'" + disk.name + "' is no name of a disk, or there are two of it");
+  }
+  if (disks.size() > kDisksMax) {
+    return fail(ErrorCode::kTooLarge, "a VM of " + std::to_string(disks.size()) +
+                                          " disks; at most " + std::to_string(kDisksMax) +
+                                          " are replicated");
+  }
+  return {};
+}
+
 }  // namespace
 
 std::vector<msg::ReplicaDisk> Item::disks_now() const {
@@ -68,32 +89,16 @@ Status Item::place(const std::vector<msg::ReplicaDisk>& disks) {
   return {};
 }
 
-// Returns the number of each.
-// What failed half way is forgotten: the next call reads the index anew.
+// Returns the number of each.  What failed half way is forgotten: the next call reads the index
+// anew.
 Result<std::vector<std::uint16_t>> Item::place_locked(const std::vector<msg::ReplicaDisk>& disks) {
+  FARSIDE_TRY(check_disks(disks));
   auto placed = place_all(disks);
   if (!placed) close();
   return placed;
 }
 
 Result<std::vector<std::uint16_t>> Item::place_all(const std::vector<msg::ReplicaDisk>& disks) {
-  std::set<std::string> names;
-  for (const msg::ReplicaDisk& disk : disks) {
-    // It names files, exports and elements of XML.
-    constexpr const char* kLetters =
-        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
-    const bool good = !disk.name.empty() && disk.name.size() <= 64 && disk.name[0] != '.' &&
-                      disk.name.find_first_not_of(kLetters) == std::string::npos &&
-                      names.insert(disk.name).second;
-    if (good) continue;
-    return fail(ErrorCode::kInvalidArgument,
-                "'" + disk.name + "' is no name of a disk, or there are two of it");
-  }
-  if (disks.size() > kDisksMax) {
-    return fail(ErrorCode::kTooLarge, "a VM of " + std::to_string(disks.size()) +
-                                          " disks; at most " + std::to_string(kDisksMax) +
-                                          " are replicated");
-  }
   std::vector<std::optional<std::uint16_t>> numbers(disks.size());
   std::set<std::uint16_t> taken;
   for (const bool by_name : {false, true}) {
