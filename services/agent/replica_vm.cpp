@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <system_error>
 
 #include "common/base/log.h"
 #include "common/base/sha256.h"
@@ -13,13 +15,17 @@ namespace farside::agent {
 namespace {
 
 constexpr std::chrono::hours kProveEvery{24};
+constexpr std::chrono::hours kProofOverdue{72};
 
-// The same after every restart, so that what a crash left behind is found and removed.
+}  // namespace
+
 std::string proof_id(const std::string& item) {
   const std::string digits = sha256_hex("proof of " + item);
   return fmt::format("{}-{}-4{}-8{}-{}", digits.substr(0, 8), digits.substr(8, 4),
                      digits.substr(12, 3), digits.substr(15, 3), digits.substr(18, 12));
 }
+
+namespace {
 
 // A network without a card's address is meant for all of them.
 std::string network_of(const std::vector<msg::Nic>& wanted, const msg::Nic& card) {
@@ -141,8 +147,9 @@ NewVm TargetWork::first_vm(const msg::PrepareReplica& order, const msg::ReplicaI
   return vm;
 }
 
-Status TargetWork::prove(const NewVm& vm) {
-  const auto proven = platform_.prove_vm(vm, proof_id(vm.item_id));
+Status TargetWork::prove(const NewVm& vm, const msg::ReplicaItem& replica) {
+  const auto id = proof_id(replica.item);
+  const auto proven = platform_.prove_vm(vm, id, vm_folder(replica, id));
   if (proven) return {};
   return fail(proven.error().in("VM '" + vm.shape.name + "' cannot be built on this host"));
 }
@@ -160,11 +167,16 @@ Result<msg::Message> TargetWork::run(const msg::ProveReplica& order, const std::
   FARSIDE_ASSIGN(auto plan, platform_.plan_vm(vm));
   if (!order.plan_only) {
     const std::lock_guard busy(entry->busy);
-    FARSIDE_TRY(prove(vm));
+    FARSIDE_TRY(prove(vm, replica));
     report_({.request = job, .note = summary_of(plan)});
   }
   return reactor::message(
       msg::ReplicaProven{.item = order.item, .seq = seq, .plan = std::move(plan)});
+}
+
+void TargetWork::remove_proof_files(const msg::ReplicaItem& replica) {
+  std::error_code ec;
+  std::filesystem::remove_all(vm_folder(replica, proof_id(replica.item)), ec);
 }
 
 // When its definition has changed, and once a day: the host may have changed, too.
@@ -187,10 +199,13 @@ void TargetWork::prove_if_due(const replica::SharedItem& item, msg::ReplicaItem&
     prove_again_[replica.item] = clock_.monotonic() + settings_.prove_gap;
   }
   const auto vm = vm_to_be(item, replica, seq, {});
-  const Status status = vm ? prove(*vm) : fail(vm.error());
+  Status status = vm ? prove(*vm, replica) : fail(vm.error());
   if (!status && says_nothing(status.error().code)) {
     log::warn("proof not made", {{"item", replica.item}, {"cause", status.error()}});
-    return;
+    const bool is_overdue =
+        replica.proven_at != 0 && clock_.now() - Time{replica.proven_at} >= kProofOverdue;
+    if (!is_overdue) return;
+    status = fail(status.error().in("not proven since " + to_iso(Time{replica.proven_at})));
   }
   replica.proven_definition = *definition;
   replica.proof_fault.reset();

@@ -158,6 +158,8 @@ Result<msg::Message> TargetWork::run(const msg::Reconcile& job) {
   msg::Reconciled done;
   if (const auto cleaned = platform_.reconcile(job.keep_vms); !cleaned) {
     done.platform_fault = flow::to_fault(cleaned.error());
+  } else {  // VMs that a crash left half proven are gone now.
+    for (const auto& replica : job.replicas) remove_proof_files(replica);
   }
   return reactor::message(std::move(done));
 }
@@ -187,7 +189,7 @@ Result<msg::Message> TargetWork::run(const msg::PrepareReplica& order) {
   FARSIDE_ASSIGN(const auto item, store->create(order.item, replica.disks));
   // Before anything is sent: a VM that could not be built here is not protected here.
   if (item->newest().seq == 0 && !order.definition.platform.empty()) {
-    FARSIDE_TRY(prove(first_vm(order, replica)));
+    FARSIDE_TRY(prove(first_vm(order, replica), replica));
   }
   FARSIDE_TRY(admit(replica));
   return reactor::message(msg::ReplicaPrepared{

@@ -25,6 +25,10 @@ namespace farside::agent {
 // Where the disks of a VM made from a replica lie.
 std::string vm_folder(const msg::ReplicaItem& replica, const std::string& vm);
 
+// Of the VM that is built to prove that the item's could be: the same after every restart, so that
+// what a crash left behind is found and removed.
+std::string proof_id(const std::string& item);
+
 class TargetWork final {
  public:
   struct Settings {
@@ -98,7 +102,8 @@ class TargetWork final {
   Result<NewVm> vm_to_be(const replica::SharedItem& item, const msg::ReplicaItem& replica,
                          std::uint64_t seq, const msg::ProveReplica& order);
   static NewVm first_vm(const msg::PrepareReplica& order, const msg::ReplicaItem& replica);
-  Status prove(const NewVm& vm);
+  Status prove(const NewVm& vm, const msg::ReplicaItem& replica);
+  static void remove_proof_files(const msg::ReplicaItem& replica);
   void prove_if_due(const replica::SharedItem& item, msg::ReplicaItem& replica);
 
   Result<std::uint64_t> boot(const msg::ReplicaItem& replica, const Boot& wanted);

@@ -176,9 +176,11 @@ class Platform {
   virtual Result<std::vector<msg::PlanRow>> plan_vm(const NewVm& vm) = 0;
 
   // Proves that create_vm() would succeed, without touching anything that exists: the id and name
-  // are free (or are this item's own), and a VM like it, with empty disks, no link to any network
-  // and the id `proof_id`, can be built and started paused; it is gone afterwards.
-  virtual Status prove_vm(const NewVm& vm, const std::string& proof_id) = 0;
+  // are free (or are this item's own), its networks are there, and a VM like it, with empty disks
+  // and the id `proof_id`, can be built and started paused.  It is gone afterwards, as is `folder`,
+  // which holds its files and lies where those of the real VM would.
+  virtual Status prove_vm(const NewVm& vm, const std::string& proof_id,
+                          const std::string& folder) = 0;
 
   // What shows that a VM of ours lives since it was started ("its guest agent answers"); empty:
   // nothing so far.  Errors: kNotFound, kConflict (it does not run any more).

@@ -72,16 +72,17 @@ LibvirtHost::LibvirtHost() : LibvirtHost(new_folder()) {}
 LibvirtHost::LibvirtHost(std::filesystem::path folder) : folder_(std::move(folder)) {
   current_folder = folder_;
   const bool is_new = std::filesystem::is_empty(folder_);
-  options_ = libvirt::Options{.uri = "",
-                              .root = path("root"),
-                              .host_name = "test-host",
-                              .state_dir = path("state"),
-                              .scratch_dir = path("scratch"),
-                              .scratch_reserve_bytes = 16U << 20U,
-                              .storage = {folder_.string()},
-                              .networks = {{"blue", "user"}, {"quiet", "isolated"}},
-                              .boot_folder = FARSIDE_GUEST_DIR,
-                              .domain_type = "qemu"};
+  options_ = libvirt::Options{
+      .uri = "",
+      .root = path("root"),
+      .host_name = "test-host",
+      .state_dir = path("state"),
+      .scratch_dir = path("scratch"),
+      .scratch_reserve_bytes = 16U << 20U,
+      .storage = {folder_.string()},
+      .networks = {{"blue", "user"}, {"quiet", "isolated"}, {"gone", "bridge:fs-gone"}},
+      .boot_folder = FARSIDE_GUEST_DIR,
+      .domain_type = "qemu"};
   auto connection = libvirt::open_connection({.uri = "", .root = options_.root});
   require(connection, "open the host");
   connection_ = std::move(*connection);

@@ -16,6 +16,7 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <string>
 
 #include "common/base/random.h"
@@ -542,10 +543,12 @@ TYPED_TEST_P(PlatformContract, ProvingAVmLeavesNothing) {
   NewVm taken = good;
   taken.id = this->witness();
 
-  const auto proven = this->platform().prove_vm(good, proof);
-  const auto again = this->platform().prove_vm(good, proof);
-  const auto refused = this->platform().prove_vm(lost, proof);
-  const auto foreign = this->platform().prove_vm(taken, proof);
+  const std::string folder =
+      std::filesystem::path(good.disks.at(0).overlay_path).replace_filename("proof").string();
+  const auto proven = this->platform().prove_vm(good, proof, folder);
+  const auto again = this->platform().prove_vm(good, proof, folder);
+  const auto refused = this->platform().prove_vm(lost, proof, folder);
+  const auto foreign = this->platform().prove_vm(taken, proof, folder);
 
   EXPECT_TRUE(proven) << why(proven);
   EXPECT_TRUE(again) << why(again);
@@ -553,6 +556,7 @@ TYPED_TEST_P(PlatformContract, ProvingAVmLeavesNothing) {
   EXPECT_FALSE(foreign) << "that id belongs to a VM that is not ours";
   EXPECT_EQ(ids(), before);
   EXPECT_FALSE(this->host().overlay_exists(good));
+  EXPECT_FALSE(std::filesystem::exists(folder));
   EXPECT_EQ(code(this->platform().describe_vm(proof)), ErrorCode::kNotFound);
 }
 

@@ -76,6 +76,10 @@ class LibvirtShapeTest : public testing::Test {
                            VIR_DOMAIN_UNDEFINE_NVRAM | VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA);
   }
 
+  static Status prove(const NewVm& vm, const std::string& proof_id) {
+    return platform().prove_vm(vm, proof_id, host().path("proof"));
+  }
+
   std::string image(const std::string& name, const std::string& options = "compat=1.1") {
     const std::string path = host().path("shape-" + name + ".qcow2");
     std::filesystem::remove(path);
@@ -219,7 +223,7 @@ TEST_F(LibvirtShapeTest, DisksOnTwoBusesRunAtTheTarget) {
         .write(replica.disks()[i].data(), static_cast<std::streamsize>(replica.disks()[i].size()));
     vm.disks[i].nbd_socket = host().serve(raw, "raw");
   }
-  const auto proven = platform().prove_vm(vm, "6b0f3f0e-0000-4000-8000-0000000000b1");
+  const auto proven = prove(vm, "6b0f3f0e-0000-4000-8000-0000000000b1");
   ASSERT_TRUE(proven) << to_text(proven.error());
   create(vm);
 
@@ -387,7 +391,7 @@ TEST_F(LibvirtShapeTest, FirmwareThatIsNotHereIsToldWithItsPackage) {
   const NewVm vm = successor(definition);
 
   const auto created = platform().create_vm(vm);
-  const auto proven = platform().prove_vm(vm, "6b0f3f0e-0000-4000-8000-0000000000b2");
+  const auto proven = prove(vm, "6b0f3f0e-0000-4000-8000-0000000000b2");
 
   ASSERT_FALSE(created);
   EXPECT_EQ(created.error().code, ErrorCode::kUnsupported);
@@ -461,7 +465,7 @@ TEST_F(LibvirtShapeTest, AVmWithManyDevicesIsMadeAgainWithAllOfThem) {
   NewVm vm = successor(definition);
   for (msg::Nic& nic : vm.shape.nics) nic.network = "blue";
 
-  const auto proven = platform().prove_vm(vm, "6b0f3f0e-0000-4000-8000-0000000000b3");
+  const auto proven = prove(vm, "6b0f3f0e-0000-4000-8000-0000000000b3");
   EXPECT_TRUE(proven) << to_text(proven.error());
   create(vm);
 
@@ -489,10 +493,10 @@ TEST_F(LibvirtShapeTest, AProofThatFailsSaysWhyAndLeavesNothing) {
   define(domain(kQ35, disk(image("proof"), "vda", "virtio")));
   const msg::VmDefinition definition = definition_at_a_point();
   const auto refusal = [&](const NewVm& vm) {
-    const auto proven = platform().prove_vm(vm, kProof);
+    const auto proven = prove(vm, kProof);
     EXPECT_FALSE(proven);
     EXPECT_FALSE(platform().describe_vm(kProof));
-    EXPECT_TRUE(std::filesystem::is_empty(host().path("scratch")));
+    EXPECT_FALSE(std::filesystem::exists(host().path("proof")));
     return proven ? Error{} : proven.error();
   };
   NewVm huge = successor(definition);
@@ -502,6 +506,8 @@ TEST_F(LibvirtShapeTest, AProofThatFailsSaysWhyAndLeavesNothing) {
   NewVm old = successor(definition);
   const std::string machine = xml_of(kSource).root().child("os").child("type").attribute("machine");
   old.definition.text.replace(old.definition.text.find(machine), machine.size(), "pc-q35-99.9");
+  NewVm unconnected = successor(definition);
+  unconnected.shape.nics = {{.mac = "52:54:00:00:00:7a", .network = "gone", .address = ""}};
 
   const Error memory = refusal(huge);
   EXPECT_EQ(memory.code, ErrorCode::kNoSpace);
@@ -512,21 +518,19 @@ TEST_F(LibvirtShapeTest, AProofThatFailsSaysWhyAndLeavesNothing) {
   const Error unknown_machine = refusal(old);
   EXPECT_THAT(unknown_machine.what, HasSubstr("pc-q35-99.9"));
   EXPECT_NE(unknown_machine.advice, "");
+  EXPECT_THAT(refusal(unconnected).what, HasSubstr("fs-gone")) << "its bridge is not there";
 }
 
-TEST_F(LibvirtShapeTest, WhatACrashLeavesOfAProofIsRemoved) {
-  NewVm half = host().new_vm("half");
-  const std::string folder = host().path("scratch/proof-" + half.id);
-  half.disks[0].overlay_path = folder + "/0.qcow2";
-  const auto created = platform().create_vm(half);
-  ASSERT_TRUE(created) << to_text(created.error());
+TEST_F(LibvirtShapeTest, AProofNeedsThePlaceWhereTheDisksWillBe) {
+  define(domain(kQ35, disk(image("place"), "vda", "virtio")));
+  const NewVm vm = successor(definition_at_a_point());
+  std::ofstream(host().path("proof-file")) << "in the way";
 
-  host().restart_agent();
-  const auto reconciled = platform().reconcile({});
+  const auto proven =
+      platform().prove_vm(vm, "6b0f3f0e-0000-4000-8000-0000000000b5", host().path("proof-file/x"));
 
-  ASSERT_TRUE(reconciled) << to_text(reconciled.error());
-  EXPECT_FALSE(platform().describe_vm(half.id));
-  EXPECT_FALSE(std::filesystem::exists(folder));
+  ASSERT_FALSE(proven);
+  EXPECT_THAT(proven.error().what, HasSubstr("proof-file"));
 }
 
 TEST_F(LibvirtShapeTest, SectorSizesStay) {

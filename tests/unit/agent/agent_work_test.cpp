@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "common/base/random.h"
 #include "services/agent/platforms/sim/sim_platform.h"
@@ -223,6 +224,30 @@ TEST_F(AgentWorkTest, AHostThatDoesNotAnswerProvesNothingEitherWay) {
 
   EXPECT_FALSE(asked.status.proof_fault);
   EXPECT_EQ(asked.status.proven_at, 0);
+}
+
+TEST_F(AgentWorkTest, AProofThatHasNotBeenMadeForDaysIsAFault) {
+  ASSERT_TRUE(prepare());
+  point();
+  there_.fail_next("prove_vm", {.code = ErrorCode::kUnavailable, .what = "away"}, 1);
+
+  const auto asked =
+      maintain({.item = kItem, .proven_at = (clock_.now() - std::chrono::hours{24 * 4}).micros});
+
+  ASSERT_TRUE(asked.status.proof_fault);
+  EXPECT_NE(asked.status.proof_fault->what.find("not proven since"), std::string::npos);
+  EXPECT_NE(asked.status.proof_fault->what.find("away"), std::string::npos);
+}
+
+TEST_F(AgentWorkTest, WhatACrashLeavesOfAProofGoesWhenTheAgentStarts) {
+  ASSERT_TRUE(prepare());
+  const msg::ReplicaItem replica{.item = kItem, .epoch = 1, .storage_path = folder_ / "storage"};
+  const auto left = vm_folder(replica, proof_id(kItem));
+  std::filesystem::create_directories(left);
+
+  ASSERT_TRUE(target_.run(msg::Reconcile{.replicas = {replica}}));
+
+  EXPECT_FALSE(std::filesystem::exists(left));
 }
 
 TEST_F(AgentWorkTest, AHypervisorThatDoesNotAnswerKeepsNoSourceFromReplicating) {

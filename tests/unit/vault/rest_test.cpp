@@ -317,6 +317,31 @@ TEST_F(RestTest, AFailedJobShowsItsCauseAndFreesTheItem) {
   EXPECT_EQ(call("PUT", kItem, protection()).status, 202U) << "may be tried again";
 }
 
+TEST_F(RestTest, AJobThatWaitsForAnOperatorMakesItsItemCritical) {
+  configure();
+  call("PUT", kItem, protection());
+  const auto started = std::get<msg::StartWorkflow>(requests_.at(0).body.value);
+  const auto tell = [&](msg::FlowPhase phase, std::optional<msg::Fault> fault, unsigned revision) {
+    job({.id = started.job,
+         .workflow = started.workflow,
+         .phase = phase,
+         .fault = std::move(fault),
+         .started_at = 1,
+         .revision = revision,
+         .item = started.input.spec.item});
+    turn([&](auto& effects) { core_.on_timer("tick", effects); });
+    call("GET", kItem);
+  };
+
+  tell(msg::FlowPhase::needsOperator, msg::Fault{.code = 11, .what = "no room"}, 9);
+  EXPECT_EQ(body().at("properties").at("replicationHealth"), "Critical");
+  EXPECT_NE(answer_->body.find("its job waits for an operator: no room"), std::string::npos);
+  EXPECT_NE(answer_->body.find("restart the job"), std::string::npos);
+
+  tell(msg::FlowPhase::running, std::nullopt, 10);
+  EXPECT_EQ(answer_->body.find("waits for an operator"), std::string::npos);
+}
+
 TEST_F(RestTest, OnlyTheOrchestratorMayChangeJobsAndItems) {
   configure();
   call("PUT", kItem, protection());

@@ -48,7 +48,7 @@ class HypervPlatform final : public Platform {
   Status forget_tokens(const std::string& vm_id) override;
   Result<msg::VmDefinition> definition_of(const std::string& vm_id) override;
   Result<std::vector<msg::PlanRow>> plan_vm(const NewVm& vm) override;
-  Status prove_vm(const NewVm& vm, const std::string& proof_id) override;
+  Status prove_vm(const NewVm& vm, const std::string& proof_id, const std::string& folder) override;
   Result<std::string> sign_of_life(const std::string& vm_id) override;
   Status create_vm(const NewVm& vm) override;
   Result<BlockProgress> detach_view(const std::string& vm_id) override;
@@ -193,7 +193,8 @@ Result<std::vector<msg::PlanRow>> HypervPlatform::plan_vm(const NewVm& vm) {
 }
 
 // Without disks: those would be differencing files of as many bytes as the journal's newest blocks.
-Status HypervPlatform::prove_vm(const NewVm& vm, const std::string& proof_id) {
+Status HypervPlatform::prove_vm(const NewVm& vm, const std::string& proof_id,
+                                const std::string& /*folder*/) {  // Of the agent, not of the host.
   FARSIDE_ASSIGN(const auto all, host_.vms());
   for (const VirtualMachine& one : all) {
     if (one.vm.id != vm.id || (one.mark && one.mark->item == vm.item_id)) continue;

@@ -96,7 +96,7 @@ class LibvirtPlatform final : public Platform {
   Status forget_tokens(const std::string& vm_id) override;
   Result<msg::VmDefinition> definition_of(const std::string& vm_id) override;
   Result<std::vector<msg::PlanRow>> plan_vm(const NewVm& vm) override;
-  Status prove_vm(const NewVm& vm, const std::string& proof_id) override;
+  Status prove_vm(const NewVm& vm, const std::string& proof_id, const std::string& folder) override;
   Result<std::string> sign_of_life(const std::string& vm_id) override;
   Status create_vm(const NewVm& vm) override;
   Result<BlockProgress> detach_view(const std::string& vm_id) override;
@@ -354,13 +354,12 @@ Result<std::vector<msg::PlanRow>> LibvirtPlatform::plan_vm(const NewVm& vm) {
   return std::move(made.rows);
 }
 
-Status LibvirtPlatform::prove_vm(const NewVm& vm, const std::string& proof_id) {
+Status LibvirtPlatform::prove_vm(const NewVm& vm, const std::string& proof_id,
+                                 const std::string& folder) {
   FARSIDE_ASSIGN(const virConnectPtr connection, connect());
-  return libvirt::prove_vm({.connection = connection,
-                            .networks = networks_,
-                            .host = target_host(vm),
-                            .folder = options_.scratch_dir},
-                           vm, proof_id);
+  return libvirt::prove_vm(
+      {.connection = connection, .networks = networks_, .host = target_host(vm), .folder = folder},
+      vm, proof_id);
 }
 
 Result<std::string> LibvirtPlatform::sign_of_life(const std::string& vm_id) {
@@ -504,7 +503,6 @@ Status LibvirtPlatform::reconcile(const std::vector<std::string>& vms_to_keep) {
     log::error("vm_not_cleaned_up", {{"vm", id}, {"error", cleaned.error()}});
     points_->leftovers().add(id, cleaned.error());
   }
-  remove_proof_files(options_.scratch_dir);
   points_->remove_stray_files();
   return {};
 }

@@ -21,7 +21,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kFolderPrefix = "proof-";
 constexpr unsigned kUndefineFlags =
     VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA | VIR_DOMAIN_UNDEFINE_NVRAM;
 
@@ -146,7 +145,6 @@ NewVm proof_of(const NewVm& vm, const std::string& proof_id, const std::string& 
   proof.shape.id = proof_id;
   proof.shape.name += " - Proof";
   proof.is_test = true;
-  for (msg::Nic& nic : proof.shape.nics) nic.network.clear();
   std::size_t number = 0;
   for (NewDisk& disk : proof.disks) {
     disk.overlay_path = fmt::format("{}/{}.qcow2", folder, number++);
@@ -165,20 +163,18 @@ Status prove_vm(const ProofPlace& place, const NewVm& vm, const std::string& pro
   FARSIDE_TRY(check_memory(place, vm, shape.vm.memory_mib));
   FARSIDE_TRY(check_storage(vm));
 
-  const std::string folder = fmt::format("{}/{}{}", place.folder, kFolderPrefix, proof_id);
   FARSIDE_TRY(remove_domain(place, proof_id));
   std::error_code error;
-  fs::remove_all(folder, error);
-  FARSIDE_TRY(make_folders(folder));
+  fs::remove_all(place.folder, error);
+  FARSIDE_TRY(make_folders(place.folder));
   ProofPlace own = place;
-  own.host.serial_log = folder + "/serial.log";
-  Status built = build(own, proof_of(vm, proof_id, folder));
+  own.host.serial_log = place.folder + "/serial.log";
+  Status built = build(own, proof_of(vm, proof_id, place.folder));
   const Status removed = remove_domain(place, proof_id);
-  fs::remove_all(folder, error);
+  fs::remove_all(place.folder, error);
   if (!removed) log::error("proof_left", {{"vm", proof_id}, {"error", removed.error()}});
   if (!built) {
-    Error reason =
-        built.error().in(fmt::format("VM '{}' cannot be built on this host", vm.shape.name));
+    Error reason = built.error();
     if (reason.advice.empty()) {
       reason.advice =
           "change what it complains of at the source, or give the target host what is missing";
@@ -186,16 +182,6 @@ Status prove_vm(const ProofPlace& place, const NewVm& vm, const std::string& pro
     return fail(std::move(reason));
   }
   return removed;
-}
-
-void remove_proof_files(const std::string& folder) {
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(folder, error)) {
-    if (!entry.path().filename().string().starts_with(kFolderPrefix)) continue;
-    std::error_code ignored;
-    fs::remove_all(entry.path(), ignored);
-    log::info("proof_files_removed", {{"folder", entry.path().string()}});
-  }
 }
 
 }  // namespace farside::agent::libvirt

@@ -320,7 +320,7 @@ class SimPlatform final : public Platform {
     return plan_of_shape(vm.shape);
   }
 
-  Status prove_vm(const NewVm& vm, const std::string&) override {
+  Status prove_vm(const NewVm& vm, const std::string&, const std::string&) override {
     const std::lock_guard lock(host_.mutex_);
     FARSIDE_TRY(host_.take_fault("prove_vm"));
     return may_create(vm);
