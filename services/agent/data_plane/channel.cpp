@@ -43,7 +43,9 @@ Result<Channel> Channel::open(zmq::context_t& context, const ChannelOptions& opt
     socket.set(zmq::sockopt::tcp_keepalive, 1);
     socket.set(zmq::sockopt::ipv6, true);
     const std::string events = "inproc://data-channel-" + std::to_string(++number);
-    if (zmq_socket_monitor(socket.handle(), events.c_str(), ZMQ_EVENT_HANDSHAKE_FAILED_AUTH) != 0) {
+    constexpr int kEvents =
+        ZMQ_EVENT_HANDSHAKE_FAILED_AUTH | ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED;
+    if (zmq_socket_monitor(socket.handle(), events.c_str(), kEvents) != 0) {
       return fail(ErrorCode::kInternal, "cannot watch a data connection");
     }
     channel.monitor_ = zmq::socket_t(context, zmq::socket_type::pair);
@@ -206,6 +208,13 @@ Status Channel::check_monitor() {
                   "the target at " + options_.endpoint + " does not know this host's key",
                   "the item is not prepared there yet, or its replication was ended");
     }
+    // libzmq connects again by itself, but what was under way is lost, and whoever is there now
+    // knows of no session.
+    if (kind == ZMQ_EVENT_DISCONNECTED && is_connected_) {
+      return fail(ErrorCode::kUnavailable, "the connection to " + options_.endpoint + " broke",
+                  "check the network and the agent there; replication goes on by itself");
+    }
+    is_connected_ = is_connected_ || kind == ZMQ_EVENT_HANDSHAKE_SUCCEEDED;
   }
   return {};
 }

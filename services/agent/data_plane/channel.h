@@ -74,6 +74,7 @@ class Channel final {
   zmq::socket_t sealed_monitor_;
   std::optional<Seal> seal_;
   std::uint64_t sealed_session_ = 0;
+  bool is_connected_ = false;
   bool is_sealed_ready_ = false;
   Moment heard_;
   Moment pinged_;

@@ -258,8 +258,9 @@ void Receiver::Impl::receive_sealed() {
 void Receiver::Impl::dispatch(const std::string& route, const std::string& key,
                               msg::DataFrame frame, zmq::message_t payload) {
   auto found = workers.find(route);
-  if (std::holds_alternative<msg::DataPing>(frame.value)) {
-    if (found != workers.end()) {
+  // One that pings without a session waits for an answer that will not come: it is told so below.
+  if (std::holds_alternative<msg::DataPing>(frame.value) && found != workers.end()) {
+    {
       const std::lock_guard lock(found->second->mutex);
       found->second->heard = std::chrono::steady_clock::now();
     }

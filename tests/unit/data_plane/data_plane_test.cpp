@@ -572,6 +572,46 @@ TEST_F(DataPlaneTest, ASessionLivesAsLongAsItsSourcePingsAndEndsWithIt) {
   while (receiver_->figures().sessions > 0) usleep(10'000);  // Bounded by the test's deadline.
 }
 
+TEST_F(DataPlaneTest, ASessionEndsWithTheTargetThatKnewIt) {
+  initial();
+  const ShipRequest asked = request("x", token_, ShipMode::kChanged);
+  auto point = vm_.point("x", token_);
+  zmq::context_t context;
+  auto channel = Channel::open(context, {.endpoint = asked.endpoint,
+                                         .target_key = asked.target_key,
+                                         .keys = asked.keys,
+                                         .silent_s = 600});
+  ASSERT_TRUE(channel);
+  PackPool pool(1);
+  const std::function<void(const Progress&)> nobody;
+  Shipment shipment(*point, asked, *channel, pool, nobody);
+  ASSERT_TRUE(shipment.open("cycle", false));
+
+  start_target(asked.endpoint);
+  ASSERT_TRUE(receiver_->allow("web", source_keys_.public_key, 1));
+
+  Result<std::optional<Received>> heard = std::nullopt;
+  for (int i = 0; heard && i < 300; ++i) heard = channel->receive(100);
+  ASSERT_FALSE(heard) << "it waits for an answer that will not come";
+  EXPECT_EQ(heard.error().code, ErrorCode::kUnavailable);
+}
+
+TEST_F(DataPlaneTest, APingWithoutASessionIsRefused) {
+  const ShipRequest asked = request("x", "", ShipMode::kChanged);
+  zmq::context_t context;
+  auto channel = Channel::open(context, {.endpoint = asked.endpoint,
+                                         .target_key = asked.target_key,
+                                         .keys = asked.keys,
+                                         .silent_s = 60});
+  ASSERT_TRUE(channel);
+  ASSERT_TRUE(channel->send(frame(msg::DataPing{})));
+
+  const auto heard = channel->receive(30'000);
+
+  ASSERT_FALSE(heard);
+  EXPECT_EQ(heard.error().code, ErrorCode::kUnavailable);
+}
+
 TEST_F(DataPlaneTest, ASilentTargetIsAnErrorAndCancellingIsQuick) {
   fill(1);
   auto point = vm_.point("x", "");
