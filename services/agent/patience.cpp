@@ -43,9 +43,6 @@ struct PatienceOf {
   Patient operator()(const msg::ShutDownSource& order) const {
     return {.max = seconds{order.deadline_seconds} + minutes{2}};
   }
-  Patient operator()(const msg::AwaitLife& order) const {
-    return {.max = seconds{order.seconds} + minutes{2}};
-  }
   // These read everything, or wait for an order that does.
   Patient operator()(const msg::VerifyPoint&) const { return {.max = hours{12}}; }
   Patient operator()(const msg::ItemSettings&) const { return {.max = hours{12}}; }

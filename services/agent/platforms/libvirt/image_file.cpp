@@ -25,11 +25,15 @@ constexpr int kChainMax = 64;
 constexpr milliseconds kFineStep(50);
 constexpr milliseconds kCoarseStep(2000);
 constexpr seconds kStillMax(8);
-constexpr off_t kWriteLock = 101;
+// QEMU locks byte 100 + n while it uses permission n of an image, and 200 + n while it lets nobody
+// else use it; permission 1 is to write.
+constexpr off_t kWriterLock = 101;
+constexpr off_t kNoOtherWriterLock = 201;
 
 class OpenFile {
  public:
-  explicit OpenFile(const std::string& path) : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {}
+  explicit OpenFile(const std::string& path)
+      : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {}
   ~OpenFile() {
     if (fd_ >= 0) ::close(fd_);
   }
@@ -49,6 +53,15 @@ std::unexpected<Error> io_error(const char* doing, const std::string& path) {
 bool names_a_protocol(const std::string& name) {
   const auto colon = name.find(':');
   return colon != std::string::npos && colon < name.find('/');
+}
+
+bool is_locked(const OpenFile& file, off_t at) {
+  struct flock lock{};
+  lock.l_type = F_WRLCK;  // Conflicts with any lock there; QEMU's own are shared ones.
+  lock.l_whence = SEEK_SET;
+  lock.l_start = at;
+  lock.l_len = 1;
+  return file.fd() >= 0 && ::fcntl(file.fd(), F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
 }
 
 }  // namespace
@@ -137,14 +150,12 @@ bool is_same_disk(const std::vector<FileState>& before, const std::vector<FileSt
 }
 
 bool has_writer(const std::string& path) {
+  return is_locked(OpenFile(path), kWriterLock);
+}
+
+bool is_held(const std::string& path) {
   const OpenFile file(path);
-  if (file.fd() < 0) return false;
-  struct flock lock{};
-  lock.l_type = F_WRLCK;  // Conflicts with any lock there; QEMU's own are shared ones.
-  lock.l_whence = SEEK_SET;
-  lock.l_start = kWriteLock;
-  lock.l_len = 1;
-  return ::fcntl(file.fd(), F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+  return is_locked(file, kWriterLock) || is_locked(file, kNoOtherWriterLock);
 }
 
 }  // namespace farside::agent::libvirt

@@ -43,4 +43,7 @@ bool is_same_disk(const std::vector<FileState>& before, const std::vector<FileSt
 // Source: QEMU, block/file-posix.c, RAW_LOCK_PERM_BASE.
 bool has_writer(const std::string& path);
 
+// Whether any process has it open that writes, or lets nobody write.
+bool is_held(const std::string& path);
+
 }  // namespace farside::agent::libvirt

@@ -4,7 +4,6 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <charconv>
 #include <filesystem>
@@ -12,32 +11,13 @@
 #include <system_error>
 
 #include "services/agent/platforms/libvirt/connection.h"
+#include "services/agent/platforms/libvirt/image_file.h"
 
 namespace farside::agent::libvirt {
 namespace {
 
 constexpr std::size_t kHeadersMax = 4096;  // More than disks on a host; then it begins anew.
 constexpr int kChainMax = 64;
-
-// QEMU locks byte 100 + n while it uses permission n of an image, and 200 + n while it lets nobody
-// else use it; permission 1 is to write.  Source: QEMU, block/file-posix.c, RAW_LOCK_PERM_BASE.
-constexpr std::array<off_t, 2> kWriterBytes = {101, 201};
-
-bool is_locked(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return false;
-  bool found = false;
-  for (const off_t at : kWriterBytes) {
-    struct flock lock{};
-    lock.l_type = F_WRLCK;
-    lock.l_whence = SEEK_SET;
-    lock.l_start = at;
-    lock.l_len = 1;
-    if (::fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK) found = true;
-  }
-  ::close(fd);
-  return found;
-}
 
 struct Process {
   std::string name;
@@ -75,7 +55,7 @@ bool is_protocol(const std::string& name) {
 }  // namespace
 
 std::string lock_holder(const std::string& path) {
-  if (!is_locked(path)) return {};
+  if (!is_held(path)) return {};
   std::error_code error;
   const std::string real = std::filesystem::canonical(path, error).string();
   if (error) return {};
@@ -88,7 +68,7 @@ std::string lock_holder(const std::string& path) {
     return fmt::format("{} (process {})", holder.name, pid);
   }
   // It may have ended in between, or be out of sight in another container.
-  return is_locked(path) ? "another program" : "";
+  return is_held(path) ? "another program" : "";
 }
 
 Result<Qcow2Header> Prerequisites::header_of(const std::string& path) {
