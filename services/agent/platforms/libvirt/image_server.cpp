@@ -1,21 +1,17 @@
 #include "services/agent/platforms/libvirt/image_server.h"
 
-#include <fcntl.h>
 #include <fmt/core.h>
-#include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
 #include <csignal>
-#include <cstring>
 #include <nlohmann/json.hpp>
 #include <vector>
 
 #include "services/agent/platforms/deadline.h"
-
-extern char** environ;
+#include "services/agent/platforms/libvirt/program.h"
 
 namespace farside::agent::libvirt {
 namespace {
@@ -51,35 +47,14 @@ Result<std::unique_ptr<ImageServer>> ImageServer::start(const Image& image) {
                                     "--socket=" + image.socket, "--export-name=" + image.name};
   if (!image.bitmap.empty()) words.push_back("--bitmap=" + image.bitmap);
   words.push_back(describe(image.path));
-  int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0) return fail(ErrorCode::kIo, "no pipe");
-  ::fcntl(ends[0], F_SETFL, O_NONBLOCK);
-
-  std::vector<char*> arguments;
-  for (std::string& word : words) arguments.push_back(word.data());
-  arguments.push_back(nullptr);
-  posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-  posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
-  posix_spawn_file_actions_adddup2(&actions, ends[1], STDERR_FILENO);
-  pid_t pid = 0;
-  const int spawned =
-      ::posix_spawnp(&pid, arguments[0], &actions, nullptr, arguments.data(), environ);
-  posix_spawn_file_actions_destroy(&actions);
-  ::close(ends[1]);
-  if (spawned != 0) {
-    ::close(ends[0]);
-    return fail(ErrorCode::kNotFound, fmt::format("run qemu-nbd: {}", std::strerror(spawned)),
-                "install the package that has qemu-nbd (Debian: qemu-utils)");
-  }
-  std::unique_ptr<ImageServer> server(new ImageServer(pid, image.socket));
+  FARSIDE_ASSIGN(const Spawned spawned, spawn_program(std::move(words)));
+  std::unique_ptr<ImageServer> server(new ImageServer(spawned.pid, image.socket));
   Status status;
   for (const Deadline deadline(kStartMax); ::access(image.socket.c_str(), F_OK) != 0;) {
-    if (::waitpid(pid, nullptr, WNOHANG) == pid) {
+    if (::waitpid(spawned.pid, nullptr, WNOHANG) == spawned.pid) {
       server->pid_ = 0;
-      status =
-          fail(ErrorCode::kPlatform, fmt::format("open {}: {}", image.path, read_all(ends[0])));
+      status = fail(ErrorCode::kPlatform,
+                    fmt::format("open {}: {}", image.path, read_all(spawned.output_fd)));
       break;
     }
     if (!deadline.pause()) {
@@ -87,7 +62,7 @@ Result<std::unique_ptr<ImageServer>> ImageServer::start(const Image& image) {
       break;
     }
   }
-  ::close(ends[0]);
+  ::close(spawned.output_fd);
   if (!status) return fail(std::move(status).error());
   return server;
 }

@@ -33,7 +33,7 @@ void read_some(int fd, std::string& output) {
 
 }  // namespace
 
-Result<Outcome> run_program(std::vector<std::string> words, std::chrono::milliseconds deadline) {
+Result<Spawned> spawn_program(std::vector<std::string> words) {
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) return fail(ErrorCode::kIo, "no pipe");
   ::fcntl(ends[0], F_SETFL, O_NONBLOCK);
@@ -46,30 +46,33 @@ Result<Outcome> run_program(std::vector<std::string> words, std::chrono::millise
   posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
   posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
   posix_spawn_file_actions_adddup2(&actions, ends[1], STDERR_FILENO);
-  pid_t pid = 0;
-  const int spawned =
-      ::posix_spawnp(&pid, arguments[0], &actions, nullptr, arguments.data(), environ);
+  Spawned spawned{.pid = 0, .output_fd = ends[0]};
+  const int error =
+      ::posix_spawnp(&spawned.pid, arguments[0], &actions, nullptr, arguments.data(), environ);
   posix_spawn_file_actions_destroy(&actions);
   ::close(ends[1]);
-  if (spawned != 0) {
-    ::close(ends[0]);
-    return fail(ErrorCode::kNotFound, fmt::format("run {}: {}", words[0], std::strerror(spawned)),
-                fmt::format("install the package that has {}", words[0]));
-  }
+  if (error == 0) return spawned;
+  ::close(ends[0]);
+  return fail(ErrorCode::kNotFound, fmt::format("run {}: {}", words[0], std::strerror(error)),
+              fmt::format("install the package that has {}", words[0]));
+}
 
+Result<Outcome> run_program(std::vector<std::string> words, std::chrono::milliseconds deadline) {
+  const std::string name = words[0];
+  FARSIDE_ASSIGN(const Spawned spawned, spawn_program(std::move(words)));
   Outcome outcome;
   const Deadline until(deadline);
   int status = 0;
-  while (::waitpid(pid, &status, WNOHANG) == 0) {
-    read_some(ends[0], outcome.output);
+  while (::waitpid(spawned.pid, &status, WNOHANG) == 0) {
+    read_some(spawned.output_fd, outcome.output);
     if (until.pause()) continue;
-    ::kill(pid, SIGKILL);
-    ::waitpid(pid, &status, 0);
-    ::close(ends[0]);
-    return fail(ErrorCode::kTimeout, fmt::format("{} did not finish in time", words[0]));
+    ::kill(spawned.pid, SIGKILL);
+    ::waitpid(spawned.pid, &status, 0);
+    ::close(spawned.output_fd);
+    return fail(ErrorCode::kTimeout, fmt::format("{} did not finish in time", name));
   }
-  read_some(ends[0], outcome.output);
-  ::close(ends[0]);
+  read_some(spawned.output_fd, outcome.output);
+  ::close(spawned.output_fd);
   if (WIFEXITED(status)) outcome.exit_code = WEXITSTATUS(status);
   return outcome;
 }
