@@ -10,6 +10,8 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <deque>
+#include <fstream>
 #include <functional>
 #include <mutex>
 #include <thread>
@@ -63,6 +65,7 @@ class Soak {
   void replicate(Guest& guest);
   void ask();
   void operate();
+  void tell_logs() const;
   void command(const std::string& what, const std::function<int()>& call);
   bool is_over() const { return steady_clock::now() >= until_; }
   DomainHandle find(virConnectPtr connection, const Guest& guest) const {
@@ -282,6 +285,25 @@ void Soak::operate() {
   }
 }
 
+// What the daemon and QEMU said, for whoever looks into a failure: their folder goes.
+void Soak::tell_logs() const {
+  constexpr std::size_t kLinesMax = 80;
+  for (const auto& entry :
+       std::filesystem::recursive_directory_iterator(daemon_.folder() / "log")) {
+    if (entry.path().extension() != ".log") continue;
+    std::deque<std::string> lines;
+    std::ifstream in(entry.path());
+    for (std::string line; std::getline(in, line);) {
+      // Who asks for a job that is not there is told so, a thousand times.
+      if (line.contains("no domain backup job present") || line.contains(" -")) continue;
+      lines.push_back(line.substr(0, 300));
+      if (lines.size() > kLinesMax) lines.pop_front();
+    }
+    std::printf("-- %s\n", entry.path().c_str());
+    for (const auto& line : lines) std::printf("%s\n", line.c_str());
+  }
+}
+
 void Soak::run() {
   const auto started = daemon_.start();
   ASSERT_TRUE(started) << to_text(started.error());
@@ -320,6 +342,7 @@ void Soak::run() {
               commands_.load(), refused_.load(),
               static_cast<long long>(slowest_.load() / 1'000'000));
   EXPECT_GT(commands_.load(), 0);
+  if (testing::Test::HasFailure()) tell_logs();
 }
 
 TEST(SoakTest, NothingThatOperatorsAndToolsDoMeetsPointsBadly) {

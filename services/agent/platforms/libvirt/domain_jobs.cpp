@@ -14,6 +14,7 @@ namespace farside::agent::libvirt {
 namespace {
 
 constexpr std::chrono::seconds kEndMax(20);
+constexpr std::chrono::seconds kAbortEvery(4);
 constexpr const char* kWait = "wait until it ends; replication goes on by itself";
 
 struct JobStats {
@@ -101,6 +102,13 @@ Result<bool> is_active(virDomainPtr domain) {
   return libvirt_error(fmt::format("state of VM '{}'", name_of(domain)));
 }
 
+int run_of(virDomainPtr domain) {
+  // The handle knows the number that it was made with.
+  const DomainHandle now(
+      virDomainLookupByUUIDString(virDomainGetConnect(domain), uuid_of(domain).c_str()));
+  return now ? static_cast<int>(virDomainGetID(now.get())) : -1;
+}
+
 Result<bool> has_backup_of_ours(virDomainPtr domain, const std::string& scratch_dir) {
   char* text = virDomainBackupGetXMLDesc(domain, 0);
   if (text == nullptr) {
@@ -117,20 +125,24 @@ Result<bool> has_backup_of_ours(virDomainPtr domain, const std::string& scratch_
 
 Status end_backup_of_ours(virDomainPtr domain, const std::string& scratch_dir) {
   FARSIDE_ASSIGN(bool is_ours, has_backup_of_ours(domain, scratch_dir));
-  const Deadline deadline(kEndMax);
-  while (is_ours) {
-    std::string words;
-    if (virDomainAbortJob(domain) != 0) words = libvirt_error("abort").error().what;
-    const auto again = has_backup_of_ours(domain, scratch_dir);
-    // What is there now is somebody else's: ours has ended.
-    if (!again && again.error().code != ErrorCode::kBusy) return fail(again.error());
-    is_ours = again.value_or(false);
-    if (is_ours && !deadline.pause()) {
-      return fail(ErrorCode::kTimeout, fmt::format("the backup job of VM '{}' does not end: {}",
-                                                   name_of(domain), words));
+  std::string words;
+  // To abort takes the VM's lock, for which libvirt waits as well to note the end: it is rarely
+  // asked for twice.  To look takes none.
+  for (const Deadline deadline(kEndMax); is_ours && !deadline.passed();) {
+    words = virDomainAbortJob(domain) == 0 ? "" : libvirt_error(", abort").error().what;
+    for (const Deadline until_again(kAbortEvery); is_ours && until_again.pause();) {
+      const auto again = has_backup_of_ours(domain, scratch_dir);
+      // What is there now is somebody else's: ours has ended.
+      if (!again && again.error().code != ErrorCode::kBusy) return fail(again.error());
+      is_ours = again.value_or(false);
     }
   }
-  return {};
+  if (!is_ours) return {};
+  return fail(ErrorCode::kBusy,
+              fmt::format("libvirt has not ended the backup job of VM '{}' within {} s{}",
+                          name_of(domain), kEndMax.count(), words),
+              "it is tried again; should it stay for minutes, restart libvirt's daemon: guests run "
+              "on, and replication goes on by itself");
 }
 
 Result<bool> has_job(virDomainPtr domain) {

@@ -17,6 +17,9 @@ std::string name_of(virDomainPtr domain);
 // Errors: kNotFound, kUnavailable, kPlatform.
 Result<bool> is_active(virDomainPtr domain);
 
+// A number of its own for each time that it was started; -1 while it is off, or is not to be asked.
+int run_of(virDomainPtr domain);
+
 // Whether a backup job of ours, that is one with its files in `scratch_dir`, is under way.  Errors:
 // kBusy (somebody else's is).
 Result<bool> has_backup_of_ours(virDomainPtr domain, const std::string& scratch_dir);

@@ -107,11 +107,11 @@ Result<std::unique_ptr<Point>> Points::create(virDomainPtr domain, const DomainS
     FARSIDE_ASSIGN(const auto since, resolve(domain, request));
     return OffPoint::begin(domain, shape, request, since, networks, place_);
   }
+  const int run = run_of(domain);
   auto point = of_running(domain, shape, request, networks);
-  if (!point && point.error().code == ErrorCode::kPlatform && !is_active(domain).value_or(true)) {
+  if (!point && point.error().code == ErrorCode::kPlatform && run_of(domain) != run) {
     point.error().code = ErrorCode::kBusy;
-    point.error().advice =
-        "it was turned off in that moment; the next point is of a VM that is off";
+    point.error().advice = "it was turned off in that moment; the next point is of what it is now";
   }
   return point;
 }
