@@ -21,6 +21,8 @@ libvirt::Options read_libvirt(Config& config, const std::string& data_dir) {
       static_cast<std::uint64_t>(config.integer("libvirt.scratch_reserve_mib", 512, 0, 1 << 20))
       << 20U;
   options.boot_folder = config.text("libvirt.boot_folder", "");
+  options.guest_start_seconds =
+      static_cast<int>(config.integer("libvirt.guest_start_seconds", 90, 0, 3600));
   options.domain_type = config.choice("libvirt.domain_type", "auto", {"auto", "kvm", "qemu"});
   return options;
 }

@@ -82,6 +82,7 @@ LibvirtHost::LibvirtHost(std::filesystem::path folder) : folder_(std::move(folde
       .storage = {folder_.string()},
       .networks = {{"blue", "user"}, {"quiet", "isolated"}, {"gone", "bridge:fs-gone"}},
       .boot_folder = FARSIDE_GUEST_DIR,
+      .guest_start_seconds = 0,
       .domain_type = "qemu"};
   auto connection = libvirt::open_connection({.uri = "", .root = options_.root});
   require(connection, "open the host");

@@ -4,6 +4,7 @@
 // hangs, and each point is a prefix of what its guest wrote.
 //
 // FARSIDE_SOAK_SECONDS: how long, default 180.  FARSIDE_SOAK_SEED: who does what when.
+#include <fmt/core.h>
 #include <gmock/gmock.h>
 #include <libvirt/virterror.h>
 #include <poll.h>
@@ -61,10 +62,13 @@ class Soak {
 
  private:
   void define_guests();
+  void start_guests();
   void define(const std::string& name, std::vector<std::uint64_t> disks, bool has_witness);
   void replicate(Guest& guest);
   void ask();
   void operate();
+  void migrate_storage(Guest& guest, virDomainPtr domain, bool to_its_end);
+  static void snapshot(virDomainPtr domain);
   void tell_logs() const;
   void command(const std::string& what, const std::function<int()>& call);
   bool is_over() const { return steady_clock::now() >= until_; }
@@ -125,7 +129,15 @@ void Soak::define_guests() {
     const DomainHandle domain(
         virDomainDefineXML(connection->get(), guest::to_xml(guest->vm).c_str()));
     ASSERT_TRUE(domain) << libvirt::libvirt_error("define").error().what;
-    ASSERT_EQ(virDomainCreate(domain.get()), 0) << libvirt::libvirt_error("start").error().what;
+  }
+}
+
+void Soak::start_guests() {
+  const auto connection = daemon_.connect();
+  ASSERT_TRUE(connection) << to_text(connection.error());
+  for (const auto& guest : guests_) {
+    ASSERT_EQ(virDomainCreate(find(connection->get(), *guest).get()), 0)
+        << libvirt::libvirt_error("start").error().what;
   }
 }
 
@@ -220,6 +232,33 @@ void Soak::command(const std::string& what, const std::function<int()>& call) {
   slowest_ = std::max(slowest_.load(), (steady_clock::now() - from).count());
 }
 
+// Copies the first disk to another file under the running guest, which then uses that, or does not.
+void Soak::migrate_storage(Guest& guest, virDomainPtr domain, bool to_its_end) {
+  const std::string place = path(fmt::format("{}-{}.qcow2", guest.vm.name, commands_.load()));
+  const std::string xml =
+      "<disk type='file'><driver type='qcow2'/><source file='" + place + "'/></disk>";
+  command("copy storage of " + guest.vm.name, [&] {
+    std::filesystem::remove(place);
+    return virDomainBlockCopy(domain, "vda", xml.c_str(), nullptr, 0,
+                              VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB);
+  });
+  const unsigned flags = to_its_end ? VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT : 0;
+  command("end copy of " + guest.vm.name, [&] {
+    virDomainBlockJobInfo job{};
+    if (virDomainGetBlockJobInfo(domain, "vda", &job, 0) == 0) return 0;  // Already ended.
+    return virDomainBlockJobAbort(domain, "vda", flags);
+  });
+  if (!to_its_end) std::filesystem::remove(place);
+}
+
+// It is refused as long as there are checkpoints, and does no harm where there are none.
+void Soak::snapshot(virDomainPtr domain) {
+  const std::unique_ptr<virDomainSnapshot, decltype(&virDomainSnapshotFree)> made(
+      virDomainSnapshotCreateXML(domain, "<domainsnapshot><name>mine</name></domainsnapshot>", 0),
+      virDomainSnapshotFree);
+  if (made) virDomainSnapshotDelete(made.get(), 0);
+}
+
 void Soak::operate() {
   const auto connection = daemon_.connect();
   ASSERT_TRUE(connection);
@@ -232,7 +271,7 @@ void Soak::operate() {
     Guest& guest = *guests_[random.next() % guests_.size()];
     const DomainHandle domain = find(connection->get(), guest);
     ASSERT_TRUE(domain);
-    switch (round % 5) {
+    switch (round % 7) {
       case 0: {
         guest.should_run = false;
         command("save " + guest.vm.name, [&] { return virDomainManagedSave(domain.get(), 0); });
@@ -268,6 +307,12 @@ void Soak::operate() {
         std::free(list);
         break;
       }
+      case 4:
+        migrate_storage(guest, domain.get(), random.next() % 2 == 0);
+        break;
+      case 5:
+        snapshot(domain.get());
+        break;
       default:
         command("suspend " + guest.vm.name, [&] { return virDomainSuspend(domain.get()); });
         ::poll(nullptr, 0, 500);
@@ -320,6 +365,9 @@ void Soak::run() {
   ASSERT_TRUE(opened) << to_text(opened.error());
   platform_ = std::move(*opened);
   ASSERT_TRUE(platform_->reconcile({}));
+  ASSERT_TRUE(platform_->list_vms());
+  start_guests();
+  if (testing::Test::HasFatalFailure()) return;
   for (const auto& guest : guests_) {
     guest->moved = steady_clock::now().time_since_epoch().count();
   }

@@ -10,6 +10,7 @@
 #include "services/agent/platforms/libvirt/kvm_probe.h"
 #include "services/agent/platforms/libvirt/networks.h"
 #include "services/agent/platforms/libvirt/program.h"
+#include "services/agent/platforms/libvirt/starting_guests.h"
 #include "services/agent/platforms/libvirt/transform.h"
 #include "services/agent/platforms/libvirt/xml.h"
 #include "services/agent/platforms/marks.h"
@@ -186,6 +187,28 @@ TEST(MarksTest, SurviveReopening) {
   EXPECT_THAT(marks->all(), ElementsAre("a", "b"));
   EXPECT_TRUE(marks->has("a"));
   EXPECT_FALSE(marks->has("c"));
+}
+
+TEST(StartingGuestsTest, ARunIsNewUntilItIsOldOrWasThereBefore) {
+  const StartingGuests::Instant t{};
+  constexpr std::chrono::seconds kLong{90};
+  StartingGuests guests(kLong, std::chrono::hours{5});
+  guests.see({{"old", 1}}, t);
+  guests.see({{"old", 1}, {"new", 2}}, t + kLong);
+
+  EXPECT_FALSE(guests.is_starting("old", 1, t + kLong));
+  EXPECT_TRUE(guests.is_starting("new", 2, t + kLong));
+  EXPECT_TRUE(guests.is_starting("unseen", 3, t + kLong));
+  EXPECT_FALSE(guests.is_starting("new", 2, t + 2 * kLong));
+  EXPECT_TRUE(guests.is_starting("old", 4, t + 2 * kLong)) << "it was started again";
+}
+
+TEST(StartingGuestsTest, WithTheHostItsGuestsHaveStarted) {
+  const StartingGuests::Instant t{};
+  StartingGuests guests(std::chrono::seconds{90}, std::chrono::seconds{40});
+  guests.see({{"web", 1}}, t);
+
+  EXPECT_TRUE(guests.is_starting("web", 1, t));
 }
 
 TEST(XmlTest, EscapedTextReadsBack) {

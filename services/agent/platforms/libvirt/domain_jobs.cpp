@@ -13,7 +13,7 @@
 namespace farside::agent::libvirt {
 namespace {
 
-constexpr std::chrono::seconds kEndMax(20);
+constexpr std::chrono::seconds kEndMax(45);  // libvirt may stand for 30 s: see starting_guests.h.
 constexpr std::chrono::seconds kAbortEvery(4);
 constexpr const char* kWait = "wait until it ends; replication goes on by itself";
 
@@ -138,7 +138,7 @@ Status end_backup_of_ours(virDomainPtr domain, const std::string& scratch_dir) {
     }
   }
   if (!is_ours) return {};
-  return fail(ErrorCode::kBusy,
+  return fail(ErrorCode::kTimeout,
               fmt::format("libvirt has not ended the backup job of VM '{}' within {} s{}",
                           name_of(domain), kEndMax.count(), words),
               "it is tried again; should it stay for minutes, restart libvirt's daemon: guests run "

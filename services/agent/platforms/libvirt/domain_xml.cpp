@@ -164,6 +164,7 @@ Result<DomainShape> read_domain(const std::string& xml, const Networks& networks
   for (const XmlNode& node : devices.children("channel")) {
     const XmlNode target = node.child("target");
     if (target.attribute("name") == "org.qemu.guest_agent.0") {
+      shape.has_agent_channel = true;
       shape.has_guest_agent = target.attribute("state") == "connected";
     }
   }

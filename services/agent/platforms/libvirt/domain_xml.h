@@ -24,6 +24,7 @@ struct DomainShape {
   msg::Vm vm;  // Without state and disk sizes.
   std::vector<DiskShape> disks;
   bool is_persistent = true;
+  bool has_agent_channel = false;
   bool has_guest_agent = false;  // Connected, not only configured.
 
   // Of the mark that create_vm() left in <metadata>.

@@ -4,12 +4,15 @@
 #include <fmt/core.h>
 #include <libvirt/virterror.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <condition_variable>
 #include <cstdlib>
 #include <filesystem>
+#include <map>
 #include <mutex>
 #include <stop_token>
 #include <system_error>
@@ -32,6 +35,7 @@
 #include "services/agent/platforms/libvirt/program.h"
 #include "services/agent/platforms/libvirt/proof.h"
 #include "services/agent/platforms/libvirt/session.h"
+#include "services/agent/platforms/libvirt/starting_guests.h"
 #include "services/agent/platforms/libvirt/transform.h"
 
 namespace farside::agent::libvirt {
@@ -67,6 +71,12 @@ std::string version_text(unsigned long version) {
   return fmt::format("{}.{}.{}", version / 1'000'000, version / 1'000 % 1'000, version % 1'000);
 }
 
+std::chrono::seconds host_uptime() {
+  struct timespec now{};
+  ::clock_gettime(CLOCK_BOOTTIME, &now);
+  return std::chrono::seconds(now.tv_sec);
+}
+
 Status create_folder(const std::string& path) {
   std::error_code error;
   std::filesystem::create_directories(path, error);
@@ -84,6 +94,7 @@ class LibvirtPlatform final : public Platform {
         networks_(std::move(networks)),
         points_(std::move(points)),
         fences_(std::move(fences)),
+        starting_(seconds(options_.guest_start_seconds), host_uptime()),
         keeper_([this](std::stop_token stop) { keep(stop); }) {}
 
   Result<msg::HostState> describe_host() override;
@@ -123,6 +134,7 @@ class LibvirtPlatform final : public Platform {
   // what could not be ended before.
   void keep(const std::stop_token& stop);
   void revive_once();
+  Status refuse_starting(virDomainPtr domain, const DomainShape& shape);
 
   // The connection of the moment, for single calls.
   struct Connection {
@@ -138,6 +150,7 @@ class LibvirtPlatform final : public Platform {
   Prerequisites prerequisites_;
   std::unique_ptr<Points> points_;
   std::unique_ptr<Fences> fences_;
+  StartingGuests starting_;
   std::mutex mutex_;  // Of nothing but the keeper's sleep.
   std::condition_variable_any woken_;
   std::jthread keeper_;  // Last: it uses everything above.
@@ -218,6 +231,12 @@ Result<msg::HostState> LibvirtPlatform::describe_host() {
 
 Result<std::vector<msg::Vm>> LibvirtPlatform::list_vms() {
   FARSIDE_ASSIGN(const auto all, domains());
+  std::map<std::string, int> running;
+  for (const DomainHandle& domain : all) {
+    const int run = static_cast<int>(virDomainGetID(domain.get()));
+    if (run >= 0) running[uuid_of(domain.get())] = run;
+  }
+  starting_.see(running, std::chrono::steady_clock::now());
   std::vector<msg::Vm> vms;
   for (const DomainHandle& domain : all) {
     auto vm = describe(domain.get());
@@ -299,12 +318,26 @@ Result<std::unique_ptr<Point>> LibvirtPlatform::create_point(const PointRequest&
   FARSIDE_TRY(refuse_snapshots(domain.get()));
   FARSIDE_ASSIGN(const auto shape, shape_of(domain.get()));
   FARSIDE_TRY(refuse_writers(domain.get(), shape));
+  FARSIDE_TRY(refuse_starting(domain.get(), shape));
   if (!shape.vm.problem.empty()) {
     return fail(ErrorCode::kUnsupported,
                 fmt::format("VM '{}' cannot be protected: {}", shape.vm.name, shape.vm.problem),
                 "mend what it names on this host; replication goes on by itself");
   }
   return points_->create(domain.get(), shape, request, networks_);
+}
+
+Status LibvirtPlatform::refuse_starting(virDomainPtr domain, const DomainShape& shape) {
+  if (!shape.has_agent_channel || shape.has_guest_agent) return {};
+  const int run = run_of(domain);
+  if (run < 0 || !starting_.is_starting(shape.vm.id, run, std::chrono::steady_clock::now())) {
+    return {};
+  }
+  return fail(
+      ErrorCode::kBusy,
+      fmt::format("the guest of VM '{}' is starting: its agent has not come yet", shape.vm.name),
+      fmt::format("its points go on when it has, or {} s after the start",
+                  options_.guest_start_seconds));
 }
 
 Status LibvirtPlatform::forget_tokens(const std::string& vm_id) {

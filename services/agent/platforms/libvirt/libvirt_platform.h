@@ -36,6 +36,10 @@ struct Options {
   // Kernels and initial RAM disks that VMs from the other site may boot from, by name; empty: none.
   std::string boot_folder;
 
+  // So long after its start a guest whose agent has not come yet is left alone: see
+  // starting_guests.h.
+  int guest_start_seconds = 90;
+
   int call_seconds = 20;  // A daemon that does not answer for so long loses its connection.
 
   std::string domain_type = "auto";  // "kvm", "qemu", or "auto": kvm if a guest really boots on it.

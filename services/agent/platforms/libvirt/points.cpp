@@ -94,9 +94,19 @@ Status Points::check_disks(const OffToken& token, const DomainShape& shape) {
   return {};
 }
 
+namespace {
+
+// A cycle asks for it again as for what others are at.
+Status not_yet(Status ended) {
+  if (!ended && ended.error().code == ErrorCode::kTimeout) ended.error().code = ErrorCode::kBusy;
+  return ended;
+}
+
+}  // namespace
+
 Status Points::prepare(const std::string& vm_id, const Leftovers::CleanUp& clean_up) {
   place_.leftovers.add_if(vm_id, to_be_dropped(), [&] { return forgotten_.has(vm_id); });
-  return place_.leftovers.settle(vm_id, clean_up);
+  return not_yet(place_.leftovers.settle(vm_id, clean_up));
 }
 
 Result<std::unique_ptr<Point>> Points::create(virDomainPtr domain, const DomainShape& shape,
@@ -119,7 +129,7 @@ Result<std::unique_ptr<Point>> Points::create(virDomainPtr domain, const DomainS
 Result<std::unique_ptr<Point>> Points::of_running(virDomainPtr domain, const DomainShape& shape,
                                                   const PointRequest& request,
                                                   const Networks& networks) {
-  FARSIDE_TRY(libvirt::end_backup(domain, place_));
+  FARSIDE_TRY(not_yet(libvirt::end_backup(domain, place_)));
   FARSIDE_TRY(refuse_jobs(domain, shape));
   std::string base;
   if (!request.since.empty()) {
