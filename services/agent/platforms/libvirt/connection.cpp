@@ -22,6 +22,7 @@
 #include <utility>
 
 #include "services/agent/platforms/deadline.h"
+#include "services/agent/platforms/libvirt/half_begun_jobs.h"
 
 namespace farside::agent::libvirt {
 namespace {
@@ -167,6 +168,7 @@ Result<ConnectionHandle> open_connection(const ConnectionTarget& target) {
   std::string uri = target.uri;
   if (!target.root.empty()) {
     FARSIDE_TRY(write_config(target.root));
+    FARSIDE_TRY(forget_half_begun_jobs(target.root));
     // The driver logs to standard error otherwise.
     const std::string log = fmt::format("3:file:{}/log/libvirt.log", target.root);
     ::setenv("LIBVIRT_LOG_OUTPUTS", log.c_str(), /*overwrite=*/0);

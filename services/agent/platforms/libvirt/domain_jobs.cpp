@@ -31,6 +31,14 @@ Result<JobStats> job_stats(virDomainPtr domain) {
     if (error.error().code == ErrorCode::kBusy) return error;
     const auto active = is_active(domain);
     if (active && !*active) return JobStats{};
+    // See half_begun_jobs.h, which mends it where the driver is ours.
+    if (error.error().what.contains("backup job data missing")) {
+      error.error().advice =
+          "libvirt lost its record of a backup job when its daemon was killed: power the VM off "
+          "and "
+          "on, or stop the daemon, write async='none' into <job> of /run/libvirt/qemu/" +
+          name_of(domain) + ".xml, and start it";
+    }
     return error;
   }
   virTypedParamsGetInt(parameters, count, VIR_DOMAIN_JOB_OPERATION, &stats.operation);
