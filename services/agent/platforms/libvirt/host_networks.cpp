@@ -32,14 +32,14 @@ Result<std::vector<std::string>> active_networks(virConnectPtr connection) {
 }  // namespace
 
 HostNetworks::HostNetworks(Networks configured)
-    : configured_(std::move(configured)), now_(std::make_shared<const Networks>(configured_)) {}
+    : configured_(std::move(configured)), now_(configured_) {}
 
-std::shared_ptr<const Networks> HostNetworks::now() const {
+Networks HostNetworks::now() const {
   const std::lock_guard lock(mutex_);
   return now_;
 }
 
-std::shared_ptr<const Networks> HostNetworks::ask(virConnectPtr connection) {
+Networks HostNetworks::ask(virConnectPtr connection) {
   const auto names = active_networks(connection);
   const std::lock_guard lock(mutex_);
   if (!names) {
@@ -51,7 +51,7 @@ std::shared_ptr<const Networks> HostNetworks::ask(virConnectPtr connection) {
   has_failed_ = false;
   auto networks = configured_;
   for (const std::string& name : *names) networks.add_libvirt_network(name);
-  now_ = std::make_shared<const Networks>(std::move(networks));
+  now_ = std::move(networks);
   return now_;
 }
 

@@ -4,7 +4,6 @@
 // Thread: any.
 #pragma once
 
-#include <memory>
 #include <mutex>
 
 #include "services/agent/platforms/libvirt/connection.h"
@@ -17,10 +16,10 @@ class HostNetworks {
   explicit HostNetworks(Networks configured);
 
   // As libvirt was asked last.
-  std::shared_ptr<const Networks> now() const;
+  Networks now() const;
 
   // Asks libvirt; where it cannot tell, those it told of last stay.
-  std::shared_ptr<const Networks> ask(virConnectPtr connection);
+  Networks ask(virConnectPtr connection);
 
   // Asks if it has never told yet.
   void ask_once(virConnectPtr connection);
@@ -28,7 +27,7 @@ class HostNetworks {
  private:
   const Networks configured_;
   mutable std::mutex mutex_;
-  std::shared_ptr<const Networks> now_;
+  Networks now_;
   bool has_asked_ = false;
   bool has_failed_ = false;  // That has been logged.
 };

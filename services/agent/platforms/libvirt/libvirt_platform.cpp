@@ -150,7 +150,7 @@ Result<DomainHandle> LibvirtPlatform::find(const std::string& vm_id) {
 Result<DomainShape> LibvirtPlatform::shape_of(virDomainPtr domain) {
   const std::string xml = take_text(virDomainGetXMLDesc(domain, 0));
   if (xml.empty()) return libvirt_error("describe a VM");
-  FARSIDE_ASSIGN(auto shape, read_domain(xml, *networks_.now()));
+  FARSIDE_ASSIGN(auto shape, read_domain(xml, networks_.now()));
   FARSIDE_TRY(prerequisites_.check(domain, shape));
   return shape;
 }
@@ -189,7 +189,7 @@ Result<msg::HostState> LibvirtPlatform::describe_host() {
                       .processors = node.cpus,
                       .memory_mib = node.memory >> 10U,
                       .memory_free_mib = virNodeGetFreeMemory(connection) >> 20U,
-                      .networks = networks_.ask(connection)->names()};
+                      .networks = networks_.ask(connection).names()};
   for (const std::string& path : options_.storage) {
     std::error_code error;
     const auto space = std::filesystem::space(path, error);
@@ -269,7 +269,7 @@ Result<std::unique_ptr<Point>> LibvirtPlatform::create_point(const PointRequest&
                 fmt::format("VM '{}' cannot be protected: {}", shape.vm.name, shape.vm.problem),
                 "mend what it names on this host; replication goes on by itself");
   }
-  return points_->create(domain.get(), shape, request, *networks_.now());
+  return points_->create(domain.get(), shape, request, networks_.now());
 }
 
 Status LibvirtPlatform::refuse_starting(virDomainPtr domain, const DomainShape& shape) {
@@ -313,7 +313,7 @@ Status LibvirtPlatform::create_overlay(const NewDisk& disk) {
 
 Result<msg::VmDefinition> LibvirtPlatform::definition_of(const std::string& vm_id) {
   FARSIDE_ASSIGN(const auto domain, find(vm_id));
-  return capture_definition(domain.get(), *networks_.now(), /*with_nvram=*/false);
+  return capture_definition(domain.get(), networks_.now(), /*with_nvram=*/false);
 }
 
 TargetHost LibvirtPlatform::target_host(const NewVm& vm) const {
@@ -329,7 +329,7 @@ TargetHost LibvirtPlatform::target_host(const NewVm& vm) const {
 Result<std::vector<msg::PlanRow>> LibvirtPlatform::plan_vm(const NewVm& vm) {
   FARSIDE_ASSIGN(const virConnectPtr connection, connect());
   const auto networks = networks_.ask(connection);
-  FARSIDE_ASSIGN(auto made, make_domain(vm, *networks, target_host(vm)));
+  FARSIDE_ASSIGN(auto made, make_domain(vm, networks, target_host(vm)));
   return std::move(made.rows);
 }
 
@@ -338,7 +338,7 @@ Status LibvirtPlatform::prove_vm(const NewVm& vm, const std::string& proof_id,
   FARSIDE_ASSIGN(const virConnectPtr connection, connect());
   const auto networks = networks_.ask(connection);
   return libvirt::prove_vm(
-      {.connection = connection, .networks = *networks, .host = target_host(vm), .folder = folder},
+      {.connection = connection, .networks = networks, .host = target_host(vm), .folder = folder},
       vm, proof_id);
 }
 
@@ -364,7 +364,7 @@ Status LibvirtPlatform::create_vm(const NewVm& vm) {
   const TargetHost host = target_host(vm);
   FARSIDE_ASSIGN(const virConnectPtr connection, connect());
   const auto networks = networks_.ask(connection);
-  FARSIDE_ASSIGN(const auto made, make_domain(vm, *networks, host));
+  FARSIDE_ASSIGN(const auto made, make_domain(vm, networks, host));
   FARSIDE_TRY(create_folder(std::filesystem::path(host.serial_log).parent_path()));
   for (const NewDisk& disk : vm.disks) FARSIDE_TRY(create_overlay(disk));
   // Like the overlays, the variables are the guest's own from its first start on.
