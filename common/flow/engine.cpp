@@ -371,7 +371,10 @@ void Engine::fail_step(Flow& flow, const Error& error, reactor::Effects& effects
   const auto tries_max = undoing ? limits_.undo_tries_max : limits_.tries_max;
   // Undo and everything past the point of no return has to go through, so any error is retried.
   const bool may_retry = error.is_retryable() || undoing || past_no_return;
-  if (may_retry && step.tries < tries_max) {
+  const auto tried_for = Micros{effects.now().micros - step.started_at};
+  const bool is_away = absent && tried_for < limits_.away_max &&
+                       (undoing || past_no_return || has_something_to_undo(flow));
+  if (may_retry && (step.tries < tries_max || is_away)) {
     record.retry_at =
         (effects.now() + std::min<Micros>(retry_delay(step.tries), std::chrono::seconds{10}))
             .micros;
@@ -401,6 +404,13 @@ void Engine::fail_step(Flow& flow, const Error& error, reactor::Effects& effects
   step.state = StepState::failed;
   observe(flow, &step, "failed", effects);
   begin_unwinding(flow, effects);
+}
+
+bool Engine::has_something_to_undo(const Flow& flow) {
+  for (std::size_t i = 0; i <= flow.record.step; ++i) {
+    if (flow.record.steps[i].tries > 0 && flow.workflow->steps[i].has_undo) return true;
+  }
+  return false;
 }
 
 void Engine::begin_unwinding(Flow& flow, reactor::Effects& effects) const {

@@ -28,8 +28,11 @@ namespace farside::flow {
 
 struct EngineLimits {
   std::chrono::seconds resend_after{5};
-  std::uint32_t tries_max = 6;  // Per step, before it fails for good.
+  std::uint32_t tries_max = 6;  // Per step, before it fails for good; ...
   std::uint32_t undo_tries_max = 10;
+  // ... but not before so long, if there is something to lose and all that is wrong is that
+  // somebody is away: a hypervisor's daemon or a host that is started again takes its time.
+  std::chrono::minutes away_max{3};
   std::uint32_t dispensable_tries_max = 2;
   std::size_t flows_running_max = 10'000;  // Beyond: new ones are refused as kUnavailable.
 };
@@ -100,6 +103,7 @@ class Engine final {
   void ask(Flow& flow, reactor::Effects& effects) const;
   void ask_again(Flow& flow, reactor::Effects& effects) const;
   void fail_step(Flow& flow, const Error& error, reactor::Effects& effects) const;
+  static bool has_something_to_undo(const Flow& flow);
   void begin_unwinding(Flow& flow, reactor::Effects& effects) const;
   void unwind(Flow& flow, reactor::Effects& effects) const;
   void end(Flow& flow, msg::FlowPhase phase, reactor::Effects& effects) const;

@@ -1,16 +1,27 @@
-# A host of two-sites.sh as KVM: a directory for libvirt's embedded driver.
+# A host of two-sites.sh as KVM: a directory for libvirt's embedded driver; or with
+# LIBVIRT_DAEMON=yes, which needs root, a libvirt daemon of its own: the processes daemonA, daemonB.
 # shellcheck shell=bash disable=SC2034,SC2154
 
 LIBVIRT_PACKAGES="$FARSIDE_HOST_PACKAGES"
 LIBVIRT_TARGETS="farside_view"
 
-libvirt_prepare_host() { :; }
+has_libvirt_daemon() { [ "${LIBVIRT_DAEMON:-}" = yes ]; }
+libvirt_uri() { echo "qemu+unix:///system?socket=$WORK/site$1/daemon/sock/libvirt-sock"; }
+libvirt_start_daemon() { exec "$lib/../../tests/support/libvirtd/libvirtd" "$WORK/site${1: -1}/daemon"; }
+# virsh_at SITE COMMAND...: as an operator of that host.
+virsh_at() { virsh -q -c "$(libvirt_uri "$1")" "${@:2}"; }
+
+libvirt_prepare_host() {
+  has_libvirt_daemon || return 0
+  HOST_PROCESSES="$HOST_PROCESSES daemon$1"
+  start "daemon$1"
+}
 
 # agent_host SITE: the part of an agent's configuration that is about its host.
 libvirt_agent_host() {
   cat <<EOF
 [libvirt]
-root = "$WORK/site$1/host"
+$(if has_libvirt_daemon; then echo "uri = \"$(libvirt_uri "$1")\""; else echo "root = \"$WORK/site$1/host\""; fi)
 domain_type = "${DOMAIN_TYPE:-qemu}"
 boot_folder = "$GUEST"
 scratch_reserve_mib = 64
@@ -20,19 +31,28 @@ connect = "user"
 EOF
 }
 
-# define_guest [NAME ID]: defines a witness VM with two disks at site A and starts it; before agent A
-# runs, which owns the root then.
+# libvirt_define ...: farside-guest-define at site A.
+libvirt_define() {
+  local target=(--root "$WORK/siteA/host")
+  if has_libvirt_daemon; then
+    wait_for 90 "the daemon of host A" virsh_at A uri # At first it asks QEMU what it can do.
+    target=(--uri "$(libvirt_uri A)")
+  fi
+  "$BIN/farside-guest-define" "${target[@]}" --guest "$GUEST" "$@" --start
+}
+
+# define_guest [NAME ID]: defines a witness VM with two disks at site A and starts it; without a
+# daemon before agent A runs, which owns the root then.
 libvirt_define_guest() {
   local name=${1:-$VM_NAME} id=${2:-$VM_ID} disks serial
   disks=$WORK/siteA/disks serial=$WORK/siteA/serial.log
   if [ -n "${1:-}" ]; then disks=$WORK/siteA/disks/$name serial=$WORK/siteA/$name.log; fi
   mkdir -p "$disks"
-  "$BIN/farside-guest-define" --root "$WORK/siteA/host" --guest "$GUEST" --name "$name" \
-    --id "$id" --disk "$disks/vda.qcow2:${DISK_MIB:-512}" \
+  libvirt_define --name "$name" --id "$id" --disk "$disks/vda.qcow2:${DISK_MIB:-512}" \
     --disk "$disks/vdb.qcow2:${DISK_MIB:-512}" \
     --card "<interface type='user'><mac address='52:54:00:${id:0:2}:51:de'/><model type='virtio'/></interface>" \
     --serial "$serial" --option "pace_ms=${PACE_MS:-20}" \
-    --option "fill_mib=${SEED_MIB:-64}" --start
+    --option "fill_mib=${SEED_MIB:-64}"
 }
 
 libvirt_source_serial() { echo "$WORK/siteA/serial.log"; }
@@ -52,17 +72,22 @@ libvirt_check_test_point() {
 
 # Somebody starts the VM by hand that was failed over.
 libvirt_start_old_primary() {
+  if has_libvirt_daemon; then
+    virsh_at A start "$VM_NAME" || true # The agent may be faster.
+    return
+  fi
   stop agentA
-  "$BIN/farside-guest-define" --root "$WORK/siteA/host" --guest "$GUEST" --name "$VM_NAME" --id "$VM_ID" \
-    --disk "$WORK/siteA/disks/vda.qcow2:0" --disk "$WORK/siteA/disks/vdb.qcow2:0" \
-    --serial "$WORK/siteA/again.log" --start || true
+  libvirt_define --name "$VM_NAME" --id "$VM_ID" --disk "$WORK/siteA/disks/vda.qcow2:0" \
+    --disk "$WORK/siteA/disks/vdb.qcow2:0" --serial "$WORK/siteA/again.log" || true
   start agentA
 }
-libvirt_old_primary_is_off() { ! pgrep -f "qemu-system.*$WORK/siteA/host" >/dev/null; }
+# guests_at SITE: those that run.
+libvirt_guests_at() { pgrep -f "qemu-system.*$WORK/site$1/"; }
+libvirt_old_primary_is_off() { ! libvirt_guests_at A >/dev/null; }
 
 libvirt_stop_target_guests() {
-  pkill -TERM -f "qemu-system.*$WORK/siteB/host" || true
-  libvirt_guests_gone() { ! pgrep -f "qemu-system.*$WORK/siteB/host"; }
+  pkill -TERM -f "qemu-system.*$WORK/siteB/" || true
+  libvirt_guests_gone() { ! libvirt_guests_at B; }
   wait_for 30 "the replica's end" libvirt_guests_gone
 }
 # check_replica VM ACKNOWLEDGED: once it is stopped.

@@ -23,7 +23,7 @@ for one in "$PLATFORM_A" "$PLATFORM_B"; do
     ;;
   esac
 done
-HOST_PROCESSES=  # Of simulated hosts.
+HOST_PROCESSES=  # Of the hosts themselves.
 PROCESSES="vault orchestrator providerA providerB agentA agentB"
 
 # Of the host that the VM comes from, and of the one it goes to.
@@ -164,6 +164,7 @@ program_of() {
 start() {
   local name=$1
   case $name in
+    daemon*) (libvirt_start_daemon "$name") >>"$WORK/log/$name.log" 2>&1 & ;;
     host* | shares*) (start_host_process "$name") >>"$WORK/log/$name.log" 2>&1 & ;;
     *) "$BIN/$(program_of "$name")" --config "$WORK/etc/$name.toml" >>"$WORK/log/$name.log" 2>&1 & ;;
   esac
@@ -187,6 +188,10 @@ stop() {
   done
   rm -f "$WORK/$1.pid"
 }
+
+# A process that is frozen answers nobody, and keeps what it holds.
+freeze() { kill -STOP "$(cat "$WORK/$1.pid")"; }
+thaw() { kill -CONT "$(cat "$WORK/$1.pid")"; }
 
 # Guests and views live in processes of their own; each names a folder of ours.
 kill_guests() {

@@ -133,14 +133,15 @@ void AgentCore::on_observed(const Result<msg::Message>& result, reactor::Effects
   report_host(effects);
 }
 
-// What is known of the host, and what is wrong with it, also while it does not answer.
+// What is known of the host, and what is wrong with it, also while it does not answer.  If it never
+// has, that is its name alone; without a platform, so that the provider forgets nothing for it.
 void AgentCore::report_host(reactor::Effects& effects) {
-  if (!host_) return;
-  auto report = *host_;
-  report.host.problem = fence_problem_;
-  if (!host_problem_.empty()) {
-    report.host.problem += (fence_problem_.empty() ? "" : "; ") + host_problem_;
-  }
+  auto problem = fence_problem_;
+  if (!host_problem_.empty()) problem += (problem.empty() ? "" : "; ") + host_problem_;
+  if (!host_ && problem.empty()) return;
+  auto report = host_.value_or(
+      msg::HostReport{.host = {.name = effects.self().substr(effects.self().rfind('/') + 1)}});
+  report.host.problem = std::move(problem);
   effects.send(provider_, msg::Envelope{.from = effects.self(),
                                         .to = provider_,
                                         .body = reactor::message(std::move(report))});

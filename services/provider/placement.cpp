@@ -40,6 +40,10 @@ std::optional<Fit> fit(const msg::HostEntry& entry, const Need& need,
     why = "not connected";
     return std::nullopt;
   }
+  if (entry.host.platform.empty() && !entry.host.problem.empty()) {  // Not observed yet.
+    why = "is not known: " + entry.host.problem;
+    return std::nullopt;
+  }
   for (const auto& network : need.host_networks) {
     if (!contains(entry.host.networks, network)) {
       why = "does not have network '" + network + "'";

@@ -19,13 +19,13 @@ bool may_command(const reactor::PeerId& peer) {
 }
 
 // Figures that change with every report do not make a record worth writing.
-bool is_same(const msg::HostEntry& stored, const msg::HostReport& report) {
+bool is_same(const msg::HostEntry& stored, const msg::HostEntry& now) {
   msg::HostState a = stored.host;
-  msg::HostState b = report.host;
+  msg::HostState b = now.host;
   a.memory_free_mib = b.memory_free_mib = 0;
   for (auto& path : a.storage) path.free_bytes >>= 30U;
   for (auto& path : b.storage) path.free_bytes >>= 30U;
-  return a == b && stored.vms == report.vms;
+  return a == b && stored.vms == now.vms;
 }
 
 }  // namespace
@@ -171,9 +171,16 @@ void ProviderCore::on_host_report(const reactor::PeerId& peer, const msg::HostRe
   if (peer.role != msg::Role::agent) return;
   presence_[peer.principal].connected = true;
   const auto stored = hosts_.get(effects.store(), peer.principal);
-  if (stored && *stored && is_same(**stored, report)) return;
-  hosts_.put(effects.writes, peer.principal,
-             msg::HostEntry{.host = report.host, .principal = peer.principal, .vms = report.vms});
+  msg::HostEntry now{.host = report.host, .principal = peer.principal, .vms = report.vms};
+  if (stored && *stored) {
+    // Not observed since its agent started: what was told before stands.
+    if (report.host.platform.empty()) {
+      now = **stored;
+      now.host.problem = report.host.problem;
+    }
+    if (is_same(**stored, now)) return;
+  }
+  hosts_.put(effects.writes, peer.principal, now);
 }
 
 Result<msg::Message> ProviderCore::answer(const reactor::PeerId& peer,

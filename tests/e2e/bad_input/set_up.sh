@@ -1,4 +1,5 @@
-# Beginning and end of every script in this folder: source it with the folder of Farside's programs.
+# Beginning and end of every script in this folder, and of tests/e2e/libvirtd: source it with the
+# folder of Farside's programs.
 # shellcheck shell=bash disable=SC2034  # What deploy/lib/two-sites.sh reads.
 set -euo pipefail
 shopt -s inherit_errexit

@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <fstream>
+#include <future>
 #include <optional>
 
 #include "services/agent/platforms/deadline.h"
@@ -273,6 +274,54 @@ TEST_F(LibvirtdTest, AnAgentStartsWithoutADaemonAndFindsItLater) {
   ASSERT_TRUE(answers());
   EXPECT_TRUE(platform().reconcile({}));
   EXPECT_EQ(platform().describe_vm(kWitness)->state, msg::PowerState::running);
+}
+
+TEST_F(LibvirtdTest, ANetworkThatIsDefinedLaterIsKnownAtTheNextLook) {
+  const auto networks = [] {
+    const auto described = platform().describe_host();
+    EXPECT_TRUE(described) << why(described);
+    return described ? described->networks : std::vector<std::string>();
+  };
+  const auto plan = [] {
+    NewVm vm{.shape = {.name = "new", .nics = {{.network = "later"}}},
+             .id = "6b0f3f0e-0000-4000-8000-000000000009"};
+    vm.shape.memory_mib = 64;
+    vm.shape.processors = 1;
+    return code(platform().plan_vm(vm));
+  };
+  host().platform.reset();
+  host().daemon.stop();
+  open();
+  EXPECT_FALSE(platform().describe_host()) << "networks cannot be learned now";
+  ASSERT_TRUE(host().daemon.start());
+  ASSERT_TRUE(answers());
+  EXPECT_THAT(networks(), testing::Not(testing::Contains("later")));
+  EXPECT_EQ(plan(), ErrorCode::kNotFound);
+
+  const auto operators = host().daemon.connect();
+  ASSERT_TRUE(operators) << why(operators);
+  const std::unique_ptr<virNetwork, libvirt::FreeHandle> later(virNetworkCreateXML(
+      operators->get(),
+      "<network><name>later</name><forward mode='bridge'/><bridge name='br-later'/></network>"));
+  ASSERT_TRUE(later) << libvirt::libvirt_error("create a network").error().what;
+  EXPECT_EQ(plan(), ErrorCode{0}) << "a plan looks for itself";
+  EXPECT_THAT(networks(), testing::Contains("later"));
+
+  ASSERT_EQ(virNetworkDestroy(later.get()), 0);
+  EXPECT_THAT(networks(), testing::Not(testing::Contains("later")));
+}
+
+TEST_F(LibvirtdTest, AShutdownOutlivesTheDaemonThatItBeganWith) {
+  ASSERT_TRUE(platform().start(kDeaf));
+  auto down = std::async(std::launch::async, [] { return platform().shut_down(kDeaf, 20); });
+  ::poll(nullptr, 0, 3000);  // The button has been pressed, in vain.
+  ASSERT_TRUE(host().daemon.restart());
+
+  const auto ended = down.get();
+  ASSERT_TRUE(ended) << why(ended);
+  EXPECT_TRUE(ended->was_running);
+  ASSERT_TRUE(answers());
+  EXPECT_EQ(platform().describe_vm(kDeaf)->state, msg::PowerState::off);
 }
 
 TEST_F(LibvirtdTest, AFencedVmThatIsStartedByHandIsTurnedOffOnceTheDaemonIsBack) {

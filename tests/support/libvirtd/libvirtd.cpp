@@ -2,15 +2,13 @@
 
 #include <fcntl.h>
 #include <fmt/core.h>
-#include <sched.h>
 #include <signal.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
-#include <cstdlib>
+#include <cstdio>
 #include <fstream>
 #include <iterator>
 #include <utility>
@@ -23,20 +21,6 @@ namespace {
 using agent::Deadline;
 using std::chrono::seconds;
 
-constexpr const char* kDaemon = "/usr/sbin/libvirtd";
-
-// What the daemon takes for its own, and what it is in the folder.
-constexpr std::array<std::pair<const char*, const char*>, 5> kPlaces{
-    {{"etc", "/etc/libvirt"},
-     {"lib", "/var/lib/libvirt"},
-     {"run", "/run/libvirt"},
-     {"cache", "/var/cache/libvirt"},
-     {"log", "/var/log/libvirt"}}};
-
-void write(const std::filesystem::path& path, const std::string& text) {
-  std::ofstream(path, std::ios::trunc) << text;
-}
-
 std::string read(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(file), {}};
@@ -45,30 +29,17 @@ std::string read(const std::filesystem::path& path) {
 }  // namespace
 
 std::string Libvirtd::why_not() {
-  if (::access(kDaemon, X_OK) != 0) return "no libvirtd here (libvirt-daemon)";
-  const pid_t pid = ::fork();
-  if (pid == 0) ::_exit(::unshare(CLONE_NEWNS) == 0 ? 0 : 1);
-  int status = 0;
-  ::waitpid(pid, &status, 0);
-  return status == 0 ? "" : "no mount namespaces here: run as root";
+  FILE* script = ::popen(FARSIDE_LIBVIRTD_SCRIPT " --why-not", "r");
+  if (script == nullptr) return "no shell here";
+  std::array<char, 200> line{};
+  std::string text = std::fgets(line.data(), line.size(), script) == nullptr ? "" : line.data();
+  ::pclose(script);
+  while (text.ends_with('\n')) text.pop_back();
+  return text;
 }
 
 Libvirtd::Libvirtd(std::filesystem::path folder) : folder_(std::move(folder)) {
-  for (const auto& [name, place] : kPlaces) {
-    std::filesystem::create_directories(folder_ / name);
-    std::error_code ignored;  // There may be one of the host's.
-    std::filesystem::create_directories(place, ignored);
-  }
-  std::filesystem::create_directories(folder_ / "sock");
-  write(folder_ / "etc/libvirtd.conf",
-        fmt::format("unix_sock_dir = \"{0}/sock\"\nauth_unix_rw = \"none\"\n"
-                    "log_outputs = \"2:file:{0}/log/libvirtd.log\"\n",
-                    folder_.string()));
-  // Guests run as root here because the test's files are root's, and without what a machine without
-  // systemd lacks.
-  write(folder_ / "etc/qemu.conf",
-        "user = \"root\"\ngroup = \"root\"\nsecurity_driver = \"none\"\ndynamic_ownership = 0\n"
-        "remember_owner = 0\ncgroup_controllers = []\nnamespaces = []\nstdio_handler = \"file\"\n");
+  std::filesystem::create_directories(folder_ / "log");
 }
 
 Libvirtd::~Libvirtd() {
@@ -79,18 +50,11 @@ Libvirtd::~Libvirtd() {
 
 void Libvirtd::become_daemon() const {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // A test that is killed leaves no daemon behind.
-  if (::unshare(CLONE_NEWNS) != 0) ::_exit(126);
-  if (::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) ::_exit(126);
-  for (const auto& [name, place] : kPlaces) {
-    const std::string from = folder_ / name;
-    if (::mount(from.c_str(), place, nullptr, MS_BIND, nullptr) != 0) ::_exit(126);
-  }
   const std::string output = folder_ / "log/output";
   const int fd = ::open(output.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
   ::dup2(fd, STDOUT_FILENO);
   ::dup2(fd, STDERR_FILENO);
-  ::execl(kDaemon, "libvirtd", "-f", (folder_ / "etc/libvirtd.conf").c_str(), "-p",
-          (folder_ / "run/libvirtd.pid").c_str(), nullptr);
+  ::execl(FARSIDE_LIBVIRTD_SCRIPT, "libvirtd", folder_.c_str(), nullptr);
   ::_exit(127);
 }
 

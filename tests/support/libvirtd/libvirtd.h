@@ -1,6 +1,6 @@
 // A libvirt daemon of a test's own, with everything that belongs to it in one folder, whatever else
 // runs on this machine: it has its own view of libvirt's directories (a mount namespace; needs
-// root).
+// root; the script `libvirtd` beside this file).
 //
 // Owns: the daemon, its folder and every guest in it.  Thread: one.
 #pragma once

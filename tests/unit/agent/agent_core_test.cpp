@@ -429,6 +429,29 @@ TEST_F(AgentCoreTest, AHostThatDoesNotAnswerIsReportedAsItWasWithTheReason) {
   EXPECT_EQ(told<msg::HostReport>()->host.problem, "planted");
 }
 
+TEST_F(AgentCoreTest, AHostThatHasNeverAnsweredIsReportedByItsNameWithTheReason) {
+  job_done("observe", failure(ErrorCode::kUnavailable));
+
+  ASSERT_NE(told<msg::HostReport>(), nullptr) << "the vault learns of it";
+  EXPECT_EQ(told<msg::HostReport>()->host.name, "host");
+  EXPECT_EQ(told<msg::HostReport>()->host.problem, "planted");
+  EXPECT_EQ(told<msg::HostReport>()->host.platform, "");
+
+  job_done("observe",
+           reactor::message(msg::HostReport{.host = {.name = "host", .platform = "sim"}}));
+  EXPECT_EQ(told<msg::HostReport>()->host.problem, "");
+  EXPECT_EQ(told<msg::HostReport>()->host.platform, "sim");
+}
+
+TEST_F(AgentCoreTest, FencesThatCannotBeCheckedAreReportedAlsoOfAHostThatHasNeverAnswered) {
+  job_done("fences", failure(ErrorCode::kUnavailable));
+
+  ASSERT_NE(told<msg::HostReport>(), nullptr);
+  EXPECT_EQ(told<msg::HostReport>()->host.platform, "");
+  EXPECT_NE(told<msg::HostReport>()->host.problem.find("whether fenced VMs are off"),
+            std::string::npos);
+}
+
 TEST_F(AgentCoreTest, AnotherTryDoesNotMakeAnItemHealthy) {
   start_replication();
   job_done(kCycle, failure(ErrorCode::kNoSpace));

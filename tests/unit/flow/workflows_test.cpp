@@ -139,6 +139,37 @@ TEST_P(WorkflowTest, AFailureAtEachStepUnwindsWhatRanOrWaitsForAnOperator) {
   }
 }
 
+// A hypervisor's daemon that is started again in the midst of it, at each step.
+TEST_P(WorkflowTest, WhoeverIsAwayForTwoMinutesIsWaitedForOnceThereIsSomethingToLose) {
+  const auto table = workflow();
+  bool is_safe_to_fail = true;
+  for (std::size_t bad = 0; bad < table.steps.size(); ++bad) {
+    SCOPED_TRACE(table.steps[bad].name);
+    is_safe_to_fail = is_safe_to_fail && !table.steps[bad].has_undo && bad < table.no_return_from;
+    store_ = {};
+    engine_ = make_engine();
+    auto requests = begin();
+    auto back_at = Time{};
+    for (int i = 0; i < 400 && record().ended_at == 0; ++i) {
+      if (requests.empty()) {
+        requests = wait(std::chrono::seconds{11});
+        continue;
+      }
+      const auto flow = record();
+      const bool here = flow.phase == msg::FlowPhase::running && flow.step == bad;
+      if (here && back_at == Time{}) back_at = now_ + std::chrono::minutes{2};
+      const auto request = requests.back();
+      requests = reply(request, here && now_ < back_at ? refusal(ErrorCode::kUnavailable)
+                                                       : testing_support::answer_to(request.body));
+    }
+    if (!is_safe_to_fail || back_at == Time{}) {
+      EXPECT_EQ(record().phase, msg::FlowPhase::succeeded) << msg::to_text(record());
+    } else {
+      EXPECT_EQ(record().phase, msg::FlowPhase::failed) << "at once: nothing is lost by it";
+    }
+  }
+}
+
 TEST_P(WorkflowTest, ACrashAfterEachRecordChangesNothing) {
   auto requests = begin();
   for (int i = 0; i < 100 && record().ended_at == 0; ++i) {

@@ -61,6 +61,16 @@ TEST(Placement, SaysOfEachHostWhyItDoesNotFit) {
   EXPECT_NE(placed.error().what.find("two does not have network 'br0'"), std::string::npos);
 }
 
+TEST(Placement, SaysWhatKeepsAHostFromBeingKnown) {
+  auto inventory = site();
+  inventory.hosts = {{.host = {.name = "one", .problem = "its daemon is away"}, .connected = true}};
+
+  const auto placed = place(wanted(), inventory, {});
+
+  ASSERT_FALSE(placed);
+  EXPECT_NE(placed.error().what.find("one is not known: its daemon is away"), std::string::npos);
+}
+
 TEST(Placement, RefusesWhenMemoryIsShort) {
   auto big = wanted();
   big.vm.memory_mib = 8192;

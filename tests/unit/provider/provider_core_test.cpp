@@ -118,6 +118,29 @@ TEST_F(ProviderCoreTest, ABrokenSiteFileIsAProblemUntilItIsMended) {
   EXPECT_EQ(problems_.text(), "");
 }
 
+TEST_F(ProviderCoreTest, AProblemOfAHostThatDoesNotAnswerTakesNothingOfWhatWasKnown) {
+  const auto report = [&](msg::HostReport body) {
+    message({.principal = kAgent, .role = msg::Role::agent},
+            {.from = kAgent, .to = "provider/A", .body = reactor::message(std::move(body))});
+    turn([&](auto& effects) { core_.on_timer("report", effects); });
+    return sent_to<msg::InventoryReport>("vault")->inventory.hosts.at(0);
+  };
+  const msg::HostReport problem{.host = {.name = "host", .problem = "away"}};
+
+  const auto unknown = report(problem);
+  EXPECT_EQ(unknown.host.name, "host");
+  EXPECT_EQ(unknown.host.problem, "away");
+
+  const auto known =
+      report({.host = {.name = "host", .platform = "sim", .memory_mib = 8}, .vms = {{.id = "vm"}}});
+  EXPECT_EQ(known.host.problem, "");
+
+  const auto away = report(problem);
+  EXPECT_EQ(away.host.problem, "away");
+  EXPECT_EQ(away.host.memory_mib, 8U);
+  ASSERT_EQ(away.vms.size(), 1U);
+}
+
 TEST_F(ProviderCoreTest, HostsAreShownToPrometheus) {
   message({.principal = kAgent, .role = msg::Role::agent},
           {.from = kAgent,

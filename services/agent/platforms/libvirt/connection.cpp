@@ -177,9 +177,10 @@ Result<ConnectionHandle> open_connection(const ConnectionTarget& target) {
   start_event_loop();
   ConnectionHandle connection(virConnectOpen(uri.c_str()));
   if (!connection) {
-    Error error = libvirt_error("open " + uri).error();
-    error.code = ErrorCode::kUnavailable;
-    error.advice = "check that QEMU and libvirt's QEMU driver are installed and may be used";
+    Error error{
+        .code = ErrorCode::kUnavailable,
+        .what = fmt::format("open {}: {}", uri, last_failure.message),
+        .advice = "check that QEMU and libvirt's QEMU driver are installed and may be used"};
     if (error.what.contains("libvirt-qemu")) {
       // Debian creates this user with libvirt-daemon-system, which a host without the daemon lacks.
       error.advice =

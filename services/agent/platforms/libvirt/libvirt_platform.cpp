@@ -26,9 +26,9 @@
 #include "services/agent/platforms/libvirt/domain_jobs.h"
 #include "services/agent/platforms/libvirt/domain_xml.h"
 #include "services/agent/platforms/libvirt/fences.h"
+#include "services/agent/platforms/libvirt/host_networks.h"
 #include "services/agent/platforms/libvirt/kvm_probe.h"
 #include "services/agent/platforms/libvirt/life.h"
-#include "services/agent/platforms/libvirt/networks.h"
 #include "services/agent/platforms/libvirt/points.h"
 #include "services/agent/platforms/libvirt/power.h"
 #include "services/agent/platforms/libvirt/prerequisites.h"
@@ -43,29 +43,10 @@ namespace {
 
 using std::chrono::seconds;
 
-// A guest that is still booting ignores the power button; it is pressed again this often.
-constexpr seconds kPressAgain(3);
 constexpr std::chrono::milliseconds kKeepPeriod(500);
 constexpr unsigned kUndefineFlags = VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA |
                                     VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA |
                                     VIR_DOMAIN_UNDEFINE_MANAGED_SAVE;
-
-msg::PowerState power_state(int state) {
-  switch (state) {
-    case VIR_DOMAIN_RUNNING:
-    case VIR_DOMAIN_BLOCKED:
-    case VIR_DOMAIN_SHUTDOWN:
-      return msg::PowerState::running;
-    case VIR_DOMAIN_PAUSED:
-    case VIR_DOMAIN_PMSUSPENDED:
-      return msg::PowerState::paused;
-    case VIR_DOMAIN_SHUTOFF:
-    case VIR_DOMAIN_CRASHED:
-      return msg::PowerState::off;
-    default:
-      return msg::PowerState::unknown;
-  }
-}
 
 std::string version_text(unsigned long version) {
   return fmt::format("{}.{}.{}", version / 1'000'000, version / 1'000 % 1'000, version % 1'000);
@@ -122,7 +103,6 @@ class LibvirtPlatform final : public Platform {
   TargetHost target_host(const NewVm& vm) const;
   Result<DomainShape> shape_of(virDomainPtr domain);
   Result<msg::Vm> describe(virDomainPtr domain);
-  Result<msg::PowerState> state_of(virDomainPtr domain);
   Result<std::vector<DomainHandle>> domains();
 
   Status create_overlay(const NewDisk& disk);
@@ -145,8 +125,7 @@ class LibvirtPlatform final : public Platform {
   Options options_;
   std::unique_ptr<Session> session_;
   Connection connection_;
-  std::once_flag networks_known_;
-  Networks networks_;
+  HostNetworks networks_;
   Prerequisites prerequisites_;
   std::unique_ptr<Points> points_;
   std::unique_ptr<Fences> fences_;
@@ -159,9 +138,7 @@ class LibvirtPlatform final : public Platform {
 // Whatever looks at networks has asked for a VM, or for all of them, before.
 Result<virConnectPtr> LibvirtPlatform::connect() {
   FARSIDE_ASSIGN(const virConnectPtr connection, session_->use());
-  std::call_once(networks_known_, [&] {
-    for (const std::string& name : session_->networks()) networks_.add_libvirt_network(name);
-  });
+  networks_.ask_once(connection);
   return connection;
 }
 
@@ -173,20 +150,14 @@ Result<DomainHandle> LibvirtPlatform::find(const std::string& vm_id) {
 Result<DomainShape> LibvirtPlatform::shape_of(virDomainPtr domain) {
   const std::string xml = take_text(virDomainGetXMLDesc(domain, 0));
   if (xml.empty()) return libvirt_error("describe a VM");
-  FARSIDE_ASSIGN(auto shape, read_domain(xml, networks_));
+  FARSIDE_ASSIGN(auto shape, read_domain(xml, networks_.now()));
   FARSIDE_TRY(prerequisites_.check(domain, shape));
   return shape;
 }
 
-Result<msg::PowerState> LibvirtPlatform::state_of(virDomainPtr domain) {
-  int state = 0;
-  if (virDomainGetState(domain, &state, nullptr, 0) != 0) return libvirt_error("state of a VM");
-  return power_state(state);
-}
-
 Result<msg::Vm> LibvirtPlatform::describe(virDomainPtr domain) {
   FARSIDE_ASSIGN(auto shape, shape_of(domain));
-  FARSIDE_ASSIGN(shape.vm.state, state_of(domain));
+  FARSIDE_ASSIGN(shape.vm.state, power_state(domain));
   if (const auto left = points_->leftovers().of(shape.vm.id); left && shape.vm.problem.empty()) {
     shape.vm.problem = "what an earlier point left is not cleaned up yet: " + left->what;
   }
@@ -218,7 +189,7 @@ Result<msg::HostState> LibvirtPlatform::describe_host() {
                       .processors = node.cpus,
                       .memory_mib = node.memory >> 10U,
                       .memory_free_mib = virNodeGetFreeMemory(connection) >> 20U,
-                      .networks = networks_.names()};
+                      .networks = networks_.ask(connection).names()};
   for (const std::string& path : options_.storage) {
     std::error_code error;
     const auto space = std::filesystem::space(path, error);
@@ -255,34 +226,8 @@ Result<msg::Vm> LibvirtPlatform::describe_vm(const std::string& vm_id) {
 }
 
 Result<PowerResult> LibvirtPlatform::shut_down(const std::string& vm_id, int deadline_s) {
-  FARSIDE_ASSIGN(const auto domain, find(vm_id));
-  FARSIDE_ASSIGN(const auto state, state_of(domain.get()));
-  if (state == msg::PowerState::off) {
-    FARSIDE_TRY(refuse_saved(domain.get()));
-    return PowerResult{};
-  }
-
-  if (state == msg::PowerState::paused) {
-    return fail(ErrorCode::kConflict,
-                fmt::format("VM '{}' is paused: it cannot shut down, and its memory would be lost",
-                            virDomainGetName(domain.get())),
-                "resume it, or turn it off");
-  }
-
-  const Deadline deadline{seconds(deadline_s)};
-  bool can_react = state == msg::PowerState::running;
-  while (can_react) {
-    virDomainShutdownFlags(domain.get(), VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN);
-    for (const Deadline again(kPressAgain); can_react;) {
-      if (virDomainIsActive(domain.get()) == 0) {
-        return PowerResult{.was_running = true, .forced = false};
-      }
-      can_react = deadline.pause();
-      if (again.passed()) break;
-    }
-  }
-  FARSIDE_TRY(turn_off(domain.get()));
-  return PowerResult{.was_running = true, .forced = true};
+  FARSIDE_TRY(connect());
+  return libvirt::shut_down(*session_, vm_id, seconds(deadline_s));
 }
 
 Status LibvirtPlatform::power_off(const std::string& vm_id) {
@@ -298,7 +243,7 @@ Status LibvirtPlatform::start(const std::string& vm_id) {
                             virDomainGetName(domain.get())),
                 "fail back, or disable its protection, before starting it here");
   }
-  FARSIDE_ASSIGN(const auto state, state_of(domain.get()));
+  FARSIDE_ASSIGN(const auto state, power_state(domain.get()));
   if (state == msg::PowerState::running) return {};
   if (state == msg::PowerState::paused) {
     if (virDomainResume(domain.get()) != 0) return libvirt_error("resume VM " + vm_id);
@@ -324,7 +269,7 @@ Result<std::unique_ptr<Point>> LibvirtPlatform::create_point(const PointRequest&
                 fmt::format("VM '{}' cannot be protected: {}", shape.vm.name, shape.vm.problem),
                 "mend what it names on this host; replication goes on by itself");
   }
-  return points_->create(domain.get(), shape, request, networks_);
+  return points_->create(domain.get(), shape, request, networks_.now());
 }
 
 Status LibvirtPlatform::refuse_starting(virDomainPtr domain, const DomainShape& shape) {
@@ -368,7 +313,7 @@ Status LibvirtPlatform::create_overlay(const NewDisk& disk) {
 
 Result<msg::VmDefinition> LibvirtPlatform::definition_of(const std::string& vm_id) {
   FARSIDE_ASSIGN(const auto domain, find(vm_id));
-  return capture_definition(domain.get(), networks_, /*with_nvram=*/false);
+  return capture_definition(domain.get(), networks_.now(), /*with_nvram=*/false);
 }
 
 TargetHost LibvirtPlatform::target_host(const NewVm& vm) const {
@@ -382,16 +327,18 @@ TargetHost LibvirtPlatform::target_host(const NewVm& vm) const {
 }
 
 Result<std::vector<msg::PlanRow>> LibvirtPlatform::plan_vm(const NewVm& vm) {
-  FARSIDE_TRY(connect());
-  FARSIDE_ASSIGN(auto made, make_domain(vm, networks_, target_host(vm)));
+  FARSIDE_ASSIGN(const virConnectPtr connection, connect());
+  const auto networks = networks_.ask(connection);
+  FARSIDE_ASSIGN(auto made, make_domain(vm, networks, target_host(vm)));
   return std::move(made.rows);
 }
 
 Status LibvirtPlatform::prove_vm(const NewVm& vm, const std::string& proof_id,
                                  const std::string& folder) {
   FARSIDE_ASSIGN(const virConnectPtr connection, connect());
+  const auto networks = networks_.ask(connection);
   return libvirt::prove_vm(
-      {.connection = connection, .networks = networks_, .host = target_host(vm), .folder = folder},
+      {.connection = connection, .networks = networks, .host = target_host(vm), .folder = folder},
       vm, proof_id);
 }
 
@@ -415,7 +362,9 @@ Status LibvirtPlatform::create_vm(const NewVm& vm) {
     return fail(std::move(existing).error());
   }
   const TargetHost host = target_host(vm);
-  FARSIDE_ASSIGN(const auto made, make_domain(vm, networks_, host));
+  FARSIDE_ASSIGN(const virConnectPtr connection, connect());
+  const auto networks = networks_.ask(connection);
+  FARSIDE_ASSIGN(const auto made, make_domain(vm, networks, host));
   FARSIDE_TRY(create_folder(std::filesystem::path(host.serial_log).parent_path()));
   for (const NewDisk& disk : vm.disks) FARSIDE_TRY(create_overlay(disk));
   // Like the overlays, the variables are the guest's own from its first start on.

@@ -3,8 +3,10 @@
 #include <fmt/core.h>
 
 #include <chrono>
+#include <utility>
 
 #include "services/agent/platforms/deadline.h"
+#include "services/agent/platforms/libvirt/domain_jobs.h"
 
 namespace farside::agent::libvirt {
 namespace {
@@ -16,12 +18,34 @@ namespace {
 constexpr std::chrono::milliseconds kSettle(250);
 constexpr int kStartsMax = 3;
 
+// A guest that is still booting ignores the power button; it is pressed again this often.
+constexpr std::chrono::seconds kPressAgain(3);
+
 void settle() {
   for (const Deadline deadline(kSettle); deadline.pause();) {
   }
 }
 
 }  // namespace
+
+Result<msg::PowerState> power_state(virDomainPtr domain) {
+  int state = 0;
+  if (virDomainGetState(domain, &state, nullptr, 0) != 0) return libvirt_error("state of a VM");
+  switch (state) {
+    case VIR_DOMAIN_RUNNING:
+    case VIR_DOMAIN_BLOCKED:
+    case VIR_DOMAIN_SHUTDOWN:
+      return msg::PowerState::running;
+    case VIR_DOMAIN_PAUSED:
+    case VIR_DOMAIN_PMSUSPENDED:
+      return msg::PowerState::paused;
+    case VIR_DOMAIN_SHUTOFF:
+    case VIR_DOMAIN_CRASHED:
+      return msg::PowerState::off;
+    default:
+      return msg::PowerState::unknown;
+  }
+}
 
 Status turn_on(virDomainPtr domain, unsigned flags) {
   for (int i = 1;; ++i) {
@@ -51,6 +75,43 @@ Status turn_off(virDomainPtr domain) {
   }
   settle();
   return {};
+}
+
+Result<PowerResult> shut_down(Session& session, const std::string& vm_id,
+                              std::chrono::seconds limit) {
+  FARSIDE_ASSIGN(auto domain, session.find(vm_id));
+  FARSIDE_ASSIGN(const auto state, power_state(domain.get()));
+  if (state == msg::PowerState::off) {
+    FARSIDE_TRY(refuse_saved(domain.get()));
+    return PowerResult{};
+  }
+  if (state == msg::PowerState::paused) {
+    return fail(ErrorCode::kConflict,
+                fmt::format("VM '{}' is paused: it cannot shut down, and its memory would be lost",
+                            name_of(domain.get())),
+                "resume it, or turn it off");
+  }
+
+  const Deadline deadline(limit);
+  bool can_react = state == msg::PowerState::running;
+  while (can_react) {
+    virDomainShutdownFlags(domain.get(), VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN);
+    for (const Deadline again(kPressAgain); can_react;) {
+      if (virDomainIsActive(domain.get()) == 0) {
+        return PowerResult{.was_running = true, .forced = false};
+      }
+      can_react = deadline.pause();
+      if (again.passed()) break;
+    }
+    // Of a daemon that has ended meanwhile nothing more is to be heard.
+    if (auto anew = session.find(vm_id)) {
+      domain = std::move(*anew);
+    } else if (anew.error().code != ErrorCode::kUnavailable) {
+      return fail(std::move(anew).error());
+    }
+  }
+  FARSIDE_TRY(turn_off(domain.get()));
+  return PowerResult{.was_running = true, .forced = true};
 }
 
 }  // namespace farside::agent::libvirt

@@ -4,7 +4,6 @@
 #include <libvirt/virterror.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <utility>
 
 #include "common/base/log.h"
@@ -54,7 +53,6 @@ Result<std::unique_ptr<Session>> Session::open(ConnectionTarget target, seconds 
   std::unique_ptr<Session> session(new Session(std::move(target), call));
   if (!session->target_.root.empty()) {
     FARSIDE_ASSIGN(session->embedded_, open_connection(session->target_));
-    session->learn_networks(session->embedded_.get());
     return session;
   }
   session->prober_ =
@@ -121,19 +119,6 @@ Result<DomainHandle> Session::find(const std::string& vm_id) {
                 "it was deleted or moved: define it here again, or end its protection");
   }
   return libvirt_error(fmt::format("find VM {}", vm_id));
-}
-
-void Session::learn_networks(virConnectPtr connection) {
-  if (has_networks_) return;
-  virNetworkPtr* list = nullptr;
-  const int count = virConnectListAllNetworks(connection, &list, VIR_CONNECT_LIST_NETWORKS_ACTIVE);
-  // The embedded driver has none, and says so with an error; any other is no answer.
-  has_networks_ = count >= 0 || libvirt_error_number() == VIR_ERR_NO_SUPPORT;
-  for (int i = 0; i < count; ++i) {
-    const std::unique_ptr<virNetwork, FreeHandle> network(list[i]);
-    networks_.emplace_back(virNetworkGetName(network.get()));
-  }
-  std::free(list);
 }
 
 void Session::keep(const std::stop_token& stop) {
@@ -206,7 +191,6 @@ void Session::look() {
     why_away_ = opened.error().what;
     return;
   }
-  learn_networks(opened->connection.get());
   log::info("libvirt_reached", {{"uri", uri_}});
   const std::lock_guard lock(mutex_);
   probed_ = std::move(*opened);

@@ -22,7 +22,6 @@
 #include <stop_token>
 #include <string>
 #include <thread>
-#include <vector>
 
 #include "services/agent/platforms/libvirt/connection.h"
 
@@ -46,10 +45,6 @@ class Session {
   // Errors: kNotFound (libvirt says that there is no such VM), kUnavailable, kPlatform.
   Result<DomainHandle> find(const std::string& vm_id);
 
-  // libvirt's own networks, as they were when it was first reached.  For callers that have seen a
-  // connection.
-  const std::vector<std::string>& networks() const { return networks_; }
-
  private:
   using Instant = std::chrono::steady_clock::time_point;
   struct OfThread {
@@ -59,7 +54,6 @@ class Session {
   Session(ConnectionTarget target, std::chrono::seconds call);
   std::unexpected<Error> away(const std::string& why) const;
   Result<Opened> open_for_this_thread();
-  void learn_networks(virConnectPtr connection);
   void keep(const std::stop_token& stop);
   void look();  // Takes what was opened meanwhile; begins to open what has died.
   void lose(const std::string& why);
@@ -78,10 +72,6 @@ class Session {
   std::deque<OfThread> past_;  // Threads may have calls under way on them.
   Opened probed_;              // Null while it is down; used by the prober, opened by the keeper.
   Instant asked_{};            // When the question was put that has not been answered; zero: none.
-
-  // Written once, before there is a first connection.
-  bool has_networks_ = false;
-  std::vector<std::string> networks_;
 
   // Of the keeper alone.
   std::future<Result<Opened>> opening_;
