@@ -18,6 +18,56 @@
 namespace farside::agent {
 namespace {
 
+// As it is left when the agent is killed within a moment that no test can hit: see
+// half_begun_jobs.h.
+void half_begin_a_job(const std::string& status_file) {
+  std::ifstream in(status_file);
+  std::stringstream text;
+  text << in.rdbuf();
+  std::string status = text.str();
+  const std::size_t job = status.find("<job type='none' async='none'");
+  ASSERT_NE(job, std::string::npos) << status;
+  status.replace(job, status.find('>', job) - job,
+                 "<job type='none' async='backup' flags='0x0' asyncStarted='1795674401430'/");
+  std::ofstream(status_file, std::ios::trunc) << status;
+}
+
+// In a process of its own, as libvirt has one root per process, which therefore must not have been
+// opened in this one: the first test.  Its exit status.
+int in_a_process(const std::function<int()>& run) {
+  const pid_t pid = ::fork();
+  if (pid == 0) ::_exit(run());
+  int status = 0;
+  ::waitpid(pid, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+TEST(CrashTest, AJobThatWasOnlyHalfBegunDoesNotStay) {
+  std::string pattern = (std::filesystem::temp_directory_path() / "farside.XXXXXX").string();
+  ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
+  const std::filesystem::path folder = pattern;
+  const int first = in_a_process([&] {
+    // Without its end, which would take the folder along.
+    (new LibvirtHost(folder))->write_more(20);
+    return 0;
+  });
+  ASSERT_EQ(first, 0);
+  half_begin_a_job(folder / "root/run/qemu/witness.xml");
+
+  const int second = in_a_process([&] {
+    LibvirtHost host(folder);
+    auto point = host.platform().create_point({.vm_id = host.witness(), .token = "t", .since = ""});
+    if (!point || !(*point)->close()) {
+      std::fprintf(stderr, "%s\n", point ? "not closed" : to_text(point.error()).c_str());
+      return 1;
+    }
+    host.write_more(20);
+    return host.reported("witness.log", "resumed") == 0 ? 0 : 2;  // It was not started again.
+  });
+
+  EXPECT_EQ(second, 0);
+}
+
 // Runs as the first agent; ends by being killed.
 [[noreturn]] void be_the_first_agent(const std::filesystem::path& folder, int ready) {
   LibvirtHost host(folder);
@@ -82,55 +132,6 @@ TEST(CrashTest, AKilledAgentLeavesAWorkingGuestAndBothTokens) {
   ASSERT_TRUE(replica.copy_all(**whole));
   EXPECT_TRUE(replica.check({.acknowledged = acknowledged})->ok);
   ASSERT_TRUE((*whole)->close());
-}
-
-// As it is left when the agent is killed within a moment that no test can hit: see
-// half_begun_jobs.h.
-void half_begin_a_job(const std::string& status_file) {
-  std::ifstream in(status_file);
-  std::stringstream text;
-  text << in.rdbuf();
-  std::string status = text.str();
-  const std::size_t job = status.find("<job type='none' async='none'");
-  ASSERT_NE(job, std::string::npos) << status;
-  status.replace(job, status.find('>', job) - job,
-                 "<job type='none' async='backup' flags='0x0' asyncStarted='1795674401430'/");
-  std::ofstream(status_file, std::ios::trunc) << status;
-}
-
-// In a process of its own, as libvirt has one root per process.  Its exit status.
-int in_a_process(const std::function<int()>& run) {
-  const pid_t pid = ::fork();
-  if (pid == 0) ::_exit(run());
-  int status = 0;
-  ::waitpid(pid, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
-TEST(CrashTest, AJobThatWasOnlyHalfBegunDoesNotStay) {
-  std::string pattern = (std::filesystem::temp_directory_path() / "farside.XXXXXX").string();
-  ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
-  const std::filesystem::path folder = pattern;
-  const int first = in_a_process([&] {
-    // Without its end, which would take the folder along.
-    (new LibvirtHost(folder))->write_more(20);
-    return 0;
-  });
-  ASSERT_EQ(first, 0);
-  half_begin_a_job(folder / "root/run/qemu/witness.xml");
-
-  const int second = in_a_process([&] {
-    LibvirtHost host(folder);
-    auto point = host.platform().create_point({.vm_id = host.witness(), .token = "t", .since = ""});
-    if (!point || !(*point)->close()) {
-      std::fprintf(stderr, "%s\n", point ? "not closed" : to_text(point.error()).c_str());
-      return 1;
-    }
-    host.write_more(20);
-    return host.reported("witness.log", "resumed") == 0 ? 0 : 2;  // It was not started again.
-  });
-
-  EXPECT_EQ(second, 0);
 }
 
 }  // namespace
