@@ -104,8 +104,9 @@ void AgentCore::succeed_cycle(msg::SourceItem& item, const msg::CycleDone& done,
   item.token = done.token;
   item.failures = 0;
   item.resync = false;
-  if (done.point.app_consistent) item.app_at = done.point.captured_at;
   status.newest = done.point;
+  status.newest_here = done.captured_at;
+  if (done.point.app_consistent) item.app_at = captured_here(status).micros;
   status.fault.reset();
   status.cycles += 1;
   status.changed_bytes_total += done.guest_bytes;

@@ -419,7 +419,10 @@ Result<msg::Message> TargetWork::run(const msg::MaintainReplica& job) {
   FARSIDE_TRY(admit(replica));  // Where it could not be when the agent started.
   FARSIDE_TRY(item->retain(replica.policy, clock_.now()));
   for (int slice = 0; slice < kFoldSlicesMax && !stop_.stop_requested(); ++slice) {
-    FARSIDE_ASSIGN(const bool more, item->consolidate(kFoldBlocksPerSlice));
+    FARSIDE_ASSIGN(bool more, item->consolidate(kFoldBlocksPerSlice));
+    if (!more) {
+      FARSIDE_ASSIGN(more, item->make_room(replica.policy, clock_.now()));
+    }
     if (!more) break;
   }
   FARSIDE_TRY(scrub(*item, replica));
@@ -438,7 +441,17 @@ Result<msg::Message> TargetWork::run(const msg::MaintainReplica& job) {
   if (!points.empty()) {
     status.newest = points.back();
     status.oldest = points.front();
+    if (const auto& newest = points.back(); newest.claimed_at != 0) {
+      status.warnings.push_back(flow::to_fault(Error{
+          .code = ErrorCode::kConflict,
+          .what = fmt::format("the source says its newest recovery point is of {}, which cannot "
+                              "be: it arrived at {}, and has that time",
+                              to_iso(Time{newest.claimed_at}), to_iso(Time{newest.arrived_at})),
+          .advice = "set the clocks of both hosts by NTP"}));
+    }
   }
+  if (const auto fault = item->journal_fault()) status.faults.push_back(flow::to_fault(*fault));
+  if (const auto over = item->journal_warning()) status.warnings.push_back(flow::to_fault(*over));
   return reactor::message(
       msg::ReplicaMaintained{.status = std::move(status),
                              .scrub_cursor = std::move(replica.scrub_cursor),

@@ -86,6 +86,12 @@ ItemHealth health_of(const msg::ProtectedItem& item, const Live& live) {
     if (replica->second.fault) {
       add({.is_critical = true, .is_at_target = true, .fault = *replica->second.fault});
     }
+    for (const auto& fault : replica->second.faults) {
+      add({.is_critical = true, .is_at_target = true, .fault = fault});
+    }
+    for (const auto& fault : replica->second.warnings) {
+      add({.is_critical = false, .is_at_target = true, .fault = fault});
+    }
     if (replica->second.proof_fault) {
       auto fault = *replica->second.proof_fault;
       fault.what = "could not be failed over now: " + fault.what;

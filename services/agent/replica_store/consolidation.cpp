@@ -23,6 +23,10 @@ namespace farside::replica {
 Status Item::drop_points(const std::vector<std::uint64_t>& seqs) {
   const std::lock_guard lock(mutex_);
   FARSIDE_TRY(ready());
+  return drop_locked(seqs);
+}
+
+Status Item::drop_locked(const std::vector<std::uint64_t>& seqs) {
   store::Batch batch;
   std::vector<std::uint64_t> going;
   for (const std::uint64_t seq : seqs) {

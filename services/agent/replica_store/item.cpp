@@ -235,6 +235,7 @@ Result<DeltaState> Item::begin_delta(const DeltaRequest& request) {
   FARSIDE_TRY(ready());
   FARSIDE_TRY(check_epoch(request.epoch));
   if (request.cycle.empty()) return fail(ErrorCode::kInvalidArgument, "a delta needs a cycle id");
+  FARSIDE_TRY(check_journal());
   FARSIDE_TRY(flush_locked());
   const auto& wanted = request.disks.empty() ? disks_now() : request.disks;
   FARSIDE_ASSIGN(auto numbers, place_locked(wanted));
@@ -336,6 +337,7 @@ Status Item::append(std::span<const BlockWrite> writes) {
   for (std::size_t i = 0; i < writes.size(); ++i) {
     FARSIDE_TRY(write_one(writes[i], plains[i], newest_seq() + 1));
   }
+  FARSIDE_TRY(check_delta_fits());
   if (sealed_ && sealed_->synced.wait_for(std::chrono::seconds(0)) == std::future_status::ready) {
     FARSIDE_TRY(settle());
   }
@@ -555,6 +557,25 @@ Status Item::discard_locked() {
   return reclaim();
 }
 
+// A source whose clock runs back, or ahead of ours, is believed in all but the time: its point has
+// that of its arrival, so that replication goes on and the list of points stays one of times.
+msg::RecoveryPoint Item::point_from(const PointFacts& facts) const {
+  constexpr std::int64_t kAheadMax = 5 * 60 * std::int64_t{1'000'000};
+  msg::RecoveryPoint point{.seq = newest_seq() + 1,
+                           .captured_at = facts.captured_at,
+                           .app_consistent = facts.app_consistent,
+                           .bytes = replica_.cycle_bytes,
+                           .epoch = facts.epoch,
+                           .arrived_at = facts.arrived_at};
+  const bool runs_back =
+      !points_.empty() && facts.captured_at < points_.rbegin()->second.point.captured_at;
+  if (facts.captured_at > facts.arrived_at + kAheadMax || runs_back) {
+    point.captured_at = facts.arrived_at;
+    point.claimed_at = facts.captured_at;
+  }
+  return point;
+}
+
 Result<msg::RecoveryPoint> Item::commit_delta(const PointFacts& facts) {
   const std::lock_guard lock(mutex_);
   FARSIDE_TRY(ready());
@@ -574,14 +595,8 @@ Result<msg::RecoveryPoint> Item::commit_delta(const PointFacts& facts) {
                                           " is not here; the source sends it with its next try");
   }
   const std::uint32_t shape = shape_of_delta(unflushed_);
-  const msg::StoredPoint point{.point = {.seq = newest_seq() + 1,
-                                         .captured_at = facts.captured_at,
-                                         .app_consistent = facts.app_consistent,
-                                         .bytes = replica_.cycle_bytes,
-                                         .epoch = facts.epoch},
-                               .attempt = facts.attempt,
-                               .blocks = blocks,
-                               .shape = shape};
+  const msg::StoredPoint point{
+      .point = point_from(facts), .attempt = facts.attempt, .blocks = blocks, .shape = shape};
   // The payload is synced first; then this one batch makes the delta visible, whole.
   const msg::StoredReplica before = replica_;
   replica_.cycle.clear();
@@ -594,6 +609,9 @@ Result<msg::RecoveryPoint> Item::commit_delta(const PointFacts& facts) {
   }
   shapes_[shape] = delta_shape_;
   points_[point.point.seq] = point;
+  journal_.on_disk += point.point.bytes;
+  journal_.must_stay += point.point.bytes;
+  journal_.refused = 0;
   delta_open_ = false;
   for (std::size_t i = 0; i < staged_.size(); ++i) staged_[i] = BlockSet(staged_[i].size());
   bases_.clear();

@@ -54,7 +54,8 @@ struct Limits {
   std::chrono::milliseconds flush_every{5'000};
   std::uint64_t reserve_bytes = std::uint64_t{256} << 20U;  // Kept free, for the index and others.
   std::function<std::uint64_t(const std::string&)> free_bytes = farside::free_bytes;
-  BaseDisks* bases = &raw_bases();  // Outlives the item.
+  std::uint64_t journal_unit = std::uint64_t{1} << 30U;  // Of a policy's journalGibMax.
+  BaseDisks* bases = &raw_bases();                       // Outlives the item.
 };
 
 struct DeltaRequest {
@@ -82,7 +83,8 @@ struct BlockWrite {
 };
 
 struct PointFacts {
-  std::int64_t captured_at = 0;
+  std::int64_t captured_at = 0;  // By the source's clock.
+  std::int64_t arrived_at = 0;   // By ours.
   bool app_consistent = false;
   std::string attempt{};
   std::uint64_t epoch = 0;
@@ -176,6 +178,13 @@ class Item final {
   Status drop_points(const std::vector<std::uint64_t>& seqs);
   Status retain(const msg::Policy& policy, Time now);
 
+  // For the sake of the policy's limit of the journal, once all that was dropped has come back:
+  // the oldest point that may go.  Returns whether one went.  From here on begin_delta() and
+  // append() hold the limit: kNoSpace.
+  Result<bool> make_room(const msg::Policy& policy, Time now);
+  std::optional<Error> journal_fault();    // Why no delta is taken; none: they are.
+  std::optional<Error> journal_warning();  // The limit is exceeded, and deltas are taken.
+
   // Makes `seq` the newest point again: everything later is gone, staged blocks too.  Errors:
   // kNotFound, kConflict (a view is open at a later point).
   Status rewind(std::uint64_t seq);
@@ -239,6 +248,15 @@ class Item final {
   Result<const msg::StoredShape*> shape_at(std::uint64_t seq) const;
   Status drop_unused_shapes();  // And the definitions that only they named.
 
+  // ---- journal.cpp
+  void measure_journal(const msg::Policy& policy, Time now);
+  std::uint64_t journal_full_at() const;
+  Status check_journal();
+  Status check_delta_fits();
+  Status too_large() const;
+
+  msg::RecoveryPoint point_from(const PointFacts& facts) const;
+  Status drop_locked(const std::vector<std::uint64_t>& seqs);
   Status check_here() const;  // Errors: kUnavailable.
   Status check_epoch(std::uint64_t epoch) const;
   Status check_point(std::uint64_t seq) const;
@@ -285,6 +303,14 @@ class Item final {
   };
   std::optional<Sealed> sealed_;
   std::chrono::steady_clock::time_point flushed_at_{};
+  struct Journal {            // As measured last.
+    std::uint64_t limit = 0;  // 0: none.
+    std::uint32_t floor_hours = 0;
+    std::uint64_t on_disk = 0;    // Without what a delta under way has; grown with each since.
+    std::uint64_t must_stay = 0;  // What points have that do not go for the limit.
+    std::uint64_t refused = 0;    // Size of a delta that did not fit; 0: all did.
+  };
+  Journal journal_;
   std::uint64_t thin_seq_ = 0;  // Where thin() goes on ...
   std::string thin_cursor_;     // ... after this member.
 };

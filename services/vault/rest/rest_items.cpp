@@ -105,7 +105,12 @@ Json point_json(const std::string& path, const msg::RecoveryPoint& point) {
       "recoveryPoints",
       Json{{"recoveryPointTime", arm_time(point.captured_at)},
            {"recoveryPointType", point.app_consistent ? "AppConsistent" : "CrashConsistent"},
-           {"farside", {{"bytes", point.bytes}, {"epoch", point.epoch}}}});
+           {"farside",
+            {{"bytes", point.bytes},
+             {"epoch", point.epoch},
+             {"arrivedTime", arm_time(point.arrived_at)},
+             {"claimedTime",
+              point.claimed_at == 0 ? Json(nullptr) : Json(arm_time(point.claimed_at))}}}});
 }
 
 // "" and "latest" are the newest point.

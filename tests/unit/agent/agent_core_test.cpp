@@ -239,6 +239,15 @@ TEST_F(AgentCoreTest, AVmThatCannotBeReplicatedIsAWarningUntilItsPointIsTooOld) 
   }
 }
 
+TEST_F(AgentCoreTest, AgeCountsByTheOwnClockWhateverTimeTheTargetGaveThePoint) {
+  const msg::ReplicationStatus status{
+      .newest = {.seq = 1, .captured_at = (now_ - std::chrono::hours{1}).micros},
+      .newest_here = now_.micros};
+
+  EXPECT_EQ(health_of(status, {.frequency_seconds = 30}, now_ + std::chrono::seconds{10}),
+            msg::Health::normal);
+}
+
 // ---- Pause, resume, retry
 
 TEST_F(AgentCoreTest, APausedItemTakesNoMorePointsAndKeepsItsToken) {

@@ -19,6 +19,17 @@ constexpr const char* kVm = "00000000-0000-4000-8000-00000000000b";
 constexpr const char* kTestVm = "00000000-0000-4000-8000-00000000000c";
 constexpr std::uint64_t kMib = 1U << 20U;
 
+class SkewedClock final : public Clock {
+ public:
+  Time now() const override { return real_.now() + skew; }
+  Micros monotonic() const override { return real_.monotonic(); }
+
+  Micros skew{0};
+
+ private:
+  SystemClock real_;
+};
+
 class AgentWorkTest : public testing::Test {
  protected:
   void SetUp() override {
@@ -111,7 +122,8 @@ class AgentWorkTest : public testing::Test {
   test::TempFolder folder_;
   SystemClock clock_;
   SystemRandom random_;
-  sim::Host here_{"hostA", clock_, {"lan"}};
+  SkewedClock source_clock_;
+  sim::Host here_{"hostA", source_clock_, {"lan"}};
   sim::Host there_{"hostB", clock_, {"blue"}};
   std::unique_ptr<Platform> source_platform_ = sim::open_platform(here_);
   std::unique_ptr<Platform> target_platform_ = sim::open_platform(there_);
@@ -185,6 +197,24 @@ TEST_F(AgentWorkTest, APointOfDisksThatNobodyOrderedWaitsForTheOrder) {
   ASSERT_TRUE(late) << late.error().what;
   EXPECT_EQ(drill(1).disks[0].bytes, 4 * kMib);
   EXPECT_EQ(drill(2).disks[0].bytes, 8 * kMib);
+}
+
+TEST_F(AgentWorkTest, ASourceWithAWrongClockIsToldOfAndGoesOn) {
+  ASSERT_TRUE(prepare());
+  for (const Micros skew : {Micros{std::chrono::hours{24}}, Micros{-std::chrono::hours{1}}}) {
+    source_clock_.skew = skew;
+    const auto before = clock_.now();
+    point();
+
+    const auto status = maintain({.item = kItem}).status;
+    EXPECT_GE(status.newest.captured_at, before.micros);
+    EXPECT_LE(status.newest.captured_at, clock_.now().micros);
+    ASSERT_EQ(status.warnings.size(), 1U);
+    EXPECT_NE(status.warnings[0].what.find("cannot be"), std::string::npos);
+  }
+  source_clock_.skew = Micros{0};
+  point();
+  EXPECT_TRUE(maintain({.item = kItem}).status.warnings.empty());
 }
 
 TEST_F(AgentWorkTest, AVmThatCouldNotBeBuiltIsNotProtected) {

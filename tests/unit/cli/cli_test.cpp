@@ -325,12 +325,13 @@ TEST_F(CliTest, StorageClassesAreMappedByTheirIds) {
 }
 
 TEST_F(CliTest, WhatOnlyFarsideHasGoesThroughItsOwnRoute) {
-  const Ran ran = farside({"policy", "create", "slow", "--bandwidth-kbps", "800"});
+  const Ran ran =
+      farside({"policy", "create", "slow", "--bandwidth-kbps", "800", "--floor-hours", "8"});
 
   EXPECT_EQ(ran.code, kDone) << ran.err;
   const Asked asked = vault_.last_change();
   EXPECT_THAT(asked.path, testing::EndsWith("/farside/policies/slow"));
-  EXPECT_EQ(asked.body, (Json{{"properties", {{"bandwidthKbps", 800}}}}));
+  EXPECT_EQ(asked.body, (Json{{"properties", {{"bandwidthKbps", 800}, {"floorHours", 8}}}}));
   EXPECT_EQ(vault_.asked().size(), 2u);
 }
 
