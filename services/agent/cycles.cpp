@@ -103,7 +103,8 @@ void AgentCore::succeed_cycle(msg::SourceItem& item, const msg::CycleDone& done,
   const bool first = status.newest.seq == 0;
   item.token = done.token;
   item.failures = 0;
-  item.resync = false;
+  // An operator may have asked for a comparison while a plain delta was under way.
+  item.resync = item.resync && !done.resynced;
   status.newest = done.point;
   status.newest_here = done.captured_at;
   if (done.point.app_consistent) item.app_at = captured_here(status).micros;
@@ -125,7 +126,7 @@ void AgentCore::succeed_cycle(msg::SourceItem& item, const msg::CycleDone& done,
   answer_waiting(item, std::nullopt, done.digest, effects);
   if (item.stopped || item.paused) return;
   // From start to start; a cycle that took longer is followed by the next at once.
-  const Micros interval = std::chrono::seconds{item.policy.frequency_seconds};
+  const Micros interval = std::chrono::seconds{item.resync ? 0 : item.policy.frequency_seconds};
   schedule(item.item, std::min(cycle.started + interval - effects.now(), interval), effects);
 }
 

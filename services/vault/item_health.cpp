@@ -97,14 +97,16 @@ ItemHealth health_of(const msg::ProtectedItem& item, const Live& live) {
       fault.what = "could not be failed over now: " + fault.what;
       add({.is_critical = true, .is_at_target = true, .fault = std::move(fault)});
     }
-    if (replica->second.scrub_mismatches > 0) {
+    if (replica->second.damaged > 0) {
       add({.is_critical = false,
            .is_at_target = true,
            .fault = flow::to_fault(Error{
                .code = ErrorCode::kCorrupt,
-               .what = std::to_string(replica->second.scrub_mismatches) +
-                       " stored blocks of the replica did not match their hash",
-               .advice = "check the target's disks; the next resynchronisation replaces them"})});
+               .what = std::to_string(replica->second.damaged) +
+                       " stored blocks of the replica are damaged: recovery points that need them "
+                       "cannot be read there",
+               .advice = "check the target's disks; the newest point is repaired by itself, and "
+                         "the damage goes with the points that have it"})});
     }
   }
   return out;

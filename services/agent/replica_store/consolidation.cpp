@@ -75,9 +75,12 @@ Result<bool> Item::consolidate(std::uint64_t blocks_max) {
     FARSIDE_ASSIGN(const bool may_fold, limits_.bases->may_change(folder_, !pins_.empty()));
     if (!may_fold) return false;
   }
-  FARSIDE_ASSIGN(const bool more,
-                 after == 0 ? fold(through, blocks_max) : thin(after, through, blocks_max));
-  if (more) return true;
+  const Result<bool> more =
+      after == 0 ? fold(through, blocks_max) : thin(after, through, blocks_max);
+  if (!more && index_ != nullptr) {  // What was not committed is not marked either.
+    FARSIDE_TRY(load_damage());
+  }
+  if (!more || *more) return more;
   FARSIDE_TRY(forget_dropped(after, through));
   FARSIDE_TRY(reclaim());
   return !dropped_.empty();
@@ -97,6 +100,7 @@ Result<bool> Item::fold(std::uint64_t through, std::uint64_t blocks_max) {
   std::vector<BlockEntry> gone;
   std::set<SharedBase> written;
   std::array<char, kBlockBytes> plain;  // NOLINT: filled by the read.
+  int unreadable = 0;
   for (const BlockKey& member : members) {
     std::vector<Version> versions;  // Newest first, from what the oldest kept point sees.
     Status broken;
@@ -125,15 +129,20 @@ Result<bool> Item::fold(std::uint64_t through, std::uint64_t blocks_max) {
     gone.push_back(newest.entry);
     if (newest.entry.codec == Codec::kZero) {
       FARSIDE_TRY(to->punch(offset, length));
-      batch.erase(kBlocks, to_key(member));
-    } else {
-      FARSIDE_TRY(reader_->read_version(newest, plain));
+      erase_block(batch, member);
+    } else if (const Status read = reader_->read_version(newest, plain)) {
       FARSIDE_TRY(to->write_at(offset, {plain.data(), length}));
       batch.put(kBlocks, to_key(member),
                 to_value({.codec = Codec::kBase, .hash = newest.entry.hash}));
+    } else if (is_damage(read.error(), newest.entry) &&
+               (read.error().code != ErrorCode::kIo || ++unreadable <= kUnreadableMax)) {
+      // The base keeps what it has, which is not what the entry says: it stays damaged there.
+      mark_damaged(batch, {.key = member, .entry = {.codec = Codec::kBase}}, read.error());
+    } else {
+      return fail(read.error());
     }
     for (std::size_t i = 1; i < versions.size(); ++i) {
-      batch.erase(kBlocks, to_key(versions[i].key));
+      erase_block(batch, versions[i].key);
       batch.erase(kDeltas, to_member_key(versions[i].key));
       gone.push_back(versions[i].entry);
     }

@@ -167,6 +167,7 @@ Status Item::load() {
   }
   index_ = std::move(index);
   make_reader();
+  FARSIDE_TRY(load_damage());
   return replica_.rewind_to == 0 ? Status() : finish_rewind();
 }
 
@@ -243,7 +244,13 @@ Result<DeltaState> Item::begin_delta(const DeltaRequest& request) {
   for (std::size_t i = 0; i < wanted.size(); ++i) {
     shape.disks.push_back({.number = numbers[i], .disk = wanted[i]});
   }
-  if (!request.keep_any) FARSIDE_TRY(check_tracked(shape.disks));
+  if (!request.keep_any) {
+    if (needs_repair_) {
+      return fail(ErrorCode::kTrackingLost, "the newest recovery point of " + replica_.item +
+                                                " has damaged blocks: all are compared");
+    }
+    FARSIDE_TRY(check_tracked(shape.disks));
+  }
   const bool same = replica_.cycle_epoch == request.epoch &&
                     (replica_.cycle == request.cycle || request.keep_any);
   if (!same) FARSIDE_TRY(discard_locked());
@@ -490,7 +497,7 @@ Result<BlockSet> Item::staged(std::uint16_t disk) {
 }
 
 void Item::erase_version(store::Batch& batch, const Version& version) {
-  batch.erase(kBlocks, to_key(version.key));
+  erase_block(batch, version.key);
   batch.erase(kDeltas, to_member_key(version.key));
   account(version.entry, -1);
   dead_.push_back(version.entry);
@@ -615,6 +622,8 @@ Result<msg::RecoveryPoint> Item::commit_delta(const PointFacts& facts) {
   delta_open_ = false;
   for (std::size_t i = 0; i < staged_.size(); ++i) staged_[i] = BlockSet(staged_[i].size());
   bases_.clear();
+  // The point is durable, whatever is known of damage: unknown counts as damaged.
+  if (needs_repair_) needs_repair_ = sees_damage().value_or(true);
   return point.point;
 }
 
@@ -737,50 +746,6 @@ Status Item::read(std::uint16_t disk, std::uint64_t seq, std::uint64_t offset, s
     return fail(ErrorCode::kInvalidArgument, "read beyond the end of disk " + at->disk.name);
   }
   return reader_->read(disk, seq, offset, to);
-}
-
-Result<ScrubResult> Item::scrub(const std::string& cursor, std::uint64_t blocks_max) {
-  const std::lock_guard lock(mutex_);
-  FARSIDE_TRY(ready());
-  FARSIDE_TRY(flush_locked());
-  ScrubResult result;
-  store::Batch marks;
-  std::array<char, kBlockBytes> plain;  // NOLINT: filled by the read.
-  Status broken;
-  FARSIDE_TRY(index_->scan(kBlocks, {}, cursor, [&](std::string_view key, std::string_view value) {
-    if (result.blocks == blocks_max) {
-      result.next = key;
-      return false;
-    }
-    const auto at = block_key_from(key);
-    const auto entry = entry_from(value);
-    ++result.blocks;
-    if (!at || !entry || at->disk >= replica_.disks.size()) {
-      result.mismatches.emplace_back("the index holds a broken entry");
-      return true;
-    }
-    const Status read = reader_->read_version({.key = *at, .entry = *entry}, plain);
-    if (read) return true;
-    if (read.error().code == ErrorCode::kCorrupt || read.error().code == ErrorCode::kNotFound) {
-      // A version that no point sees any more may be half gone: a fold was interrupted.
-      const bool seen = std::ranges::any_of(points_, [&](const auto& point) {
-        const auto version = reader_->find(at->disk, at->block, point.first);
-        return version && *version && (*version)->key == *at;
-      });
-      if (!seen) return true;
-      // No block has this hash: a resynchronisation finds it different and sends it again.
-      BlockEntry damaged = *entry;
-      damaged.hash = 0;
-      marks.put(kBlocks, key, to_value(damaged));
-      result.mismatches.push_back(read.error().what);
-      return true;
-    }
-    broken = read;
-    return false;
-  }));
-  FARSIDE_TRY(std::move(broken));
-  if (!marks.empty()) FARSIDE_TRY(commit(marks));
-  return result;
 }
 
 // ---- pins

@@ -99,10 +99,13 @@ struct Usage {
   std::uint64_t oldest_at = 0;  // Micros; 0 = no point.
 };
 
+// A volume that cannot be read at all is no damage of so many blocks: one slice marks no more.
+inline constexpr int kUnreadableMax = 16;
+
 struct ScrubResult {
   std::string next;  // Where to go on; empty: all seen.
   std::uint64_t blocks = 0;
-  std::vector<std::string> mismatches;
+  std::vector<std::string> mismatches;  // Found now.
 };
 
 class Item final {
@@ -193,8 +196,15 @@ class Item final {
   // gives space back.  Returns whether there is more to do.  May be interrupted anywhere.
   Result<bool> consolidate(std::uint64_t blocks_max);
 
-  // Verifies up to `blocks_max` stored blocks, from `cursor` on ("" = from the start).  What turns
-  // out damaged is marked: the next resynchronisation replaces it from the newest point on.
+  // A block whose payload is damaged costs that block: it is marked, folding and scrub go on, and
+  // points that need it cannot read it.  If the newest point is one of them, the next delta has to
+  // be a comparison (begin_delta() is kTrackingLost), which replaces it from there on.
+  std::uint64_t damaged();                   // Marked versions that some kept point may need.
+  bool needs_repair();                       // The newest point needs one of them.
+  std::vector<std::string> take_findings();  // What folding found damaged.
+
+  // Verifies definitions, and up to `blocks_max` stored blocks, from `cursor` on ("" = from the
+  // start).
   Result<ScrubResult> scrub(const std::string& cursor, std::uint64_t blocks_max);
 
   // The point stays, and so does every file that reads of it need, until unpin().  Also freezes the
@@ -264,6 +274,17 @@ class Item final {
   void account(const BlockEntry& entry, int sign);
   void erase_version(store::Batch& batch, const Version& version);
   void punch_dead();
+
+  // ---- damage.cpp
+  bool is_damage(const Error& error, const BlockEntry& entry);
+  void mark_damaged(store::Batch& batch, const Version& version, const Error& why);
+  void erase_block(store::Batch& batch, const BlockKey& key);
+  Result<bool> is_seen_by(std::uint64_t seq, const BlockKey& key) const;
+  Result<bool> is_needed(const BlockKey& key) const;
+  Result<bool> sees_damage() const;  // The newest point does.
+  Status load_damage();
+  void scrub_definitions();
+
   std::uint32_t pinned_segments() const;  // Those up to this number must stay as they are.
   Result<bool> fold(std::uint64_t through, std::uint64_t blocks_max);
   Result<bool> thin(std::uint64_t after, std::uint64_t through, std::uint64_t blocks_max);
@@ -303,8 +324,12 @@ class Item final {
   };
   std::optional<Sealed> sealed_;
   std::chrono::steady_clock::time_point flushed_at_{};
-  struct Journal {            // As measured last.
-    std::uint64_t limit = 0;  // 0: none.
+  std::set<std::string> damaged_;      // Keys of versions in column "damaged".
+  std::vector<std::string> findings_;  // Not taken yet.
+  bool needs_repair_ = false;
+  std::set<std::string> good_definitions_;  // Verified since the last scrub.
+  struct Journal {                          // As measured last.
+    std::uint64_t limit = 0;                // 0: none.
     std::uint32_t floor_hours = 0;
     std::uint64_t on_disk = 0;    // Without what a delta under way has; grown with each since.
     std::uint64_t must_stay = 0;  // What points have that do not go for the limit.

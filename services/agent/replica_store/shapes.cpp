@@ -206,7 +206,12 @@ bool Item::is_kept(const std::string& digest) const {
 
 bool Item::has_definition(const std::string& digest) {
   const std::lock_guard lock(mutex_);
-  return is_kept(digest);
+  if (!is_kept(digest)) return false;
+  if (good_definitions_.contains(digest)) return true;
+  const auto packed = read_file(definition_path(folder_, digest));
+  if (!packed || !unpack_definition(digest, *packed)) return false;
+  good_definitions_.insert(digest);
+  return true;
 }
 
 Status Item::keep_definition(const std::string& digest, std::string_view packed) {

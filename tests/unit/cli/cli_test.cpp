@@ -488,8 +488,8 @@ TEST_F(CliTest, CommitAndCleanupReachTheirActions) {
   EXPECT_EQ(vault_.last_change().method, "DELETE");
 }
 
-TEST_F(CliTest, PauseResumeAndRetryReachTheirActions) {
-  for (const std::string action : {"pause", "resume", "retry"}) {
+TEST_F(CliTest, PauseResumeRetryAndResyncReachTheirActions) {
+  for (const std::string action : {"pause", "resume", "retry", "resync"}) {
     const Ran ran = farside({action, "web"});
 
     ASSERT_EQ(ran.code, kDone) << ran.err;

@@ -579,6 +579,17 @@ TEST_F(RestTest, ARetryIsAnOrderToTheSource) {
   EXPECT_EQ(answer_->status, 200U);
 }
 
+TEST_F(RestTest, AResynchronisationIsARetryThatCompares) {
+  const auto item = protect();
+
+  const auto asked = call_agent<msg::RetryReplication>("POST", kItem + "/farside/resync", "A",
+                                                       msg::ReplicationRetried{.item = item});
+
+  EXPECT_TRUE(asked.compare);
+  EXPECT_EQ(answer_->status, 200U);
+  EXPECT_EQ(body().at("status"), "Resynchronizing");
+}
+
 TEST_F(RestTest, ARetryThatTheSourceRefusesSaysWhy) {
   protect();
 
