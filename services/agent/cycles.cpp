@@ -1,4 +1,6 @@
 // The part of AgentCore that decides when the next delta of an item runs.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -63,7 +65,8 @@ void AgentCore::start_cycle(msg::SourceItem& item, bool final, reactor::Effects&
                                            : ReplicationPhase::delta;
   item.status.retry_at = 0;
   sources_.put(effects.writes, item.item, item);
-  auto attempt = "farside-" + std::to_string(item.attempts);
+  // A counter alone would repeat itself after the agent's state was lost.
+  auto attempt = fmt::format("farside-{}-{}", item.attempts, effects.fresh_id().substr(0, 8));
   cycles_[item.item] = Running{.final = final,
                                .full = item.resync || item.token.empty(),
                                .attempt = attempt,

@@ -109,6 +109,13 @@ Result<msg::Message> TargetWork::run(const msg::MaintainReplica& job) {
   if (!pace.stop.stop_requested() && pace.waiting == 0) prove_if_due(item, replica);
 
   auto status = status_of(*item, replica);
+  if (const auto store = store_at(replica.storage_path); store && !(*store)->keep_ballast()) {
+    status.warnings.push_back(flow::to_fault(
+        Error{.code = ErrorCode::kNoSpace,
+              .what = "the volume of " + replica.storage_path +
+                      " is nearly full: the room that is kept for emergencies is in use",
+              .advice = "free space on the volume, or limit the journals on it"}));
+  }
   status.faults.insert(status.faults.begin(), faults.begin(), faults.end());
   return reactor::message(
       msg::ReplicaMaintained{.status = std::move(status),

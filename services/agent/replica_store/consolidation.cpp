@@ -62,15 +62,29 @@ Status Item::retain(const msg::Policy& policy, Time now) {
 Result<bool> Item::consolidate(std::uint64_t blocks_max) {
   const std::lock_guard lock(mutex_);
   FARSIDE_TRY(ready());
-  if (dropped_.empty()) {
-    FARSIDE_TRY(reclaim());
-    return false;
+  FARSIDE_TRY(reclaim());  // Room first: what follows needs some.
+  std::optional<Error> no_space;
+  for (auto dropped = dropped_.begin(); dropped != dropped_.end();) {
+    const auto next = points_.upper_bound(*dropped);
+    FARSIDE_ASSERT(next != points_.end());  // The newest point is never dropped.
+    const std::uint64_t through = next->first;
+    const std::uint64_t after = next == points_.begin() ? 0 : std::prev(next)->first;
+    const Result<bool> more = consolidate_group(after, through, blocks_max);
+    if (!more && more.error().code == ErrorCode::kNoSpace && index_ != nullptr && after == 0) {
+      // Thinning needs no room in the base, and gives some back.
+      no_space = more.error();
+      dropped = dropped_.lower_bound(through);
+      continue;
+    }
+    return more;
   }
-  const std::uint64_t dropped = *dropped_.begin();
-  const auto next = points_.upper_bound(dropped);
-  FARSIDE_ASSERT(next != points_.end());  // The newest point is never dropped.
-  const std::uint64_t through = next->first;
-  const std::uint64_t after = next == points_.begin() ? 0 : std::prev(next)->first;
+  if (no_space) return fail(*no_space);
+  return false;
+}
+
+// Of the points after `after`, up to `through`.
+Result<bool> Item::consolidate_group(std::uint64_t after, std::uint64_t through,
+                                     std::uint64_t blocks_max) {
   if (after == 0) {
     FARSIDE_ASSIGN(const bool may_fold, limits_.bases->may_change(folder_, !pins_.empty()));
     if (!may_fold) return false;
@@ -86,7 +100,25 @@ Result<bool> Item::consolidate(std::uint64_t blocks_max) {
   return !dropped_.empty();
 }
 
+// How many blocks may move to the base now: each may take a whole block there.  A volume that is
+// full gets its ballast back first.
+Result<std::uint64_t> Item::room_to_fold(std::uint64_t blocks_max) {
+  const std::uint64_t kept = limits_.reserve_bytes / 8;  // For the index.
+  const auto room = [&] {
+    const std::uint64_t free = limits_.free_bytes(folder_);
+    return std::min(blocks_max, free > kept ? (free - kept) / kBlockBytes : 0);
+  };
+  if (const std::uint64_t blocks = room(); blocks > 0) return blocks;
+  if (give_up_ballast()) {
+    if (const std::uint64_t blocks = room(); blocks > 0) return blocks;
+  }
+  return fail(ErrorCode::kNoSpace,
+              "the volume of " + folder_ + " is full: points that went cannot give their space back",
+              "free " + std::to_string((kept >> 20U) + 1) + " MiB on the volume, or more");
+}
+
 Result<bool> Item::fold(std::uint64_t through, std::uint64_t blocks_max) {
+  FARSIDE_ASSIGN(blocks_max, room_to_fold(blocks_max));
   std::vector<BlockKey> members;
   FARSIDE_TRY(index_->scan(kDeltas, {}, {}, [&](std::string_view key, std::string_view) {
     const auto member = member_key_from(key);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <utility>
@@ -106,9 +105,15 @@ Status Item::load() {
   segments_.clear();
   changed_segments_.clear();
   thin_seq_ = 0;
-  FARSIDE_ASSIGN(auto index,
-                 store::RocksStore::open(folder_ + "/index", store::RocksStore::Mode::kReadWrite,
-                                         kIndexTuning));
+  const auto open_index = [&] {
+    return store::RocksStore::open(folder_ + "/index", store::RocksStore::Mode::kReadWrite,
+                                   kIndexTuning);
+  };
+  auto opened = open_index();
+  if (!opened && opened.error().code == ErrorCode::kNoSpace && give_up_ballast()) {
+    opened = open_index();
+  }
+  FARSIDE_ASSIGN(auto index, std::move(opened));
   FARSIDE_ASSIGN(const std::optional<std::string> stored, index->get(kReplica, kReplica));
   replica_ = {};
   if (stored) {
@@ -161,9 +166,9 @@ Status Item::load() {
   next_segment_ = segments_.empty() ? 1 : segments_.rbegin()->first + 1;
   std::error_code error;
   for (const auto& file : std::filesystem::directory_iterator(folder_ + "/segments", error)) {
-    const auto number =
-        static_cast<std::uint32_t>(std::strtoul(file.path().stem().c_str(), nullptr, 10));
-    if (!segments_.contains(number)) std::filesystem::remove(file.path(), error);
+    // Whatever else somebody put there is not ours.
+    const auto number = segment_number(file.path().filename().string());
+    if (number && !segments_.contains(*number)) std::filesystem::remove(file.path(), error);
   }
   index_ = std::move(index);
   make_reader();

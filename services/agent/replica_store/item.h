@@ -54,6 +54,8 @@ struct Limits {
   std::chrono::milliseconds flush_every{5'000};
   std::uint64_t reserve_bytes = std::uint64_t{256} << 20U;  // Kept free, for the index and others.
   std::function<std::uint64_t(const std::string&)> free_bytes = farside::free_bytes;
+  std::uint64_t ballast_bytes = std::uint64_t{128} << 20U;  // Of each volume; see ballast.h.
+  std::function<bool()> give_up_ballast{};  // Whether there was any; set by the ReplicaStore.
   std::uint64_t journal_unit = std::uint64_t{1} << 30U;  // Of a policy's journalGibMax.
   BaseDisks* bases = &raw_bases();                       // Outlives the item.
 };
@@ -226,6 +228,7 @@ class Item final {
   // All below: the mutex is held.
   Status ready();  // Opens what an error closed.  Errors: kNotFound (retired), those of load().
   Status load();
+  bool give_up_ballast() const { return limits_.give_up_ballast && limits_.give_up_ballast(); }
   Status commit(store::Batch& batch);  // Adds changed segment records; an error closes the item.
   void close();
   std::uint64_t newest_seq() const { return points_.empty() ? 0 : points_.rbegin()->first; }
@@ -287,6 +290,9 @@ class Item final {
 
   std::uint32_t pinned_segments() const;  // Those up to this number must stay as they are.
   Result<bool> fold(std::uint64_t through, std::uint64_t blocks_max);
+  Result<bool> consolidate_group(std::uint64_t after, std::uint64_t through,
+                                 std::uint64_t blocks_max);
+  Result<std::uint64_t> room_to_fold(std::uint64_t blocks_max);
   Result<bool> thin(std::uint64_t after, std::uint64_t through, std::uint64_t blocks_max);
   Status forget_dropped(std::uint64_t after, std::uint64_t through);
   Status finish_rewind();

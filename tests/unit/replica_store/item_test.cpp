@@ -471,6 +471,17 @@ TEST_F(ItemTest, ScrubNamesWhatTheVolumeDamaged) {
   EXPECT_EQ(item_->read(0, 2, kBlockBytes, out).error().code, ErrorCode::kCorrupt);
 }
 
+TEST_F(ItemTest, WhatSomebodyPutBesideTheSegmentsStays) {
+  delta(0, 'a');
+  ASSERT_TRUE(replace_file(folder_ / "item/segments/notes.txt", "mine"));
+  ASSERT_TRUE(replace_file(folder_ / "item/segments/00000099.seg", "never flushed"));
+
+  open();
+
+  EXPECT_TRUE(std::filesystem::exists(folder_ / "item/segments/notes.txt"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "item/segments/00000099.seg"));
+}
+
 TEST_F(ItemTest, ASecondOwnerIsRefused) {
   const auto second = Item::open(folder_ / "item", "web", disks_, limits_);
 

@@ -358,12 +358,14 @@ Status LibvirtPlatform::create_overlay(const NewDisk& disk) {
   if (made.exit_code != 0) {
     return fail(ErrorCode::kPlatform, fmt::format("create {}: {}", disk.overlay_path, made.output));
   }
+  FARSIDE_ASSIGN(const File file, File::open_to_write(half_made));
+  FARSIDE_TRY(file.sync());
   std::error_code error;
   std::filesystem::rename(half_made, disk.overlay_path, error);
   if (error) {
     return fail(ErrorCode::kIo, fmt::format("create {}: {}", disk.overlay_path, error.message()));
   }
-  return {};
+  return sync_folder(std::filesystem::path(disk.overlay_path).parent_path().string());
 }
 
 Result<msg::VmDefinition> LibvirtPlatform::definition_of(const std::string& vm_id) {
@@ -417,7 +419,17 @@ Status LibvirtPlatform::create_vm(const NewVm& vm) {
   const TargetHost host = target_host(vm);
   FARSIDE_ASSIGN(const auto made, make_domain(vm, networks_, host));
   FARSIDE_TRY(create_folder(std::filesystem::path(host.serial_log).parent_path()));
-  for (const NewDisk& disk : vm.disks) FARSIDE_TRY(create_overlay(disk));
+  for (const NewDisk& disk : vm.disks) {
+    // A VM that is defined has had all its overlays, and may have written to them.
+    if (existing && ::access(disk.overlay_path.c_str(), F_OK) != 0) {
+      return fail(ErrorCode::kNotFound,
+                  fmt::format("disk {} of VM '{}' is gone: {}", disk.name, vm.shape.name,
+                              disk.overlay_path),
+                  "mount its volume or bring the file back; if it is lost, remove the VM and "
+                  "start it again from a recovery point");
+    }
+    FARSIDE_TRY(create_overlay(disk));
+  }
   // Like the overlays, the variables are the guest's own from its first start on.
   if (!existing && !made.nvram.empty()) {
     FARSIDE_TRY(replace_file(made.nvram_path, made.nvram));
