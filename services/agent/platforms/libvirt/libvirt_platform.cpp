@@ -77,13 +77,6 @@ std::chrono::seconds host_uptime() {
   return std::chrono::seconds(now.tv_sec);
 }
 
-Status create_folder(const std::string& path) {
-  std::error_code error;
-  std::filesystem::create_directories(path, error);
-  if (error) return fail(ErrorCode::kIo, fmt::format("create {}: {}", path, error.message()));
-  return {};
-}
-
 class LibvirtPlatform final : public Platform {
  public:
   LibvirtPlatform(Options options, std::unique_ptr<Session> session, Networks networks,
@@ -346,7 +339,7 @@ Status LibvirtPlatform::forget_tokens(const std::string& vm_id) {
 
 Status LibvirtPlatform::create_overlay(const NewDisk& disk) {
   if (::access(disk.overlay_path.c_str(), F_OK) == 0) return {};
-  FARSIDE_TRY(create_folder(std::filesystem::path(disk.overlay_path).parent_path()));
+  FARSIDE_TRY(make_folders(std::filesystem::path(disk.overlay_path).parent_path()));
   // The view is not opened: it is named in the domain as well, with how to reconnect to it.
   const std::string view =
       fmt::format("nbd+unix:///{}?socket={}", disk.nbd_export, disk.nbd_socket);
@@ -418,7 +411,7 @@ Status LibvirtPlatform::create_vm(const NewVm& vm) {
   }
   const TargetHost host = target_host(vm);
   FARSIDE_ASSIGN(const auto made, make_domain(vm, networks_, host));
-  FARSIDE_TRY(create_folder(std::filesystem::path(host.serial_log).parent_path()));
+  FARSIDE_TRY(make_folders(std::filesystem::path(host.serial_log).parent_path()));
   for (const NewDisk& disk : vm.disks) {
     // A VM that is defined has had all its overlays, and may have written to them.
     if (existing && ::access(disk.overlay_path.c_str(), F_OK) != 0) {
@@ -593,7 +586,7 @@ Result<std::unique_ptr<Platform>> open_platform(const Options& given, const Cloc
                 fmt::format("scratch_dir {} is too long for sockets in it", options.scratch_dir),
                 "choose a path of at most 60 characters");
   }
-  FARSIDE_TRY(create_folder(options.scratch_dir));
+  FARSIDE_TRY(make_folders(options.scratch_dir));
   FARSIDE_ASSIGN(auto networks, Networks::from_options(options.networks));
   if (options.domain_type == "auto") {
     options.domain_type = kvm_boots(options.emulator) ? "kvm" : "qemu";
