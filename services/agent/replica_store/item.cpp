@@ -513,12 +513,13 @@ Status Item::erase_staged(std::uint16_t disk, const BlockSet* only) {
   const BlockSet victims = only == nullptr ? staged_[disk] : staged_[disk] & *only;
   store::Batch batch;
   std::vector<std::uint64_t> erased;
+  std::vector<std::uint64_t> dead;  // Of a first delta: their bytes lie in the base.
   const auto flush_batch = [&]() -> Status {
     put_replica(batch);
     FARSIDE_TRY(commit(batch));
     for (const std::uint64_t block : erased) staged_[disk].remove(block);
     erased.clear();
-    return {};
+    return punch_base(disk, std::exchange(dead, {}));
   };
   for (auto block = victims.next(0); block; block = victims.next(*block + 1)) {
     const BlockKey key{.disk = disk, .block = static_cast<std::uint32_t>(*block), .seq = seq};
@@ -529,6 +530,7 @@ Status Item::erase_staged(std::uint16_t disk, const BlockSet* only) {
       if (version->entry.codec == Codec::kBase) {
         // Its bytes stay in the base disk, which others may read without this index.
         batch.put(kBlocks, to_key(key), to_value({.codec = Codec::kZero, .hash = zero_hash()}));
+        dead.push_back(*block);
       }
       replica_.cycle_bytes -= std::min<std::uint64_t>(replica_.cycle_bytes, version->entry.stored);
     } else {
@@ -538,6 +540,17 @@ Status Item::erase_staged(std::uint16_t disk, const BlockSet* only) {
     if (erased.size() >= kEraseBatch) FARSIDE_TRY(flush_batch());
   }
   return erased.empty() ? Status() : flush_batch();
+}
+
+// After the index has called them zeros: a crash in between costs their space only.
+Status Item::punch_base(std::uint16_t disk, const std::vector<std::uint64_t>& blocks) {
+  if (blocks.empty()) return {};
+  FARSIDE_ASSIGN(const auto file, base(disk));
+  dirty_bases_.insert(disk);
+  for (const std::uint64_t block : blocks) {
+    FARSIDE_TRY(file->punch(block * kBlockBytes, length_of(replica_.disks[disk].bytes, block)));
+  }
+  return {};
 }
 
 Status Item::unstage(std::uint16_t disk, const BlockSet& blocks) {

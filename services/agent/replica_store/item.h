@@ -246,6 +246,7 @@ class Item final {
   void make_reader();
   Status write_one(const BlockWrite& write, std::string_view plain, std::uint64_t seq);
   Status erase_staged(std::uint16_t disk, const BlockSet* only);  // nullptr: all.
+  Status punch_base(std::uint16_t disk, const std::vector<std::uint64_t>& blocks);
   Status discard_locked();
   // ---- shapes.cpp
   Result<std::vector<std::uint16_t>> place_locked(const std::vector<msg::ReplicaDisk>& disks);

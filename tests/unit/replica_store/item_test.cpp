@@ -471,6 +471,25 @@ TEST_F(ItemTest, ScrubNamesWhatTheVolumeDamaged) {
   EXPECT_EQ(item_->read(0, 2, kBlockBytes, out).error().code, ErrorCode::kCorrupt);
 }
 
+TEST_F(ItemTest, AFirstDeltaThatIsGivenUpGivesItsRoomBack) {
+  ASSERT_TRUE(begin("c1"));
+  for (std::uint32_t block = 0; block < 10; ++block) ASSERT_TRUE(put(block, pattern('a')));
+  ASSERT_TRUE(item_->flush());
+  ASSERT_GE(item_->usage().base_bytes, 10 * kBlockBytes);
+
+  ASSERT_TRUE(begin("c2"));
+  ASSERT_TRUE(put(1, pattern('b')));
+  ASSERT_TRUE(put(1, pattern('\0')));
+  ASSERT_TRUE(put(2, pattern('c')));
+  ASSERT_TRUE(put(2, pattern('d')));
+  ASSERT_TRUE(commit(2));
+
+  EXPECT_LE(item_->usage().base_bytes, 2 * kBlockBytes);
+  EXPECT_EQ(read(1, 0), pattern('\0'));
+  EXPECT_EQ(read(1, 1), pattern('\0'));
+  EXPECT_EQ(read(1, 2), pattern('d'));
+}
+
 TEST_F(ItemTest, WhatSomebodyPutBesideTheSegmentsStays) {
   delta(0, 'a');
   ASSERT_TRUE(replace_file(folder_ / "item/segments/notes.txt", "mine"));
