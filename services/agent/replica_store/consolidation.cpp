@@ -56,7 +56,10 @@ Status Item::retain(const msg::Policy& policy, Time now) {
   const std::vector<msg::RecoveryPoint> kept = points();
   std::set<std::uint64_t> pinned;
   for (const auto& [view, seq] : pins()) pinned.insert(seq);
-  return drop_points(points_to_drop(kept, pinned, policy, now));
+  FARSIDE_TRY(drop_points(points_to_drop(kept, pinned, policy, now)));
+  const std::lock_guard lock(mutex_);
+  measure_journal(policy, now);
+  return {};
 }
 
 Result<bool> Item::consolidate(std::uint64_t blocks_max) {

@@ -184,8 +184,8 @@ class Item final {
   Status retain(const msg::Policy& policy, Time now);
 
   // For the sake of the policy's limit of the journal, once all that was dropped has come back:
-  // the oldest point that may go.  Returns whether one went.  From here on begin_delta() and
-  // append() hold the limit: kNoSpace.
+  // the oldest point that may go.  Returns whether one went.  begin_delta() and append() hold the
+  // limit as it was when this or retain() was called last: kNoSpace.
   Result<bool> make_room(const msg::Policy& policy, Time now);
   std::optional<Error> journal_fault();    // Why no delta is taken; none: they are.
   std::optional<Error> journal_warning();  // The limit is exceeded, and deltas are taken.
