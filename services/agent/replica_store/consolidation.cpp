@@ -82,7 +82,7 @@ Result<bool> Item::consolidate(std::uint64_t blocks_max) {
     return more;
   }
   if (no_space) return fail(*no_space);
-  return false;
+  return give_back_disks(blocks_max);
 }
 
 // Of the points after `after`, up to `through`.
@@ -100,7 +100,7 @@ Result<bool> Item::consolidate_group(std::uint64_t after, std::uint64_t through,
   if (!more || *more) return more;
   FARSIDE_TRY(forget_dropped(after, through));
   FARSIDE_TRY(reclaim());
-  return !dropped_.empty();
+  return true;
 }
 
 // How many blocks may move to the base now: each may take a whole block there.  A volume that is
@@ -115,9 +115,10 @@ Result<std::uint64_t> Item::room_to_fold(std::uint64_t blocks_max) {
   if (give_up_ballast()) {
     if (const std::uint64_t blocks = room(); blocks > 0) return blocks;
   }
-  return fail(ErrorCode::kNoSpace,
-              "the volume of " + folder_ + " is full: points that went cannot give their space back",
-              "free " + std::to_string((kept >> 20U) + 1) + " MiB on the volume, or more");
+  return fail(
+      ErrorCode::kNoSpace,
+      "the volume of " + folder_ + " is full: points that went cannot give their space back",
+      "free " + std::to_string((kept >> 20U) + 1) + " MiB on the volume, or more");
 }
 
 Result<bool> Item::fold(std::uint64_t through, std::uint64_t blocks_max) {

@@ -830,6 +830,7 @@ Usage Item::usage() {
     usage.live_bytes += segment.live_bytes;
   }
   for (std::size_t disk = 0; disk < replica_.disks.size(); ++disk) {
+    if (replica_.bases[disk].empty()) continue;
     if (const auto open = base(static_cast<std::uint16_t>(disk))) {
       usage.base_bytes += (*open)->used_bytes();
     }

@@ -123,7 +123,7 @@ class Item final {
 
   std::string name();
   Status place(const std::vector<msg::ReplicaDisk>& disks);  // As open() does.
-  std::vector<msg::ReplicaDisk> disks();  // All there ever were; the place is the number.
+  std::vector<msg::ReplicaDisk> disks();  // The place is the number; without a name: free again.
 
   // Of a kept point.  Errors: kNotFound.
   struct DiskAt {
@@ -253,13 +253,16 @@ class Item final {
   Result<std::vector<std::uint16_t>> place_all(const std::vector<msg::ReplicaDisk>& disks);
   std::optional<std::uint16_t> number_for(const msg::ReplicaDisk& disk, bool by_name,
                                           const std::set<std::uint16_t>& taken) const;
-  Status add_disk(const msg::ReplicaDisk& disk);
+  Result<std::uint16_t> add_disk(const msg::ReplicaDisk& disk);
   std::vector<msg::ReplicaDisk> disks_now() const;
   bool is_kept(const std::string& digest) const;
   Status check_tracked(const std::vector<msg::PointDisk>& disks) const;
   // The number of the shape of the delta under way; the batch gets it if it is new.
   std::uint32_t shape_of_delta(store::Batch& batch);
   Result<const msg::StoredShape*> shape_at(std::uint64_t seq) const;
+  // Of a disk that no kept point has, its blocks, its base and its number.  Whether there is more.
+  Result<bool> give_back_disks(std::uint64_t blocks_max);
+  std::set<std::uint16_t> disks_in_use() const;
   Status drop_unused_shapes();  // And the definitions that only they named.
 
   // ---- journal.cpp
