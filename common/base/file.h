@@ -44,8 +44,8 @@ class File final {
   std::string path_;
 };
 
-Status sync_folder(const std::string& path);  // Makes names that were added or removed durable.
-Status make_folders(const std::string& path);      // With its parents, all of them durable.
+Status sync_folder(const std::string& path);   // Makes names that were added or removed durable.
+Status make_folders(const std::string& path);  // With its parents, all of them durable.
 std::uint64_t free_bytes(const std::string& path);  // 0 if unknown: then nothing is written.
 std::uint64_t used_bytes(const std::string& path);  // On the volume, without holes; 0 if unknown.
 Error from_errno(int number, const std::string& doing);

@@ -107,6 +107,7 @@ class TargetWork final {
   static void note_findings(const std::vector<std::string>& findings, msg::ReplicaItem& replica);
   msg::ReplicaStatus status_of(replica::Item& item, const msg::ReplicaItem& replica) const;
   Micros turn_length(const std::string& storage_path);
+  Budget& budget_of(const std::string& storage_path);  // Lives as long as this.
   Error stalled(replica::Item* item, const std::string& vm) const;
 
   replica::Limits limits();
@@ -137,7 +138,7 @@ class TargetWork final {
   std::map<std::string, Micros> prove_again_;  // By item; monotonic: after a proof that failed.
   std::map<std::string, std::unique_ptr<replica::ReplicaStore>> stores_;  // By storage path.
   std::map<std::string, std::shared_ptr<Kept>> kept_;                     // By item.
-  std::map<std::string, std::shared_ptr<Budget>> budgets_;                // By storage path.
+  std::map<std::string, Budget> budgets_;                                 // By storage path.
 };
 
 }  // namespace farside::agent

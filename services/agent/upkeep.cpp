@@ -50,6 +50,11 @@ struct TargetWork::Pace {
   void did_slice() const { budget.book(kSliceBytes, clock.monotonic()); }
 };
 
+Budget& TargetWork::budget_of(const std::string& storage_path) {
+  const std::lock_guard lock(mutex_);
+  return budgets_.try_emplace(storage_path, settings_.upkeep_per_second).first->second;
+}
+
 // Its share of a round, so that each replica of the volume has its turn in each.
 Micros TargetWork::turn_length(const std::string& storage_path) {
   const std::lock_guard lock(mutex_);
@@ -78,17 +83,10 @@ Result<msg::Message> TargetWork::run(const msg::MaintainReplica& job) {
   replica.proof_fault = job.replica.proof_fault;
   replica.replica_vm = job.replica.replica_vm;
 
-  std::shared_ptr<Budget> budget;
-  {
-    const std::lock_guard lock(mutex_);
-    auto& of_volume = budgets_[replica.storage_path];
-    if (!of_volume) of_volume = std::make_shared<Budget>(settings_.upkeep_per_second);
-    budget = of_volume;
-  }
   Pace pace{.clock = clock_,
             .stop = stop_.get_token(),
             .waiting = entry->waiting,
-            .budget = *budget,
+            .budget = budget_of(replica.storage_path),
             .until = {}};
   std::vector<msg::Fault> faults;
   const auto step = [&](const char* what, const Status& done) {

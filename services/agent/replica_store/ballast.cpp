@@ -6,8 +6,7 @@
 
 namespace farside::replica {
 
-bool Ballast::give_up() {
-  const std::lock_guard lock(mutex_);
+bool Ballast::give_up() const {
   if (used_bytes(path_) == 0) return false;
   std::error_code error;
   std::filesystem::remove(path_, error);  // Needs no room, unlike cutting it short.
@@ -16,8 +15,7 @@ bool Ballast::give_up() {
   return true;
 }
 
-bool Ballast::restore() {
-  const std::lock_guard lock(mutex_);
+bool Ballast::restore() const {
   if (bytes_ == 0 || used_bytes(path_) >= bytes_) return true;
   const std::string folder = std::filesystem::path(path_).parent_path().string();
   // Twice as much: it must not go and come with every delta.

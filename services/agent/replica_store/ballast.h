@@ -1,12 +1,11 @@
 // Room on a volume that nobody uses: what is given up when the volume is full, so that points can
 // go and give back theirs.  A store that cannot write can free nothing.
 //
-// Owns: the file.  Thread: any.
+// Owns: the file; a copy is the same one.  Thread: any.
 #pragma once
 
 #include <cstdint>
 #include <functional>
-#include <mutex>
 #include <string>
 
 #include "common/base/file.h"
@@ -25,16 +24,15 @@ class Ballast final {
         free_bytes_(std::move(free_bytes)) {}
 
   // Returns whether there was any to give up.
-  bool give_up();
+  bool give_up() const;
   // Takes the room again once the volume has plenty.  Returns whether it is there.
-  bool restore();
+  bool restore() const;
 
  private:
-  const std::string path_;
-  const std::uint64_t bytes_;
-  const std::uint64_t reserve_;
-  const FreeBytes free_bytes_;
-  std::mutex mutex_;
+  std::string path_;
+  std::uint64_t bytes_;
+  std::uint64_t reserve_;
+  FreeBytes free_bytes_;
 };
 
 }  // namespace farside::replica

@@ -31,7 +31,7 @@ class ReplicaStore final {
   Status remove(const std::string& item);
 
   // Takes the room for emergencies again if it can.  Returns whether it is there.
-  bool keep_ballast() { return ballast_->restore(); }
+  bool keep_ballast() const { return ballast_.restore(); }
 
   const std::string& root() const { return root_; }
 
@@ -40,7 +40,7 @@ class ReplicaStore final {
 
   std::string root_;
   Limits limits_;
-  std::shared_ptr<Ballast> ballast_;  // An item may outlive the store.
+  Ballast ballast_;
   std::mutex mutex_;
   std::map<std::string, SharedItem> items_;
 };

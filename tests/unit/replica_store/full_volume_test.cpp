@@ -44,8 +44,8 @@ class FullVolumeTest : public testing::TestWithParam<bool> {
     auto store = ReplicaStore::open(volume_ + "/replicas", limits_);
     ASSERT_TRUE(store) << store.error().what;
     store_ = std::move(*store);
-    auto item = store_->create(
-        "web", {{.name = "vda", .bytes = kBlocks * std::uint64_t{kBlockBytes}}});
+    auto item =
+        store_->create("web", {{.name = "vda", .bytes = kBlocks * std::uint64_t{kBlockBytes}}});
     ASSERT_TRUE(item) << item.error().what;
     item_ = *item;
   }
