@@ -21,6 +21,7 @@ struct NewPolicy {
   std::optional<int> every_point_hours;
   std::optional<int> bandwidth_kbps;
   std::optional<int> journal_gib_max;
+  std::optional<int> floor_hours;
 };
 
 Status create_policy(Session& session, const NewPolicy& wanted) {
@@ -47,6 +48,7 @@ Status create_policy(Session& session, const NewPolicy& wanted) {
   if (wanted.every_point_hours) more["everyPointHours"] = *wanted.every_point_hours;
   if (wanted.bandwidth_kbps) more["bandwidthKbps"] = *wanted.bandwidth_kbps;
   if (wanted.journal_gib_max) more["journalGibMax"] = *wanted.journal_gib_max;
+  if (wanted.floor_hours) more["floorHours"] = *wanted.floor_hours;
   if (!created || more.empty()) return session.finish(created, done);
   if (!created->job.empty()) {
     FARSIDE_ASSIGN(const Json job, wait_for_job(session.vault, session.paths, created->job,
@@ -98,6 +100,8 @@ void add_policy(Commands& commands) {
                      "Keep every point this long, hourly ones after");
   create->add_option("--bandwidth-kbps", wanted.bandwidth_kbps, "0 = no limit");
   create->add_option("--journal-gib-max", wanted.journal_gib_max, "0 = what the volume holds");
+  create->add_option("--floor-hours", wanted.floor_hours,
+                     "Points younger than this never go for the limit of the journal [4]");
   commands.on(create, [&wanted](Session& session) { return create_policy(session, wanted); });
 
   commands.on(policy->add_subcommand("list", "All policies"), [](Session& session) -> Status {
@@ -117,16 +121,21 @@ void add_policy(Commands& commands) {
     FARSIDE_ASSIGN(const Json one, session.vault.get(session.paths.policy(shown)));
     const auto row = policy_row(one);
     const Json& details = at(one, "properties.providerSpecificDetails");
-    session.show(one,
-                 sheet({{"policy", row[0]},
-                        {"point every", row[1]},
-                        {"kept for", row[2]},
-                        {"every point for", text(one, "properties.farside.everyPointHours") + " h"},
-                        {"app-consistent", row[3]},
-                        {"compression", row[4]},
-                        {"bandwidth", row[5]},
-                        {"port", text(details, "replicationPort")},
-                        {"replica deletion", text(details, "replicaDeletionOption")}}));
+    const std::string limit = text(one, "properties.farside.journalGibMax");
+    session.show(
+        one, sheet({{"policy", row[0]},
+                    {"point every", row[1]},
+                    {"kept for", row[2]},
+                    {"every point for", text(one, "properties.farside.everyPointHours") + " h"},
+                    {"journal limit",
+                     limit.empty() || limit == "0" ? "that of the volume" : limit + " GiB"},
+                    {"never for it",
+                     "points younger than " + text(one, "properties.farside.floorHours") + " h"},
+                    {"app-consistent", row[3]},
+                    {"compression", row[4]},
+                    {"bandwidth", row[5]},
+                    {"port", text(details, "replicationPort")},
+                    {"replica deletion", text(details, "replicaDeletionOption")}}));
     return {};
   });
 

@@ -279,7 +279,9 @@ void add_switches(Commands& commands) {
        {Switch{"pause", "Take no new recovery points until it is resumed", "is paused"},
         Switch{"resume", "Take recovery points again, the next at once", "goes on"},
         Switch{"retry", "Try the next recovery point now, whatever failed before",
-               "is tried again"}}) {
+               "is tried again"},
+        Switch{"resync", "Compare every block with the replica and send what differs",
+               "compares every block, beginning now"}}) {
     auto& wanted = commands.keep<std::string>();
     auto* command = commands.app.add_subcommand(one.name, one.purpose);
     command->add_option("item", wanted, "VM or item")->required();

@@ -91,6 +91,12 @@ Status File::truncate(std::uint64_t bytes) const {
   return fail(from_errno(errno, "resize " + path_));
 }
 
+Status File::allocate(std::uint64_t bytes) const {
+  const int failed = posix_fallocate(fd_, 0, static_cast<off_t>(bytes));
+  if (failed == 0) return {};
+  return fail(from_errno(failed, "allocate " + path_));
+}
+
 Status File::sync() const {
   if (fdatasync(fd_) == 0) return {};
   return fail(from_errno(errno, "sync " + path_));
@@ -125,10 +131,14 @@ Status sync_folder(const std::string& path) {
 }
 
 Status make_folders(const std::string& path) {
+  const auto parent = std::filesystem::path(path).parent_path().string();
   std::error_code error;
-  std::filesystem::create_directories(path, error);
+  if (std::filesystem::is_directory(path, error)) return {};
+  if (!parent.empty() && parent != path) FARSIDE_TRY(make_folders(parent));
+  const bool made = std::filesystem::create_directory(path, error);
   if (error) return fail(from_errno(error.value(), "create folder " + path));
-  return {};
+  // Its name lies in its parent.
+  return made ? sync_folder(parent.empty() ? "." : parent) : Status();
 }
 
 std::uint64_t free_bytes(const std::string& path) {

@@ -30,6 +30,7 @@ class File final {
   Status write_at(std::uint64_t offset, std::string_view bytes) const;
   Status punch(std::uint64_t offset, std::uint64_t length) const;  // Reads as zeros afterwards.
   Status truncate(std::uint64_t bytes) const;
+  Status allocate(std::uint64_t bytes) const;  // From its beginning, on the volume.
   Status sync() const;
   void forget_cache() const;   // The kernel may use the memory of what was synced.
   Result<File> again() const;  // A second descriptor of the same open file.
@@ -43,8 +44,8 @@ class File final {
   std::string path_;
 };
 
-Status sync_folder(const std::string& path);  // Makes names that were added or removed durable.
-Status make_folders(const std::string& path);
+Status sync_folder(const std::string& path);   // Makes names that were added or removed durable.
+Status make_folders(const std::string& path);  // With its parents, all of them durable.
 std::uint64_t free_bytes(const std::string& path);  // 0 if unknown: then nothing is written.
 std::uint64_t used_bytes(const std::string& path);  // On the volume, without holes; 0 if unknown.
 Error from_errno(int number, const std::string& doing);

@@ -244,6 +244,7 @@ struct LifeSeen {
 
 struct RetryReplication {     # The next cycle begins now, whatever the retry ladder says.
   item @0 :Text;
+  compare @1 :Bool;           # A resynchronisation: every block is compared with the replica's.
 }
 
 struct ReplicationRetried {
@@ -294,6 +295,9 @@ struct ReplicaStatus {
   scrubMismatches @10 :UInt64;  # Blocks that did not match their hash, ever.
   provenAt @11 :Int64;        # When a VM was last built from its newest point for a test; 0: never.
   proofFault @12 :T.Fault $Plain.optional;  # Why that failed: a failover would, too.
+  faults @13 :List(T.Fault);  # What of its upkeep does not work, each on its own.
+  warnings @14 :List(T.Fault);  # What does, but not as it should.
+  damaged @15 :UInt64;        # Stored blocks known as damaged that a recovery point needs.
 }
 
 struct ReplicaReport {
@@ -359,6 +363,7 @@ struct CycleDone {
   fullCopy @6 :Bool;
   digest @7 :Text;
   millis @8 :UInt64;
+  capturedAt @9 :Int64;       # By this host's clock.
 }
 
 struct MaintainReplica {      # Retention, consolidation and a slice of scrub, in the background.

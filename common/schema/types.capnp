@@ -166,14 +166,17 @@ struct Policy {
   bandwidthKbps @8 :UInt32;           # 0 = no limit.
   initialMethod @9 :Text;             # OverNetwork
   journalGibMax @10 :UInt32;          # 0 = as much as the volume holds.
+  floorHours @11 :UInt32 = 4;         # Points younger than this never go for journalGibMax.
 }
 
 struct RecoveryPoint {
   seq @0 :UInt64;             # Grows by one with each delta of the item.
-  capturedAt @1 :Int64;
+  capturedAt @1 :Int64;       # By the source's clock; arrivedAt where that cannot be.
   appConsistent @2 :Bool;
   bytes @3 :UInt64;           # Stored payload of its delta.
   epoch @4 :UInt64;
+  arrivedAt @5 :Int64;        # When it became durable, by the target's clock: retention counts it.
+  claimedAt @6 :Int64;        # What the source said of capturedAt if that cannot be; 0: it can.
 }
 
 struct ReplicaDisk {
@@ -220,4 +223,5 @@ struct ReplicationStatus {
   cycles @14 :UInt64;
   settings @15 :Text;         # Digest of the ItemSettings the agent works by.
   paused @16 :Bool;           # By an operator.
+  newestHere @17 :Int64;      # When `newest` was captured by the source's clock, whatever it is.
 }

@@ -16,7 +16,9 @@
 #include <system_error>
 
 #include "common/base/assert.h"
+#include "common/base/file.h"
 #include "common/base/log.h"
+#include "common/store/wal_check.h"
 
 namespace farside::store {
 namespace {
@@ -91,6 +93,8 @@ rocksdb::Options options_for(RocksStore::Mode mode, const RocksStore::Tuning& tu
   options.max_open_files = 128;
   options.max_background_jobs = 2;
   options.paranoid_checks = true;
+  // What check_wal() let pass ends with a torn record at worst: that one alone is dropped.
+  options.wal_recovery_mode = rocksdb::WALRecoveryMode::kPointInTimeRecovery;
   rocksdb::BlockBasedTableOptions table;
   table.block_cache = rocksdb::NewLRUCache(tuning.cache_bytes);
   table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
@@ -116,14 +120,12 @@ Result<std::unique_ptr<RocksStore>> RocksStore::open(const std::string& folder, 
                                                      const Tuning& tuning) {
   const std::string doing = "open store " + folder;
   if (mode == Mode::kReadWrite) {
-    std::error_code error;
-    std::filesystem::create_directories(folder, error);
-    if (error) {
-      return fail(error == std::errc::no_space_on_device  ? ErrorCode::kNoSpace
-                  : error == std::errc::permission_denied ? ErrorCode::kForbidden
-                                                          : ErrorCode::kIo,
-                  doing + ": " + error.message(), "create the folder for the service's user");
+    if (auto made = make_folders(folder); !made) {
+      auto why = made.error().in(doing);
+      why.advice = "create the folder for the service's user";
+      return fail(std::move(why));
     }
+    FARSIDE_TRY(check_wal(folder));
   }
   rocksdb::DB* db = nullptr;
   rocksdb::Options options = options_for(mode, tuning);

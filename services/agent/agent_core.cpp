@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <set>
+
 #include "common/base/log.h"
 #include "common/flow/fault.h"
 #include "services/agent/health.h"
@@ -314,12 +317,19 @@ void AgentCore::on_reconciled(const Result<msg::Message>& result, reactor::Effec
 
 void AgentCore::on_maintained(const std::string& item, const Result<msg::Message>& result,
                               reactor::Effects& effects) {
+  upkeep_.erase(item);
+  take_upkeep(item, result, effects);
+  start_upkeep(effects);
+}
+
+void AgentCore::take_upkeep(const std::string& item, const Result<msg::Message>& result,
+                            reactor::Effects& effects) {
   auto found = replicas_.get(effects.store(), item);
   if (!found || !*found || (*found)->committed) return;  // Gone meanwhile.
   auto& replica = **found;
   if (!result) {
     log::warn("maintenance failed", {{"replica", item}, {"cause", result.error()}});
-    if (result.error().code == ErrorCode::kUnavailable) return;  // An order is under way.
+    if (result.error().code == ErrorCode::kBusy) return;  // An order is under way.
     replica_status_[item].item = item;
     replica_status_[item].fault = flow::to_fault(result.error());
     return;
@@ -345,9 +355,35 @@ void AgentCore::maintain(reactor::Effects& effects) {
   const auto replicas = replicas_.all(effects.store());
   if (!replicas) return;
   for (const auto& [id, replica] : *replicas) {
-    if (replica.committed) continue;
-    effects.start(std::string(kMaintainPrefix) + id,
-                  reactor::message(msg::MaintainReplica{.replica = replica}));
+    const bool is_queued = upkeep_.contains(id) ||
+                           std::ranges::find(upkeep_due_, id, &Upkeep::item) != upkeep_due_.end();
+    if (replica.committed || is_queued) continue;
+    upkeep_due_.push_back({.item = id, .path = replica.storage_path});
+  }
+  start_upkeep(effects);
+}
+
+// One replica of each volume at a time: orders and deltas find a worker and a volume that is not
+// busy with what can wait.
+void AgentCore::start_upkeep(reactor::Effects& effects) {
+  std::set<std::string> busy;
+  for (const auto& [item, upkeep] : upkeep_) {
+    if (effects.monotonic() - upkeep.since < limits_.maintain_hung) busy.insert(upkeep.path);
+  }
+  for (auto due = upkeep_due_.begin(); due != upkeep_due_.end();) {
+    if (busy.contains(due->path)) {
+      ++due;
+      continue;
+    }
+    auto upkeep = std::move(*due);
+    due = upkeep_due_.erase(due);
+    auto replica = replicas_.get(effects.store(), upkeep.item);
+    if (!replica || !*replica || (*replica)->committed) continue;
+    upkeep.since = effects.monotonic();
+    busy.insert(upkeep.path);
+    effects.start(std::string(kMaintainPrefix) + upkeep.item,
+                  reactor::message(msg::MaintainReplica{.replica = std::move(**replica)}));
+    upkeep_[upkeep.item] = upkeep;
   }
 }
 

@@ -34,7 +34,8 @@ struct AgentLimits {
   std::chrono::seconds unfenced_max{15};  // Fences not checked for so long are a problem.
   std::chrono::milliseconds status_every{1000};
   std::chrono::seconds maintain_every{15};
-  std::chrono::seconds store_again{5};  // After the store could not be read.
+  std::chrono::minutes maintain_hung{5};  // What takes longer keeps its volume for itself no more.
+  std::chrono::seconds store_again{5};    // After the store could not be read.
   std::chrono::minutes stalled_after{5};
   std::size_t cycles_max = 16;      // At once; well below the number of workers ...
   std::size_t full_cycles_max = 4;  // ... of which so many may read whole disks, for hours.
@@ -115,6 +116,9 @@ class AgentCore final : public reactor::Core {
   void reconcile(reactor::Effects& effects);
   void on_reconciled(const Result<msg::Message>& result, reactor::Effects& effects);
   void maintain(reactor::Effects& effects);
+  void start_upkeep(reactor::Effects& effects);
+  void take_upkeep(const std::string& item, const Result<msg::Message>& result,
+                   reactor::Effects& effects);
   void on_maintained(const std::string& item, const Result<msg::Message>& result,
                      reactor::Effects& effects);
   void prune_replies(reactor::Effects& effects);
@@ -161,6 +165,13 @@ class AgentCore final : public reactor::Core {
   };
   std::map<std::string, Life> lives_;  // By item.
   std::map<std::string, msg::ReplicaStatus> replica_status_;
+  struct Upkeep {  // Of a replica, due or under way.
+    std::string item;
+    std::string path;  // Of its storage.
+    Micros since{};    // Monotonic: when it began.
+  };
+  std::deque<Upkeep> upkeep_due_;
+  std::map<std::string, Upkeep> upkeep_;  // Under way, by item.
 };
 
 }  // namespace farside::agent

@@ -1,4 +1,6 @@
 // The part of AgentCore that decides when the next delta of an item runs.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -63,7 +65,8 @@ void AgentCore::start_cycle(msg::SourceItem& item, bool final, reactor::Effects&
                                            : ReplicationPhase::delta;
   item.status.retry_at = 0;
   sources_.put(effects.writes, item.item, item);
-  auto attempt = "farside-" + std::to_string(item.attempts);
+  // A counter alone would repeat itself after the agent's state was lost.
+  auto attempt = fmt::format("farside-{}-{}", item.attempts, effects.fresh_id().substr(0, 8));
   cycles_[item.item] = Running{.final = final,
                                .full = item.resync || item.token.empty(),
                                .attempt = attempt,
@@ -103,9 +106,11 @@ void AgentCore::succeed_cycle(msg::SourceItem& item, const msg::CycleDone& done,
   const bool first = status.newest.seq == 0;
   item.token = done.token;
   item.failures = 0;
-  item.resync = false;
-  if (done.point.app_consistent) item.app_at = done.point.captured_at;
+  // An operator may have asked for a comparison while a plain delta was under way.
+  item.resync = item.resync && !done.resynced;
   status.newest = done.point;
+  status.newest_here = done.captured_at;
+  if (done.point.app_consistent) item.app_at = captured_here(status).micros;
   status.fault.reset();
   status.cycles += 1;
   status.changed_bytes_total += done.guest_bytes;
@@ -124,7 +129,7 @@ void AgentCore::succeed_cycle(msg::SourceItem& item, const msg::CycleDone& done,
   answer_waiting(item, std::nullopt, done.digest, effects);
   if (item.stopped || item.paused) return;
   // From start to start; a cycle that took longer is followed by the next at once.
-  const Micros interval = std::chrono::seconds{item.policy.frequency_seconds};
+  const Micros interval = std::chrono::seconds{item.resync ? 0 : item.policy.frequency_seconds};
   schedule(item.item, std::min(cycle.started + interval - effects.now(), interval), effects);
 }
 

@@ -11,6 +11,10 @@ namespace farside::agent {
 
 using std::chrono::seconds;
 
+Time captured_here(const msg::ReplicationStatus& status) {
+  return Time{status.newest_here != 0 ? status.newest_here : status.newest.captured_at};
+}
+
 msg::Health health_of(const msg::ReplicationStatus& status, const msg::Policy& policy, Time now) {
   if (status.phase == msg::ReplicationPhase::failed) return msg::Health::critical;
   if (status.phase == msg::ReplicationPhase::stopped) return msg::Health::normal;
@@ -23,7 +27,7 @@ msg::Health health_of(const msg::ReplicationStatus& status, const msg::Policy& p
   }
   if (status.newest.seq > 0) {
     const seconds interval{policy.frequency_seconds};
-    const auto age = now - Time{status.newest.captured_at};
+    const auto age = now - captured_here(status);
     if (age > std::max(5 * interval, seconds{60})) return msg::Health::critical;
     if (age > std::max(2 * interval, seconds{15})) return msg::Health::warning;
   }
@@ -33,8 +37,7 @@ msg::Health health_of(const msg::ReplicationStatus& status, const msg::Policy& p
 
 Error late_point(const msg::ReplicationStatus& status, const msg::Policy& policy, Time now) {
   constexpr std::uint64_t kMib = 1U << 20U;
-  const auto age =
-      std::chrono::duration_cast<seconds>(now - Time{status.newest.captured_at}).count();
+  const auto age = std::chrono::duration_cast<seconds>(now - captured_here(status)).count();
   const bool under_way = status.bytes_total > status.bytes_done;
   return Error{
       .code = ErrorCode::kTimeout,

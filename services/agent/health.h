@@ -6,6 +6,10 @@
 
 namespace farside::agent {
 
+// When the newest point was captured, by this host's own clock: the target may have had reason to
+// write down another time.
+Time captured_here(const msg::ReplicationStatus& status);
+
 // Critical: replication failed, or no point for 5 intervals (at least 60 s).  Warning: paused, or
 // none for 2 intervals (at least 15 s).  An operator's pause is a warning, however old the newest
 // point gets: it is what they asked for.  Until the first point the time since `now` does not

@@ -198,6 +198,7 @@ Result<std::optional<msg::Message>> AgentCore::decide(const msg::Envelope& envel
                   source.paused ? "let it go on with `farside resume`"
                                 : "look at the item with `farside item show`");
     }
+    if (order->compare) source.resync = true;
     begin_now(source, effects);
     return reactor::message(msg::ReplicationRetried{.item = order->item});
   }

@@ -6,6 +6,7 @@
 #include "common/base/log.h"
 #include "common/flow/fault.h"
 #include "services/agent/agent_core.h"
+#include "services/agent/health.h"
 #include "services/agent/replica_order.h"
 
 namespace farside::agent {
@@ -72,7 +73,7 @@ void AgentCore::apply_settings(msg::SourceItem& source, const msg::ItemSettings&
   // A shorter interval begins to count now, not when the longer one has passed.
   if (was_revoked || source.status.phase == msg::ReplicationPhase::waiting) {
     const Micros interval = std::chrono::seconds{source.policy.frequency_seconds};
-    const auto since_newest = effects.now() - Time{source.status.newest.captured_at};
+    const auto since_newest = effects.now() - captured_here(source.status);
     schedule(source.item, std::clamp(interval - since_newest, Micros{0}, interval), effects);
   }
 }

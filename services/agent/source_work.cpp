@@ -161,7 +161,8 @@ Result<msg::Message> SourceWork::cycle(const msg::RunCycle& job, std::stop_token
       .resynced = shipped->resynced,
       .full_copy = how.mode == data::ShipMode::kEverything,
       .digest = digest,
-      .millis = static_cast<std::uint64_t>((clock_.monotonic() - started).count() / 1000)});
+      .millis = static_cast<std::uint64_t>((clock_.monotonic() - started).count() / 1000),
+      .captured_at = point->captured_at_micros()});
 }
 
 Result<msg::Message> SourceWork::run(const msg::StopReplication& order) {

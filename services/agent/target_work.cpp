@@ -15,10 +15,6 @@ namespace {
 
 constexpr std::string_view kTestView = "test";
 constexpr std::string_view kFailoverView = "failover";
-constexpr std::uint64_t kFoldBlocksPerSlice = 512;
-constexpr int kFoldSlicesMax = 64;                   // Per maintenance: deltas go first.
-constexpr std::uint64_t kScrubBlocksPerSlice = 512;  // 2 MB/s at the usual pace of maintenance.
-constexpr std::chrono::hours kScrubEvery{24};
 constexpr Micros kDetachPoll = std::chrono::milliseconds{500};
 
 std::vector<msg::ReplicaDisk> disks_of(const msg::Vm& vm) {
@@ -76,6 +72,14 @@ std::shared_ptr<TargetWork::Kept> TargetWork::keep(const msg::ReplicaItem& repli
 msg::ReplicaItem TargetWork::replica_of(const Kept& kept) {
   const std::lock_guard lock(mutex_);
   return kept.replica;
+}
+
+// An order waits for the order before it, and for a slice of maintenance at most.
+TargetWork::Turn TargetWork::turn_of(Kept& kept) {
+  ++kept.waiting;
+  Turn turn(kept.busy);
+  --kept.waiting;
+  return turn;
 }
 
 template <class Change>
@@ -167,7 +171,7 @@ Result<msg::Message> TargetWork::run(const msg::Reconcile& job) {
 // Answers with the settings, which the core records once the data port works by them.
 Result<msg::Message> TargetWork::run(const msg::ItemSettings& settings) {
   FARSIDE_ASSIGN(const auto entry, kept(settings.item));
-  const std::lock_guard busy(entry->busy);
+  const auto busy = turn_of(*entry);
   FARSIDE_TRY(
       admit(change(*entry, [&](msg::ReplicaItem& replica) { take_order(replica, settings); })));
   return reactor::message(settings);
@@ -184,7 +188,7 @@ Result<msg::Message> TargetWork::run(const msg::PrepareReplica& order) {
                                  .networks = order.networks,
                                  .vm_name = order.vm_name};
   const auto entry = keep(replica);
-  const std::lock_guard busy(entry->busy);
+  const auto busy = turn_of(*entry);
   FARSIDE_ASSIGN(auto* store, store_at(order.storage_path));
   FARSIDE_ASSIGN(const auto item, store->create(order.item, replica.disks));
   // Before anything is sent: a VM that could not be built here is not protected here.
@@ -200,7 +204,7 @@ Result<msg::Message> TargetWork::run(const msg::RemoveReplica& order) {
   receiver_->forbid(order.item);
   const auto entry = kept(order.item);
   if (!entry) return reactor::message(msg::ReplicaRemoved{.item = order.item});
-  const std::lock_guard busy((*entry)->busy);
+  const auto busy = turn_of(**entry);
   const auto replica = replica_of(**entry);
   if (!order.test_vm.empty()) {
     FARSIDE_TRY(platform_.destroy_vm(order.test_vm, true));
@@ -231,7 +235,7 @@ Result<msg::Message> TargetWork::run(const msg::RemoveReplica& order) {
 // The epoch becomes durable with the core's record of it; from here on no delta is taken.
 Result<msg::Message> TargetWork::run(const msg::PromoteReplica& order) {
   FARSIDE_ASSIGN(const auto entry, kept(order.item));
-  const std::lock_guard busy(entry->busy);
+  const auto busy = turn_of(*entry);
   FARSIDE_TRY(admit(change(*entry, [&](msg::ReplicaItem& replica) {
     replica.promoted = true;
     replica.epoch = order.epoch;
@@ -241,7 +245,7 @@ Result<msg::Message> TargetWork::run(const msg::PromoteReplica& order) {
 
 Result<msg::Message> TargetWork::run(const msg::DemoteReplica& order) {
   FARSIDE_ASSIGN(const auto entry, kept(order.item));
-  const std::lock_guard busy(entry->busy);
+  const auto busy = turn_of(*entry);
   FARSIDE_TRY(admit(change(*entry, [&](msg::ReplicaItem& replica) {
     replica.promoted = false;
     replica.epoch = order.epoch;
@@ -251,7 +255,7 @@ Result<msg::Message> TargetWork::run(const msg::DemoteReplica& order) {
 
 Result<msg::Message> TargetWork::run(const msg::VerifyPoint& order) {
   FARSIDE_ASSIGN(const auto entry, kept(order.item));
-  const std::lock_guard busy(entry->busy);
+  const auto busy = turn_of(*entry);
   FARSIDE_ASSIGN(const auto item, item_of(replica_of(*entry)));
   FARSIDE_ASSIGN(auto digest, item->digest_at(order.seq));
   if (digest != order.digest) {
@@ -259,7 +263,7 @@ Result<msg::Message> TargetWork::run(const msg::VerifyPoint& order) {
                 fmt::format("recovery point {} of item '{}' differs from the source: digest {}, "
                             "the source has {}",
                             order.seq, order.item, digest, order.digest),
-                "resynchronise the item, then fail over again");
+                "resynchronise it with `farside resync`, then fail over again");
   }
   return reactor::message(
       msg::PointVerified{.item = order.item, .seq = order.seq, .digest = std::move(digest)});
@@ -300,7 +304,7 @@ Result<std::uint64_t> TargetWork::boot(const msg::ReplicaItem& replica, const Bo
 Result<msg::Message> TargetWork::run(const msg::StartTestVm& order) {
   const auto began = clock_.monotonic();
   FARSIDE_ASSIGN(const auto entry, kept(order.item));
-  const std::lock_guard busy(entry->busy);
+  const auto busy = turn_of(*entry);
   FARSIDE_ASSIGN(const auto seq,
                  boot(replica_of(*entry), {.view = std::string(kTestView),
                                            .vm = order.vm,
@@ -324,7 +328,7 @@ Result<msg::Message> TargetWork::run(const msg::StartTestVm& order) {
 Result<msg::Message> TargetWork::run(const msg::RemoveTestVm& order) {
   const auto entry = kept(order.item);
   if (!entry) return reactor::message(msg::TestVmRemoved{.item = order.item});
-  const std::lock_guard busy((*entry)->busy);
+  const auto busy = turn_of(**entry);
   if (!order.vm.empty()) {
     FARSIDE_TRY(platform_.destroy_vm(order.vm, true));
     std::error_code ec;
@@ -338,7 +342,7 @@ Result<msg::Message> TargetWork::run(const msg::RemoveTestVm& order) {
 
 Result<msg::Message> TargetWork::run(const msg::StartReplica& order) {
   FARSIDE_ASSIGN(const auto entry, kept(order.item));
-  const std::lock_guard busy(entry->busy);
+  const auto busy = turn_of(*entry);
   FARSIDE_ASSIGN(const auto item, item_of(replica_of(*entry)));
   FARSIDE_TRY(item->raise_epoch(order.epoch));
   FARSIDE_ASSIGN(const auto seq, boot(replica_of(*entry), {.view = std::string(kFailoverView),
@@ -352,6 +356,8 @@ Result<msg::Message> TargetWork::run(const msg::StartReplica& order) {
 
 // Waits until the VM's disks no longer read from the view, telling how far it is.
 Status TargetWork::detach(replica::Item* item, const std::string& vm, const std::string& job) {
+  std::uint64_t furthest = 0;
+  auto moved = clock_.monotonic();
   while (true) {
     // A view that died would stop the guest; maintenance does not come by while we are at it.
     if (item != nullptr) FARSIDE_TRY(views_.revive(*item));
@@ -363,7 +369,15 @@ Status TargetWork::detach(replica::Item* item, const std::string& vm, const std:
       return fail(ErrorCode::kCancelled, "the agent is stopping",
                   "it goes on when the agent runs again");
     }
-    if (!job.empty()) {
+    // A copy that breaks and begins anew repeats what it had: only getting further is progress.
+    const bool got_on = progress->done > furthest;
+    if (got_on) {
+      furthest = progress->done;
+      moved = clock_.monotonic();
+    } else if (clock_.monotonic() - moved > settings_.detach_stalled) {
+      return fail(stalled(item, vm));
+    }
+    if (got_on && !job.empty()) {
       report_({.request = job, .done = progress->done, .total = progress->total});
     }
     std::mutex alone;  // Guards nothing: it is there to be woken at once by a stop.
@@ -375,7 +389,7 @@ Status TargetWork::detach(replica::Item* item, const std::string& vm, const std:
 
 Result<msg::Message> TargetWork::run(const msg::DetachReplica& order, const std::string& job) {
   FARSIDE_ASSIGN(const auto entry, kept(order.item));
-  const std::lock_guard busy(entry->busy);
+  const auto busy = turn_of(*entry);
   FARSIDE_ASSIGN(const auto item, item_of(replica_of(*entry)));
   FARSIDE_TRY(detach(item.get(), order.vm, job));
   FARSIDE_TRY(views_.close(*item, std::string(kFailoverView)));
@@ -384,7 +398,7 @@ Result<msg::Message> TargetWork::run(const msg::DetachReplica& order, const std:
 
 Result<msg::Message> TargetWork::run(const msg::CommitReplica& order, const std::string& job) {
   FARSIDE_ASSIGN(const auto entry, kept(order.item));
-  const std::lock_guard busy(entry->busy);
+  const auto busy = turn_of(*entry);
   FARSIDE_ASSIGN(auto* store, store_at(replica_of(*entry).storage_path));
   const auto found = store->find(order.item);
   if (!order.vm.empty()) FARSIDE_TRY(detach(found ? found->get() : nullptr, order.vm, job));
@@ -394,70 +408,6 @@ Result<msg::Message> TargetWork::run(const msg::CommitReplica& order, const std:
   }
   FARSIDE_TRY(store->remove(order.item));
   return reactor::message(msg::ReplicaCommitted{.item = order.item});
-}
-
-// ---- In the background ----
-
-Result<msg::Message> TargetWork::run(const msg::MaintainReplica& job) {
-  FARSIDE_ASSIGN(const auto entry, kept(job.replica.item));
-  const std::unique_lock busy(entry->busy, std::try_to_lock);
-  if (!busy) {
-    return fail(ErrorCode::kUnavailable,
-                "an order for item '" + job.replica.item + "' is under way",
-                "maintenance comes round again");
-  }
-  FARSIDE_ASSIGN(const auto item, item_of(replica_of(*entry)));
-  FARSIDE_TRY(views_.revive(*item));
-  auto replica = replica_of(*entry);
-  replica.scrub_cursor = job.replica.scrub_cursor;
-  replica.scrubbed_at = job.replica.scrubbed_at;
-  replica.scrub_mismatches = job.replica.scrub_mismatches;
-  replica.proven_at = job.replica.proven_at;
-  replica.proven_definition = job.replica.proven_definition;
-  replica.proof_fault = job.replica.proof_fault;
-  replica.replica_vm = job.replica.replica_vm;
-  FARSIDE_TRY(admit(replica));  // Where it could not be when the agent started.
-  FARSIDE_TRY(item->retain(replica.policy, clock_.now()));
-  for (int slice = 0; slice < kFoldSlicesMax && !stop_.stop_requested(); ++slice) {
-    FARSIDE_ASSIGN(const bool more, item->consolidate(kFoldBlocksPerSlice));
-    if (!more) break;
-  }
-  FARSIDE_TRY(scrub(*item, replica));
-  prove_if_due(item, replica);
-  const auto usage = item->usage();
-  const auto points = item->points();
-  msg::ReplicaStatus status{.item = job.replica.item,
-                            .epoch = item->epoch(),
-                            .points = points.size(),
-                            .journal_bytes = usage.journal_bytes,
-                            .base_bytes = usage.base_bytes,
-                            .scrubbed_at = replica.scrubbed_at,
-                            .scrub_mismatches = replica.scrub_mismatches,
-                            .proven_at = replica.proven_at,
-                            .proof_fault = replica.proof_fault};
-  if (!points.empty()) {
-    status.newest = points.back();
-    status.oldest = points.front();
-  }
-  return reactor::message(
-      msg::ReplicaMaintained{.status = std::move(status),
-                             .scrub_cursor = std::move(replica.scrub_cursor),
-                             .proven_definition = std::move(replica.proven_definition)});
-}
-
-// A slice of the pass over everything stored; the next pass begins a day after the last ended.
-Status TargetWork::scrub(replica::Item& item, msg::ReplicaItem& replica) const {
-  if (replica.scrub_cursor.empty() && clock_.now() - Time{replica.scrubbed_at} < kScrubEvery) {
-    return {};
-  }
-  FARSIDE_ASSIGN(auto result, item.scrub(replica.scrub_cursor, kScrubBlocksPerSlice));
-  for (const auto& mismatch : result.mismatches) {
-    log::error("stored block damaged", {{"item", replica.item}, {"where", mismatch}});
-  }
-  replica.scrub_mismatches += result.mismatches.size();
-  replica.scrub_cursor = std::move(result.next);
-  if (replica.scrub_cursor.empty()) replica.scrubbed_at = clock_.now().micros;
-  return {};
 }
 
 }  // namespace farside::agent

@@ -5,6 +5,7 @@
 // serialised here.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -14,6 +15,7 @@
 
 #include "common/base/clock.h"
 #include "common/reactor/effects.h"
+#include "services/agent/budget.h"
 #include "services/agent/data_plane/receiver.h"
 #include "services/agent/platforms/platform.h"
 #include "services/agent/replica_store/replica_store.h"
@@ -32,10 +34,13 @@ std::string proof_id(const std::string& item);
 class TargetWork final {
  public:
   struct Settings {
-    std::string endpoint;                        // Of the data port, as sources reach it.
-    std::string public_key;                      // Of the data port.
-    std::string log_folder;                      // For serial logs of VMs made here.
-    Micros prove_gap = std::chrono::minutes{2};  // Between two proofs of one item, at least.
+    std::string endpoint;                             // Of the data port, as sources reach it.
+    std::string public_key;                           // Of the data port.
+    std::string log_folder;                           // For serial logs of VMs made here.
+    Micros prove_gap = std::chrono::minutes{2};       // Between two proofs of one item, at least.
+    Micros detach_stalled = std::chrono::minutes{1};  // Without a byte copied it is given up.
+    std::uint64_t upkeep_per_second = std::uint64_t{64} << 20U;  // Bytes, of each volume.
+    Micros upkeep_turn = std::chrono::seconds{10};               // Shared by a volume's replicas.
   };
   TargetWork(Settings settings, Platform& platform, replica::Views& views, const Clock& clock,
              Report report)
@@ -72,9 +77,12 @@ class TargetWork final {
 
  private:
   struct Kept {
-    msg::ReplicaItem replica;  // As the core knows it; guarded by mutex_.
-    std::mutex busy;           // One order at a time.
+    msg::ReplicaItem replica;      // As the core knows it; guarded by mutex_.
+    std::mutex busy;               // One order at a time.
+    std::atomic<int> waiting = 0;  // Orders that want to: maintenance makes way for them.
   };
+  using Turn = std::unique_lock<std::mutex>;
+  static Turn turn_of(Kept& kept);
   struct Boot {  // A VM to make from a recovery point.
     std::string view;
     std::string vm;
@@ -92,7 +100,16 @@ class TargetWork final {
   Status admit(const msg::ReplicaItem& replica);
   static Status check_order(const msg::ReplicaItem& replica,
                             const std::vector<msg::ReplicaDisk>& disks);
-  Status scrub(replica::Item& item, msg::ReplicaItem& replica) const;
+  // ---- upkeep.cpp
+  struct Pace;  // How long maintenance of one replica may go on, and how fast.
+  Status fold(replica::Item& item, const msg::ReplicaItem& replica, Pace& pace) const;
+  Status scrub(replica::Item& item, msg::ReplicaItem& replica, Pace& pace) const;
+  static void note_findings(const std::vector<std::string>& findings, msg::ReplicaItem& replica);
+  msg::ReplicaStatus status_of(replica::Item& item, const msg::ReplicaItem& replica) const;
+  Micros turn_length(const std::string& storage_path);
+  Budget& budget_of(const std::string& storage_path);  // Lives as long as this.
+  Error stalled(replica::Item* item, const std::string& vm) const;
+
   replica::Limits limits();
   Result<replica::ReplicaStore*> store_at(const std::string& storage_path);
   Result<replica::SharedItem> item_of(const msg::ReplicaItem& replica);
@@ -121,6 +138,7 @@ class TargetWork final {
   std::map<std::string, Micros> prove_again_;  // By item; monotonic: after a proof that failed.
   std::map<std::string, std::unique_ptr<replica::ReplicaStore>> stores_;  // By storage path.
   std::map<std::string, std::shared_ptr<Kept>> kept_;                     // By item.
+  std::map<std::string, Budget> budgets_;                                 // By storage path.
 };
 
 }  // namespace farside::agent

@@ -136,6 +136,7 @@ Status check(const msg::Policy& policy) {
   within("replicationFrequencyInSeconds", policy.frequency_seconds, 1, 900);
   within("recoveryPoints (hours)", policy.retention_hours, 0, 720);
   within("everyPointHours", policy.every_point_hours, 0, 720);
+  within("floorHours", policy.floor_hours, 0, 720);
   within("applicationConsistentSnapshotFrequencyInHours", policy.app_consistent_hours, 0, 12);
   within("replicationPort", policy.port, 1, 65535);
   if (policy.initial_method != "OverNetwork") {

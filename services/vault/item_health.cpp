@@ -86,19 +86,27 @@ ItemHealth health_of(const msg::ProtectedItem& item, const Live& live) {
     if (replica->second.fault) {
       add({.is_critical = true, .is_at_target = true, .fault = *replica->second.fault});
     }
+    for (const auto& fault : replica->second.faults) {
+      add({.is_critical = true, .is_at_target = true, .fault = fault});
+    }
+    for (const auto& fault : replica->second.warnings) {
+      add({.is_critical = false, .is_at_target = true, .fault = fault});
+    }
     if (replica->second.proof_fault) {
       auto fault = *replica->second.proof_fault;
       fault.what = "could not be failed over now: " + fault.what;
       add({.is_critical = true, .is_at_target = true, .fault = std::move(fault)});
     }
-    if (replica->second.scrub_mismatches > 0) {
+    if (replica->second.damaged > 0) {
       add({.is_critical = false,
            .is_at_target = true,
            .fault = flow::to_fault(Error{
                .code = ErrorCode::kCorrupt,
-               .what = std::to_string(replica->second.scrub_mismatches) +
-                       " stored blocks of the replica did not match their hash",
-               .advice = "check the target's disks; the next resynchronisation replaces them"})});
+               .what = std::to_string(replica->second.damaged) +
+                       " stored blocks of the replica are damaged: recovery points that need them "
+                       "cannot be read there",
+               .advice = "check the target's disks; the newest point is repaired by itself, and "
+                         "the damage goes with the points that have it"})});
     }
   }
   return out;

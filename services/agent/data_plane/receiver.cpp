@@ -496,6 +496,7 @@ Result<std::unique_ptr<Receiver>> Receiver::start(ReceiverOptions options, const
                  },
                  .on_durable = impl->options.on_durable,
                  .send = {},
+                 .clock = &clock,
                  .window_bytes = impl->options.window_bytes,
                  .sealed_port = impl->sealed ? port_of(impl->sealed_endpoint) : std::uint16_t{0},
                  .sealed_session = 0};

@@ -199,6 +199,7 @@ Status Session::on_ask_hashes(const msg::AskHashes& request) {
 Status Session::on_finish(const msg::FinishDelta& request) {
   FARSIDE_ASSIGN(const msg::RecoveryPoint point,
                  item_->commit_delta({.captured_at = request.captured_at,
+                                      .arrived_at = world_.clock->now().micros,
                                       .app_consistent = request.app_consistent,
                                       .attempt = request.attempt,
                                       .epoch = epoch_,

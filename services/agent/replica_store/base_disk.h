@@ -44,6 +44,8 @@ class BaseDisks {
                                     std::uint64_t bytes) = 0;
   // Removes all that belong to the replica, but for those that a VM has taken over.  None is fine.
   virtual Status remove(const std::string& folder) = 0;
+  // One of them, that nobody has open.  None is fine.
+  virtual Status remove_disk(const std::string& folder, const std::string& disk) = 0;
   // Whether those of the replica may be written to now.  If not, consolidation waits.
   virtual Result<bool> may_change(const std::string& folder, bool is_pinned) = 0;
 };

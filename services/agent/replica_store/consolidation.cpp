@@ -23,6 +23,10 @@ namespace farside::replica {
 Status Item::drop_points(const std::vector<std::uint64_t>& seqs) {
   const std::lock_guard lock(mutex_);
   FARSIDE_TRY(ready());
+  return drop_locked(seqs);
+}
+
+Status Item::drop_locked(const std::vector<std::uint64_t>& seqs) {
   store::Batch batch;
   std::vector<std::uint64_t> going;
   for (const std::uint64_t seq : seqs) {
@@ -52,34 +56,73 @@ Status Item::retain(const msg::Policy& policy, Time now) {
   const std::vector<msg::RecoveryPoint> kept = points();
   std::set<std::uint64_t> pinned;
   for (const auto& [view, seq] : pins()) pinned.insert(seq);
-  return drop_points(points_to_drop(kept, pinned, policy, now));
+  FARSIDE_TRY(drop_points(points_to_drop(kept, pinned, policy, now)));
+  const std::lock_guard lock(mutex_);
+  measure_journal(policy, now);
+  return {};
 }
 
 Result<bool> Item::consolidate(std::uint64_t blocks_max) {
   const std::lock_guard lock(mutex_);
   FARSIDE_TRY(ready());
-  if (dropped_.empty()) {
-    FARSIDE_TRY(reclaim());
-    return false;
+  FARSIDE_TRY(reclaim());  // Room first: what follows needs some.
+  std::optional<Error> no_space;
+  for (auto dropped = dropped_.begin(); dropped != dropped_.end();) {
+    const auto next = points_.upper_bound(*dropped);
+    FARSIDE_ASSERT(next != points_.end());  // The newest point is never dropped.
+    const std::uint64_t through = next->first;
+    const std::uint64_t after = next == points_.begin() ? 0 : std::prev(next)->first;
+    const Result<bool> more = consolidate_group(after, through, blocks_max);
+    if (!more && more.error().code == ErrorCode::kNoSpace && index_ != nullptr && after == 0) {
+      // Thinning needs no room in the base, and gives some back.
+      no_space = more.error();
+      dropped = dropped_.lower_bound(through);
+      continue;
+    }
+    return more;
   }
-  const std::uint64_t dropped = *dropped_.begin();
-  const auto next = points_.upper_bound(dropped);
-  FARSIDE_ASSERT(next != points_.end());  // The newest point is never dropped.
-  const std::uint64_t through = next->first;
-  const std::uint64_t after = next == points_.begin() ? 0 : std::prev(next)->first;
+  if (no_space) return fail(*no_space);
+  return give_back_disks(blocks_max);
+}
+
+// Of the points after `after`, up to `through`.
+Result<bool> Item::consolidate_group(std::uint64_t after, std::uint64_t through,
+                                     std::uint64_t blocks_max) {
   if (after == 0) {
     FARSIDE_ASSIGN(const bool may_fold, limits_.bases->may_change(folder_, !pins_.empty()));
     if (!may_fold) return false;
   }
-  FARSIDE_ASSIGN(const bool more,
-                 after == 0 ? fold(through, blocks_max) : thin(after, through, blocks_max));
-  if (more) return true;
+  const Result<bool> more =
+      after == 0 ? fold(through, blocks_max) : thin(after, through, blocks_max);
+  if (!more && index_ != nullptr) {  // What was not committed is not marked either.
+    FARSIDE_TRY(load_damage());
+  }
+  if (!more || *more) return more;
   FARSIDE_TRY(forget_dropped(after, through));
   FARSIDE_TRY(reclaim());
-  return !dropped_.empty();
+  return true;
+}
+
+// How many blocks may move to the base now: each may take a whole block there.  A volume that is
+// full gets its ballast back first.
+Result<std::uint64_t> Item::room_to_fold(std::uint64_t blocks_max) {
+  const std::uint64_t kept = limits_.reserve_bytes / 8;  // For the index.
+  const auto room = [&] {
+    const std::uint64_t free = limits_.free_bytes(folder_);
+    return std::min(blocks_max, free > kept ? (free - kept) / kBlockBytes : 0);
+  };
+  if (const std::uint64_t blocks = room(); blocks > 0) return blocks;
+  if (give_up_ballast()) {
+    if (const std::uint64_t blocks = room(); blocks > 0) return blocks;
+  }
+  return fail(
+      ErrorCode::kNoSpace,
+      "the volume of " + folder_ + " is full: points that went cannot give their space back",
+      "free " + std::to_string((kept >> 20U) + 1) + " MiB on the volume, or more");
 }
 
 Result<bool> Item::fold(std::uint64_t through, std::uint64_t blocks_max) {
+  FARSIDE_ASSIGN(blocks_max, room_to_fold(blocks_max));
   std::vector<BlockKey> members;
   FARSIDE_TRY(index_->scan(kDeltas, {}, {}, [&](std::string_view key, std::string_view) {
     const auto member = member_key_from(key);
@@ -93,6 +136,7 @@ Result<bool> Item::fold(std::uint64_t through, std::uint64_t blocks_max) {
   std::vector<BlockEntry> gone;
   std::set<SharedBase> written;
   std::array<char, kBlockBytes> plain;  // NOLINT: filled by the read.
+  int unreadable = 0;
   for (const BlockKey& member : members) {
     std::vector<Version> versions;  // Newest first, from what the oldest kept point sees.
     Status broken;
@@ -121,15 +165,20 @@ Result<bool> Item::fold(std::uint64_t through, std::uint64_t blocks_max) {
     gone.push_back(newest.entry);
     if (newest.entry.codec == Codec::kZero) {
       FARSIDE_TRY(to->punch(offset, length));
-      batch.erase(kBlocks, to_key(member));
-    } else {
-      FARSIDE_TRY(reader_->read_version(newest, plain));
+      erase_block(batch, member);
+    } else if (const Status read = reader_->read_version(newest, plain)) {
       FARSIDE_TRY(to->write_at(offset, {plain.data(), length}));
       batch.put(kBlocks, to_key(member),
                 to_value({.codec = Codec::kBase, .hash = newest.entry.hash}));
+    } else if (is_damage(read.error(), newest.entry) &&
+               (read.error().code != ErrorCode::kIo || ++unreadable <= kUnreadableMax)) {
+      // The base keeps what it has, which is not what the entry says: it stays damaged there.
+      mark_damaged(batch, {.key = member, .entry = {.codec = Codec::kBase}}, read.error());
+    } else {
+      return fail(read.error());
     }
     for (std::size_t i = 1; i < versions.size(); ++i) {
-      batch.erase(kBlocks, to_key(versions[i].key));
+      erase_block(batch, versions[i].key);
       batch.erase(kDeltas, to_member_key(versions[i].key));
       gone.push_back(versions[i].entry);
     }

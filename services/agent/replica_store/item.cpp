@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <utility>
@@ -106,9 +105,15 @@ Status Item::load() {
   segments_.clear();
   changed_segments_.clear();
   thin_seq_ = 0;
-  FARSIDE_ASSIGN(auto index,
-                 store::RocksStore::open(folder_ + "/index", store::RocksStore::Mode::kReadWrite,
-                                         kIndexTuning));
+  const auto open_index = [&] {
+    return store::RocksStore::open(folder_ + "/index", store::RocksStore::Mode::kReadWrite,
+                                   kIndexTuning);
+  };
+  auto opened = open_index();
+  if (!opened && opened.error().code == ErrorCode::kNoSpace && give_up_ballast()) {
+    opened = open_index();
+  }
+  FARSIDE_ASSIGN(auto index, std::move(opened));
   FARSIDE_ASSIGN(const std::optional<std::string> stored, index->get(kReplica, kReplica));
   replica_ = {};
   if (stored) {
@@ -161,12 +166,13 @@ Status Item::load() {
   next_segment_ = segments_.empty() ? 1 : segments_.rbegin()->first + 1;
   std::error_code error;
   for (const auto& file : std::filesystem::directory_iterator(folder_ + "/segments", error)) {
-    const auto number =
-        static_cast<std::uint32_t>(std::strtoul(file.path().stem().c_str(), nullptr, 10));
-    if (!segments_.contains(number)) std::filesystem::remove(file.path(), error);
+    // Whatever else somebody put there is not ours.
+    const auto number = segment_number(file.path().filename().string());
+    if (number && !segments_.contains(*number)) std::filesystem::remove(file.path(), error);
   }
   index_ = std::move(index);
   make_reader();
+  FARSIDE_TRY(load_damage());
   return replica_.rewind_to == 0 ? Status() : finish_rewind();
 }
 
@@ -235,6 +241,7 @@ Result<DeltaState> Item::begin_delta(const DeltaRequest& request) {
   FARSIDE_TRY(ready());
   FARSIDE_TRY(check_epoch(request.epoch));
   if (request.cycle.empty()) return fail(ErrorCode::kInvalidArgument, "a delta needs a cycle id");
+  FARSIDE_TRY(check_journal());
   FARSIDE_TRY(flush_locked());
   const auto& wanted = request.disks.empty() ? disks_now() : request.disks;
   FARSIDE_ASSIGN(auto numbers, place_locked(wanted));
@@ -242,7 +249,13 @@ Result<DeltaState> Item::begin_delta(const DeltaRequest& request) {
   for (std::size_t i = 0; i < wanted.size(); ++i) {
     shape.disks.push_back({.number = numbers[i], .disk = wanted[i]});
   }
-  if (!request.keep_any) FARSIDE_TRY(check_tracked(shape.disks));
+  if (!request.keep_any) {
+    if (needs_repair_) {
+      return fail(ErrorCode::kTrackingLost, "the newest recovery point of " + replica_.item +
+                                                " has damaged blocks: all are compared");
+    }
+    FARSIDE_TRY(check_tracked(shape.disks));
+  }
   const bool same = replica_.cycle_epoch == request.epoch &&
                     (replica_.cycle == request.cycle || request.keep_any);
   if (!same) FARSIDE_TRY(discard_locked());
@@ -336,6 +349,7 @@ Status Item::append(std::span<const BlockWrite> writes) {
   for (std::size_t i = 0; i < writes.size(); ++i) {
     FARSIDE_TRY(write_one(writes[i], plains[i], newest_seq() + 1));
   }
+  FARSIDE_TRY(check_delta_fits());
   if (sealed_ && sealed_->synced.wait_for(std::chrono::seconds(0)) == std::future_status::ready) {
     FARSIDE_TRY(settle());
   }
@@ -488,7 +502,7 @@ Result<BlockSet> Item::staged(std::uint16_t disk) {
 }
 
 void Item::erase_version(store::Batch& batch, const Version& version) {
-  batch.erase(kBlocks, to_key(version.key));
+  erase_block(batch, version.key);
   batch.erase(kDeltas, to_member_key(version.key));
   account(version.entry, -1);
   dead_.push_back(version.entry);
@@ -499,12 +513,13 @@ Status Item::erase_staged(std::uint16_t disk, const BlockSet* only) {
   const BlockSet victims = only == nullptr ? staged_[disk] : staged_[disk] & *only;
   store::Batch batch;
   std::vector<std::uint64_t> erased;
+  std::vector<std::uint64_t> dead;  // Of a first delta: their bytes lie in the base.
   const auto flush_batch = [&]() -> Status {
     put_replica(batch);
     FARSIDE_TRY(commit(batch));
     for (const std::uint64_t block : erased) staged_[disk].remove(block);
     erased.clear();
-    return {};
+    return punch_base(disk, std::exchange(dead, {}));
   };
   for (auto block = victims.next(0); block; block = victims.next(*block + 1)) {
     const BlockKey key{.disk = disk, .block = static_cast<std::uint32_t>(*block), .seq = seq};
@@ -515,6 +530,7 @@ Status Item::erase_staged(std::uint16_t disk, const BlockSet* only) {
       if (version->entry.codec == Codec::kBase) {
         // Its bytes stay in the base disk, which others may read without this index.
         batch.put(kBlocks, to_key(key), to_value({.codec = Codec::kZero, .hash = zero_hash()}));
+        dead.push_back(*block);
       }
       replica_.cycle_bytes -= std::min<std::uint64_t>(replica_.cycle_bytes, version->entry.stored);
     } else {
@@ -524,6 +540,17 @@ Status Item::erase_staged(std::uint16_t disk, const BlockSet* only) {
     if (erased.size() >= kEraseBatch) FARSIDE_TRY(flush_batch());
   }
   return erased.empty() ? Status() : flush_batch();
+}
+
+// After the index has called them zeros: a crash in between costs their space only.
+Status Item::punch_base(std::uint16_t disk, const std::vector<std::uint64_t>& blocks) {
+  if (blocks.empty()) return {};
+  FARSIDE_ASSIGN(const auto file, base(disk));
+  dirty_bases_.insert(disk);
+  for (const std::uint64_t block : blocks) {
+    FARSIDE_TRY(file->punch(block * kBlockBytes, length_of(replica_.disks[disk].bytes, block)));
+  }
+  return {};
 }
 
 Status Item::unstage(std::uint16_t disk, const BlockSet& blocks) {
@@ -555,6 +582,25 @@ Status Item::discard_locked() {
   return reclaim();
 }
 
+// A source whose clock runs back, or ahead of ours, is believed in all but the time: its point has
+// that of its arrival, so that replication goes on and the list of points stays one of times.
+msg::RecoveryPoint Item::point_from(const PointFacts& facts) const {
+  constexpr std::int64_t kAheadMax = 5 * 60 * std::int64_t{1'000'000};
+  msg::RecoveryPoint point{.seq = newest_seq() + 1,
+                           .captured_at = facts.captured_at,
+                           .app_consistent = facts.app_consistent,
+                           .bytes = replica_.cycle_bytes,
+                           .epoch = facts.epoch,
+                           .arrived_at = facts.arrived_at};
+  const bool runs_back =
+      !points_.empty() && facts.captured_at < points_.rbegin()->second.point.captured_at;
+  if (facts.captured_at > facts.arrived_at + kAheadMax || runs_back) {
+    point.captured_at = facts.arrived_at;
+    point.claimed_at = facts.captured_at;
+  }
+  return point;
+}
+
 Result<msg::RecoveryPoint> Item::commit_delta(const PointFacts& facts) {
   const std::lock_guard lock(mutex_);
   FARSIDE_TRY(ready());
@@ -574,14 +620,8 @@ Result<msg::RecoveryPoint> Item::commit_delta(const PointFacts& facts) {
                                           " is not here; the source sends it with its next try");
   }
   const std::uint32_t shape = shape_of_delta(unflushed_);
-  const msg::StoredPoint point{.point = {.seq = newest_seq() + 1,
-                                         .captured_at = facts.captured_at,
-                                         .app_consistent = facts.app_consistent,
-                                         .bytes = replica_.cycle_bytes,
-                                         .epoch = facts.epoch},
-                               .attempt = facts.attempt,
-                               .blocks = blocks,
-                               .shape = shape};
+  const msg::StoredPoint point{
+      .point = point_from(facts), .attempt = facts.attempt, .blocks = blocks, .shape = shape};
   // The payload is synced first; then this one batch makes the delta visible, whole.
   const msg::StoredReplica before = replica_;
   replica_.cycle.clear();
@@ -594,9 +634,14 @@ Result<msg::RecoveryPoint> Item::commit_delta(const PointFacts& facts) {
   }
   shapes_[shape] = delta_shape_;
   points_[point.point.seq] = point;
+  journal_.on_disk += point.point.bytes;
+  journal_.must_stay += point.point.bytes;
+  journal_.refused = 0;
   delta_open_ = false;
   for (std::size_t i = 0; i < staged_.size(); ++i) staged_[i] = BlockSet(staged_[i].size());
   bases_.clear();
+  // The point is durable, whatever is known of damage: unknown counts as damaged.
+  if (needs_repair_) needs_repair_ = sees_damage().value_or(true);
   return point.point;
 }
 
@@ -721,50 +766,6 @@ Status Item::read(std::uint16_t disk, std::uint64_t seq, std::uint64_t offset, s
   return reader_->read(disk, seq, offset, to);
 }
 
-Result<ScrubResult> Item::scrub(const std::string& cursor, std::uint64_t blocks_max) {
-  const std::lock_guard lock(mutex_);
-  FARSIDE_TRY(ready());
-  FARSIDE_TRY(flush_locked());
-  ScrubResult result;
-  store::Batch marks;
-  std::array<char, kBlockBytes> plain;  // NOLINT: filled by the read.
-  Status broken;
-  FARSIDE_TRY(index_->scan(kBlocks, {}, cursor, [&](std::string_view key, std::string_view value) {
-    if (result.blocks == blocks_max) {
-      result.next = key;
-      return false;
-    }
-    const auto at = block_key_from(key);
-    const auto entry = entry_from(value);
-    ++result.blocks;
-    if (!at || !entry || at->disk >= replica_.disks.size()) {
-      result.mismatches.emplace_back("the index holds a broken entry");
-      return true;
-    }
-    const Status read = reader_->read_version({.key = *at, .entry = *entry}, plain);
-    if (read) return true;
-    if (read.error().code == ErrorCode::kCorrupt || read.error().code == ErrorCode::kNotFound) {
-      // A version that no point sees any more may be half gone: a fold was interrupted.
-      const bool seen = std::ranges::any_of(points_, [&](const auto& point) {
-        const auto version = reader_->find(at->disk, at->block, point.first);
-        return version && *version && (*version)->key == *at;
-      });
-      if (!seen) return true;
-      // No block has this hash: a resynchronisation finds it different and sends it again.
-      BlockEntry damaged = *entry;
-      damaged.hash = 0;
-      marks.put(kBlocks, key, to_value(damaged));
-      result.mismatches.push_back(read.error().what);
-      return true;
-    }
-    broken = read;
-    return false;
-  }));
-  FARSIDE_TRY(std::move(broken));
-  if (!marks.empty()) FARSIDE_TRY(commit(marks));
-  return result;
-}
-
 // ---- pins
 
 bool Item::is_pinned(std::uint64_t seq) const {
@@ -829,6 +830,7 @@ Usage Item::usage() {
     usage.live_bytes += segment.live_bytes;
   }
   for (std::size_t disk = 0; disk < replica_.disks.size(); ++disk) {
+    if (replica_.bases[disk].empty()) continue;
     if (const auto open = base(static_cast<std::uint16_t>(disk))) {
       usage.base_bytes += (*open)->used_bytes();
     }

@@ -54,7 +54,10 @@ struct Limits {
   std::chrono::milliseconds flush_every{5'000};
   std::uint64_t reserve_bytes = std::uint64_t{256} << 20U;  // Kept free, for the index and others.
   std::function<std::uint64_t(const std::string&)> free_bytes = farside::free_bytes;
-  BaseDisks* bases = &raw_bases();  // Outlives the item.
+  std::uint64_t ballast_bytes = std::uint64_t{128} << 20U;  // Of each volume; see ballast.h.
+  std::function<bool()> give_up_ballast{};  // Whether there was any; set by the ReplicaStore.
+  std::uint64_t journal_unit = std::uint64_t{1} << 30U;  // Of a policy's journalGibMax.
+  BaseDisks* bases = &raw_bases();                       // Outlives the item.
 };
 
 struct DeltaRequest {
@@ -82,7 +85,8 @@ struct BlockWrite {
 };
 
 struct PointFacts {
-  std::int64_t captured_at = 0;
+  std::int64_t captured_at = 0;  // By the source's clock.
+  std::int64_t arrived_at = 0;   // By ours.
   bool app_consistent = false;
   std::string attempt{};
   std::uint64_t epoch = 0;
@@ -97,10 +101,13 @@ struct Usage {
   std::uint64_t oldest_at = 0;  // Micros; 0 = no point.
 };
 
+// A volume that cannot be read at all is no damage of so many blocks: one slice marks no more.
+inline constexpr int kUnreadableMax = 16;
+
 struct ScrubResult {
   std::string next;  // Where to go on; empty: all seen.
   std::uint64_t blocks = 0;
-  std::vector<std::string> mismatches;
+  std::vector<std::string> mismatches;  // Found now.
 };
 
 class Item final {
@@ -116,7 +123,7 @@ class Item final {
 
   std::string name();
   Status place(const std::vector<msg::ReplicaDisk>& disks);  // As open() does.
-  std::vector<msg::ReplicaDisk> disks();  // All there ever were; the place is the number.
+  std::vector<msg::ReplicaDisk> disks();  // The place is the number; without a name: free again.
 
   // Of a kept point.  Errors: kNotFound.
   struct DiskAt {
@@ -176,6 +183,13 @@ class Item final {
   Status drop_points(const std::vector<std::uint64_t>& seqs);
   Status retain(const msg::Policy& policy, Time now);
 
+  // For the sake of the policy's limit of the journal, once all that was dropped has come back:
+  // the oldest point that may go.  Returns whether one went.  begin_delta() and append() hold the
+  // limit as it was when this or retain() was called last: kNoSpace.
+  Result<bool> make_room(const msg::Policy& policy, Time now);
+  std::optional<Error> journal_fault();    // Why no delta is taken; none: they are.
+  std::optional<Error> journal_warning();  // The limit is exceeded, and deltas are taken.
+
   // Makes `seq` the newest point again: everything later is gone, staged blocks too.  Errors:
   // kNotFound, kConflict (a view is open at a later point).
   Status rewind(std::uint64_t seq);
@@ -184,8 +198,15 @@ class Item final {
   // gives space back.  Returns whether there is more to do.  May be interrupted anywhere.
   Result<bool> consolidate(std::uint64_t blocks_max);
 
-  // Verifies up to `blocks_max` stored blocks, from `cursor` on ("" = from the start).  What turns
-  // out damaged is marked: the next resynchronisation replaces it from the newest point on.
+  // A block whose payload is damaged costs that block: it is marked, folding and scrub go on, and
+  // points that need it cannot read it.  If the newest point is one of them, the next delta has to
+  // be a comparison (begin_delta() is kTrackingLost), which replaces it from there on.
+  std::uint64_t damaged();                   // Marked versions that some kept point may need.
+  bool needs_repair();                       // The newest point needs one of them.
+  std::vector<std::string> take_findings();  // What folding found damaged.
+
+  // Verifies definitions, and up to `blocks_max` stored blocks, from `cursor` on ("" = from the
+  // start).
   Result<ScrubResult> scrub(const std::string& cursor, std::uint64_t blocks_max);
 
   // The point stays, and so does every file that reads of it need, until unpin().  Also freezes the
@@ -207,6 +228,7 @@ class Item final {
   // All below: the mutex is held.
   Status ready();  // Opens what an error closed.  Errors: kNotFound (retired), those of load().
   Status load();
+  bool give_up_ballast() const { return limits_.give_up_ballast && limits_.give_up_ballast(); }
   Status commit(store::Batch& batch);  // Adds changed segment records; an error closes the item.
   void close();
   std::uint64_t newest_seq() const { return points_.empty() ? 0 : points_.rbegin()->first; }
@@ -224,21 +246,34 @@ class Item final {
   void make_reader();
   Status write_one(const BlockWrite& write, std::string_view plain, std::uint64_t seq);
   Status erase_staged(std::uint16_t disk, const BlockSet* only);  // nullptr: all.
+  Status punch_base(std::uint16_t disk, const std::vector<std::uint64_t>& blocks);
   Status discard_locked();
   // ---- shapes.cpp
   Result<std::vector<std::uint16_t>> place_locked(const std::vector<msg::ReplicaDisk>& disks);
   Result<std::vector<std::uint16_t>> place_all(const std::vector<msg::ReplicaDisk>& disks);
   std::optional<std::uint16_t> number_for(const msg::ReplicaDisk& disk, bool by_name,
                                           const std::set<std::uint16_t>& taken) const;
-  Status add_disk(const msg::ReplicaDisk& disk);
+  Result<std::uint16_t> add_disk(const msg::ReplicaDisk& disk);
   std::vector<msg::ReplicaDisk> disks_now() const;
   bool is_kept(const std::string& digest) const;
   Status check_tracked(const std::vector<msg::PointDisk>& disks) const;
   // The number of the shape of the delta under way; the batch gets it if it is new.
   std::uint32_t shape_of_delta(store::Batch& batch);
   Result<const msg::StoredShape*> shape_at(std::uint64_t seq) const;
+  // Of a disk that no kept point has, its blocks, its base and its number.  Whether there is more.
+  Result<bool> give_back_disks(std::uint64_t blocks_max);
+  std::set<std::uint16_t> disks_in_use() const;
   Status drop_unused_shapes();  // And the definitions that only they named.
 
+  // ---- journal.cpp
+  void measure_journal(const msg::Policy& policy, Time now);
+  std::uint64_t journal_full_at() const;
+  Status check_journal();
+  Status check_delta_fits();
+  Status too_large() const;
+
+  msg::RecoveryPoint point_from(const PointFacts& facts) const;
+  Status drop_locked(const std::vector<std::uint64_t>& seqs);
   Status check_here() const;  // Errors: kUnavailable.
   Status check_epoch(std::uint64_t epoch) const;
   Status check_point(std::uint64_t seq) const;
@@ -246,8 +281,22 @@ class Item final {
   void account(const BlockEntry& entry, int sign);
   void erase_version(store::Batch& batch, const Version& version);
   void punch_dead();
+
+  // ---- damage.cpp
+  bool is_damage(const Error& error, const BlockEntry& entry);
+  void mark_damaged(store::Batch& batch, const Version& version, const Error& why);
+  void erase_block(store::Batch& batch, const BlockKey& key);
+  Result<bool> is_seen_by(std::uint64_t seq, const BlockKey& key) const;
+  Result<bool> is_needed(const BlockKey& key) const;
+  Result<bool> sees_damage() const;  // The newest point does.
+  Status load_damage();
+  void scrub_definitions();
+
   std::uint32_t pinned_segments() const;  // Those up to this number must stay as they are.
   Result<bool> fold(std::uint64_t through, std::uint64_t blocks_max);
+  Result<bool> consolidate_group(std::uint64_t after, std::uint64_t through,
+                                 std::uint64_t blocks_max);
+  Result<std::uint64_t> room_to_fold(std::uint64_t blocks_max);
   Result<bool> thin(std::uint64_t after, std::uint64_t through, std::uint64_t blocks_max);
   Status forget_dropped(std::uint64_t after, std::uint64_t through);
   Status finish_rewind();
@@ -285,6 +334,18 @@ class Item final {
   };
   std::optional<Sealed> sealed_;
   std::chrono::steady_clock::time_point flushed_at_{};
+  std::set<std::string> damaged_;      // Keys of versions in column "damaged".
+  std::vector<std::string> findings_;  // Not taken yet.
+  bool needs_repair_ = false;
+  std::set<std::string> good_definitions_;  // Verified since the last scrub.
+  struct Journal {                          // As measured last.
+    std::uint64_t limit = 0;                // 0: none.
+    std::uint32_t floor_hours = 0;
+    std::uint64_t on_disk = 0;    // Without what a delta under way has; grown with each since.
+    std::uint64_t must_stay = 0;  // What points have that do not go for the limit.
+    std::uint64_t refused = 0;    // Size of a delta that did not fit; 0: all did.
+  };
+  Journal journal_;
   std::uint64_t thin_seq_ = 0;  // Where thin() goes on ...
   std::string thin_cursor_;     // ... after this member.
 };

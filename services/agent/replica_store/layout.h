@@ -10,6 +10,8 @@
 //   column "dropped"  key    | seq 8 |                             value  empty
 //   column "segment"  key    | number 4 |                          value  StoredSegment
 //   column "pin"      key    name of the view                      value  StoredPin
+//   column "damaged"  key    as in "block": a version whose payload did not match its hash
+//                     value  empty; the entry's own hash is 0, which no block has
 //   column "replica"  key    "replica"                             value  StoredReplica
 //
 // A block without an entry at or before a point is zero at that point.
@@ -31,6 +33,7 @@ inline constexpr std::string_view kShapes = "shape";
 inline constexpr std::string_view kDropped = "dropped";
 inline constexpr std::string_view kSegments = "segment";
 inline constexpr std::string_view kPins = "pin";
+inline constexpr std::string_view kDamaged = "damaged";
 inline constexpr std::string_view kReplica = "replica";
 
 inline void put_number(std::string& out, std::uint64_t value, int bytes) {

@@ -90,7 +90,8 @@ Status PointReader::read_version(const Version& version, std::span<char> plain) 
   return fail(ErrorCode::kCorrupt,
               "block " + std::to_string(key.block) + " of disk " + disks_[key.disk].name +
                   " as of point " + std::to_string(key.seq) + " does not match its hash",
-              "the volume damaged it: check the volume, then resynchronise the item");
+              "the volume damaged it: check the volume; the newest point is repaired by itself, or "
+              "by `farside resync`");
 }
 
 Status PointReader::read_block(std::uint16_t disk, std::uint32_t block, std::uint64_t seq,

@@ -1,5 +1,7 @@
 #include "services/agent/replica_store/raw_base.h"
 
+#include <filesystem>
+
 #include "common/base/file.h"
 
 namespace farside::replica {
@@ -53,6 +55,13 @@ Result<SharedBase> RawBases::create(const std::string& folder, const std::string
 }
 
 Status RawBases::remove(const std::string& /*folder*/) {
+  return {};
+}
+
+Status RawBases::remove_disk(const std::string& folder, const std::string& disk) {
+  std::error_code error;
+  std::filesystem::remove(base_path(folder, disk), error);
+  if (error) return fail(from_errno(error.value(), "remove " + base_path(folder, disk)));
   return {};
 }
 

@@ -13,6 +13,7 @@ class RawBases final : public BaseDisks {
   Result<SharedBase> create(const std::string& folder, const std::string& disk,
                             std::uint64_t bytes) override;
   Status remove(const std::string& folder) override;  // They go with the folder.
+  Status remove_disk(const std::string& folder, const std::string& disk) override;
   Result<bool> may_change(const std::string& /*folder*/, bool /*is_pinned*/) override {
     return true;
   }

@@ -24,6 +24,15 @@ Status check_name(const std::string& item) {
 
 }  // namespace
 
+ReplicaStore::ReplicaStore(std::string root, Limits limits)
+    : root_(std::move(root)),
+      limits_(std::move(limits)),
+      ballast_(root_ + "/.ballast", limits_.ballast_bytes, limits_.reserve_bytes,
+               limits_.free_bytes) {
+  limits_.give_up_ballast = [ballast = ballast_] { return ballast.give_up(); };
+  ballast_.restore();
+}
+
 Result<std::unique_ptr<ReplicaStore>> ReplicaStore::open(std::string root, Limits limits) {
   FARSIDE_TRY(store::claim_folder(root, kFormat));
   std::error_code error;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "common/base/result.h"
+#include "services/agent/replica_store/ballast.h"
 #include "services/agent/replica_store/item.h"
 
 namespace farside::replica {
@@ -29,13 +30,17 @@ class ReplicaStore final {
   // Erases the replica; removing what is not there is fine.  Errors: kConflict (a view is open).
   Status remove(const std::string& item);
 
+  // Takes the room for emergencies again if it can.  Returns whether it is there.
+  bool keep_ballast() const { return ballast_.restore(); }
+
   const std::string& root() const { return root_; }
 
  private:
-  ReplicaStore(std::string root, Limits limits) : root_(std::move(root)), limits_(limits) {}
+  ReplicaStore(std::string root, Limits limits);
 
   std::string root_;
   Limits limits_;
+  Ballast ballast_;
   std::mutex mutex_;
   std::map<std::string, SharedItem> items_;
 };

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <charconv>
 
 namespace farside::replica {
 namespace {
@@ -59,6 +60,16 @@ bool is_reclaimed(std::uint64_t offset, std::string_view payload) {
 }
 
 }  // namespace
+
+std::optional<std::uint32_t> segment_number(std::string_view file_name) {
+  const std::size_t dot = file_name.find('.');
+  if (dot == std::string_view::npos || file_name.substr(dot) != ".seg") return std::nullopt;
+  std::uint32_t number = 0;
+  const char* const end = file_name.data() + dot;
+  const auto [rest, error] = std::from_chars(file_name.data(), end, number);
+  if (error != std::errc{} || rest != end) return std::nullopt;
+  return fmt::format("{:08}.seg", number) == file_name ? std::optional(number) : std::nullopt;
+}
 
 std::string segment_path(const std::string& folder, std::uint32_t number) {
   return fmt::format("{}/segments/{:08}.seg", folder, number);

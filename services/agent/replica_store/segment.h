@@ -16,6 +16,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -28,6 +29,8 @@ namespace farside::replica {
 inline constexpr std::string_view kSegmentMagic = "FARSIDE SEGMENT\n";
 inline constexpr std::size_t kRecordHeaderBytes = 40;
 
+// Of the file that is called exactly so; empty: no segment is.
+std::optional<std::uint32_t> segment_number(std::string_view file_name);
 std::string segment_path(const std::string& folder, std::uint32_t number);
 
 class SegmentWriter final {

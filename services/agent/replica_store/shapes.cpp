@@ -5,6 +5,7 @@
 // keep what they had.
 #include <algorithm>
 #include <filesystem>
+#include <iterator>
 
 #include "common/base/log.h"
 #include "services/agent/replica_store/definition.h"
@@ -44,8 +45,12 @@ Status check_disks(const std::vector<msg::ReplicaDisk>& disks) {
 }  // namespace
 
 std::vector<msg::ReplicaDisk> Item::disks_now() const {
-  if (points_.empty()) return replica_.disks;
   std::vector<msg::ReplicaDisk> out;
+  if (points_.empty()) {
+    std::ranges::copy_if(replica_.disks, std::back_inserter(out),
+                         [](const msg::ReplicaDisk& disk) { return !disk.name.empty(); });
+    return out;
+  }
   for (const msg::PointDisk& each : shapes_.at(points_.rbegin()->second.shape).disks) {
     out.push_back(each.disk);
   }
@@ -64,22 +69,32 @@ std::optional<std::uint16_t> Item::number_for(const msg::ReplicaDisk& disk, bool
   return std::nullopt;
 }
 
-Status Item::add_disk(const msg::ReplicaDisk& disk) {
-  if (replica_.disks.size() == kNumbersMax) {
+// Its number may have been another's that left for good.
+Result<std::uint16_t> Item::add_disk(const msg::ReplicaDisk& disk) {
+  const auto free = std::ranges::find(replica_.bases, "");
+  const auto number = static_cast<std::size_t>(free - replica_.bases.begin());
+  if (number == kNumbersMax) {
     return fail(ErrorCode::kTooLarge,
-                "the replica of " + replica_.item + " has had " + std::to_string(kNumbersMax) +
-                    " different disks",
+                "the replica of " + replica_.item + " has points of " +
+                    std::to_string(kNumbersMax) + " different disks",
                 "disable protection of the item and enable it again");
   }
   std::string base = disk.name;
   if (std::ranges::find(replica_.bases, base) != replica_.bases.end()) {
-    base += "-" + std::to_string(replica_.disks.size());
+    base += "-" + std::to_string(number);
   }
+  // One of that name that a crash left of a disk that went.
+  FARSIDE_TRY(limits_.bases->remove_disk(folder_, base));
   FARSIDE_TRY(limits_.bases->create(folder_, base, disk.bytes));
-  replica_.disks.push_back(disk);
-  replica_.bases.push_back(std::move(base));
-  staged_.emplace_back(blocks_of(disk.bytes));
-  return {};
+  if (number == replica_.bases.size()) {
+    replica_.disks.emplace_back();
+    replica_.bases.emplace_back();
+    staged_.emplace_back();
+  }
+  replica_.disks[number] = disk;
+  replica_.bases[number] = std::move(base);
+  staged_[number] = BlockSet(blocks_of(disk.bytes));
+  return static_cast<std::uint16_t>(number);
 }
 
 Status Item::place(const std::vector<msg::ReplicaDisk>& disks) {
@@ -123,8 +138,8 @@ Result<std::vector<std::uint16_t>> Item::place_all(const std::vector<msg::Replic
       }
     }
     if (!numbers[i]) {
-      numbers[i] = static_cast<std::uint16_t>(replica_.disks.size());
-      FARSIDE_TRY(add_disk(disks[i]));
+      FARSIDE_ASSIGN(numbers[i], add_disk(disks[i]));
+      taken.insert(*numbers[i]);
     }
     replica_.disks[*numbers[i]] = disks[i];
   }
@@ -206,7 +221,12 @@ bool Item::is_kept(const std::string& digest) const {
 
 bool Item::has_definition(const std::string& digest) {
   const std::lock_guard lock(mutex_);
-  return is_kept(digest);
+  if (!is_kept(digest)) return false;
+  if (good_definitions_.contains(digest)) return true;
+  const auto packed = read_file(definition_path(folder_, digest));
+  if (!packed || !unpack_definition(digest, *packed)) return false;
+  good_definitions_.insert(digest);
+  return true;
 }
 
 Status Item::keep_definition(const std::string& digest, std::string_view packed) {
@@ -220,6 +240,63 @@ Status Item::keep_definition(const std::string& digest, std::string_view packed)
   FARSIDE_TRY(make_folders(folder_ + "/definitions"));
   FARSIDE_TRY(replace_file(definition_path(folder_, digest), packed));
   return sync_folder(folder_);
+}
+
+std::set<std::uint16_t> Item::disks_in_use() const {
+  std::set<std::uint16_t> used;
+  for (const msg::PointDisk& each : delta_shape_.disks) used.insert(each.number);
+  for (const auto& [number, shape] : shapes_) {
+    for (const msg::PointDisk& each : shape.disks) used.insert(each.number);
+  }
+  for (std::size_t i = 0; i < staged_.size(); ++i) {
+    if (!staged_[i].empty()) used.insert(static_cast<std::uint16_t>(i));
+  }
+  return used;
+}
+
+// The blocks first, then the record, the base last: what a crash leaves of it goes before another
+// of its name is made.
+Result<bool> Item::give_back_disks(std::uint64_t blocks_max) {
+  if (points_.empty() || !pins_.empty()) return false;  // None was used yet; a view reads them.
+  const auto used = disks_in_use();
+  for (std::size_t i = 0; i < replica_.bases.size(); ++i) {
+    const auto number = static_cast<std::uint16_t>(i);
+    if (replica_.bases[i].empty() || used.contains(number)) continue;
+    FARSIDE_ASSIGN(const bool may_change, limits_.bases->may_change(folder_, false));
+    if (!may_change) return false;
+    std::vector<Version> versions;
+    Status broken;
+    FARSIDE_TRY(index_->scan(kBlocks, disk_prefix(number), {},
+                             [&](std::string_view key, std::string_view value) {
+                               const auto at = block_key_from(key);
+                               const auto entry = entry_from(value);
+                               if (!at || !entry) {
+                                 broken = fail(ErrorCode::kCorrupt, "broken entry in the index");
+                                 return false;
+                               }
+                               versions.push_back({.key = *at, .entry = *entry});
+                               return versions.size() < blocks_max;
+                             }));
+    FARSIDE_TRY(std::move(broken));
+    store::Batch batch;
+    for (const Version& version : versions) erase_version(batch, version);
+    const std::string base = replica_.bases[i];
+    if (versions.empty()) {
+      replica_.disks[i] = {};
+      replica_.bases[i].clear();
+      put_replica(batch);
+    }
+    FARSIDE_TRY(commit(batch));
+    if (versions.empty()) {
+      bases_.erase(number);
+      staged_[i] = {};
+      make_reader();
+      FARSIDE_TRY(limits_.bases->remove_disk(folder_, base));
+    }
+    FARSIDE_TRY(reclaim());
+    return true;
+  }
+  return false;
 }
 
 Status Item::drop_unused_shapes() {

@@ -164,6 +164,14 @@ Status ViewProcess::await(int alive_fd) const {
                                        " was not ready in time: " + tail_of(path("view.log")));
 }
 
+std::string ViewProcess::last_error() const {
+  std::string text = tail_of(path("view.log"));
+  const auto at = text.rfind("error: ");
+  if (at == std::string::npos) return {};
+  text.erase(0, at + std::string_view("error: ").size());
+  return text.substr(0, text.find('\n'));
+}
+
 Status ViewProcess::stop() {
   if (const auto running = pid()) {
     kill(*running, SIGTERM);

@@ -36,6 +36,8 @@ class ViewProcess final {
   bool is_alive() const { return pid().has_value(); }
   std::optional<int> pid() const;
 
+  std::string last_error() const;  // That it wrote into its log; empty: none.
+
   // Repeating it is fine.  Errors: kTimeout (it does not die).
   Status stop();
 

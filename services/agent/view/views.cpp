@@ -71,6 +71,10 @@ Result<int> Views::revive(Item& item) {
   return revived;
 }
 
+std::string Views::last_error(const Item& item, const std::string& view) const {
+  return served_ ? process(item, view, 0).last_error() : std::string();
+}
+
 bool Views::is_alive(Item& item, const std::string& view) const {
   return process(item, view, 0).is_alive();
 }

@@ -35,6 +35,9 @@ class Views final {
   // Starts again what died, for all pins of the item.  Returns how many had to be.
   Result<int> revive(Item& item);
 
+  // What the process of a view said last of a read that failed; empty: of none.
+  std::string last_error(const Item& item, const std::string& view) const;
+
   bool is_alive(Item& item, const std::string& view) const;
   std::string socket_of(const Item& item, const std::string& view) const;
 

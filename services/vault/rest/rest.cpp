@@ -128,6 +128,7 @@ std::vector<front_door::Router<Rest::Handler>::Route> Rest::routes() {
       {"POST", ITEM "/farside/pause", "farside.items.pause", &Rest::pause_item},
       {"POST", ITEM "/farside/resume", "farside.items.resume", &Rest::resume_item},
       {"POST", ITEM "/farside/retry", "farside.items.retry", &Rest::retry_item},
+      {"POST", ITEM "/farside/resync", "farside.items.resync", &Rest::resync_item},
       {"GET", ITEM "/farside/plan", "farside.items.plan", &Rest::plan_item},
       {"GET", ITEM "/recoveryPoints", "recoveryPoints.list", &Rest::list_points},
       {"GET", ITEM "/recoveryPoints/{point}", "recoveryPoints.get", &Rest::get_point},

@@ -136,6 +136,8 @@ class Rest final {
   Reply pause_item(Call& call);
   Reply resume_item(Call& call);
   Reply retry_item(Call& call);
+  Reply resync_item(Call& call);
+  Reply ask_for_delta(Call& call, bool compare);
   Reply plan_item(Call& call);
   Reply list_points(Call& call);
   Reply get_point(Call& call);

@@ -44,7 +44,8 @@ Json policy_json(const Call& call, const msg::Policy& policy) {
            {"farside",
             {{"everyPointHours", policy.every_point_hours},
              {"bandwidthKbps", policy.bandwidth_kbps},
-             {"journalGibMax", policy.journal_gib_max}}}});
+             {"journalGibMax", policy.journal_gib_max},
+             {"floorHours", policy.floor_hours}}}});
 }
 
 // Writes a number of the body into `into`; negative and huge ones are caught by check().
@@ -175,6 +176,7 @@ Reply Rest::put_farside_policy(Call& call) {
   take(call, {"properties", "recoveryPoints"}, policy.retention_hours);
   take(call, {"properties", "bandwidthKbps"}, policy.bandwidth_kbps);
   take(call, {"properties", "journalGibMax"}, policy.journal_gib_max);
+  take(call, {"properties", "floorHours"}, policy.floor_hours);
   return save_policy(call, policy);
 }
 

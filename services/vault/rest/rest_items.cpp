@@ -105,7 +105,12 @@ Json point_json(const std::string& path, const msg::RecoveryPoint& point) {
       "recoveryPoints",
       Json{{"recoveryPointTime", arm_time(point.captured_at)},
            {"recoveryPointType", point.app_consistent ? "AppConsistent" : "CrashConsistent"},
-           {"farside", {{"bytes", point.bytes}, {"epoch", point.epoch}}}});
+           {"farside",
+            {{"bytes", point.bytes},
+             {"epoch", point.epoch},
+             {"arrivedTime", arm_time(point.arrived_at)},
+             {"claimedTime",
+              point.claimed_at == 0 ? Json(nullptr) : Json(arm_time(point.claimed_at))}}}});
 }
 
 // "" and "latest" are the newest point.
@@ -170,6 +175,7 @@ Json Rest::item_json(const Call& call, const msg::ProtectedItem& item) const {
     farside["journalBytes"] = replica->second.journal_bytes;
     farside["baseBytes"] = replica->second.base_bytes;
     farside["oldestPointTime"] = arm_time(replica->second.oldest.captured_at);
+    farside["damagedBlocks"] = replica->second.damaged;
     farside["provenAt"] =
         replica->second.proven_at == 0 ? Json(nullptr) : Json(arm_time(replica->second.proven_at));
     const auto& proof_fault = replica->second.proof_fault;
@@ -432,12 +438,20 @@ Reply Rest::resume_item(Call& call) {
 }
 
 Reply Rest::retry_item(Call& call) {
+  return ask_for_delta(call, false);
+}
+
+Reply Rest::resync_item(Call& call) {
+  return ask_for_delta(call, true);
+}
+
+Reply Rest::ask_for_delta(Call& call, bool compare) {
   FARSIDE_ASSIGN(const auto item, item_of(call));
   return ask(call, identity::neighbour_of(item.source_agent), item.source_agent,
-             reactor::message(msg::RetryReplication{.item = item.id}),
-             [id = item.id](const msg::Message& reply, reactor::Effects&) -> Reply {
+             reactor::message(msg::RetryReplication{.item = item.id, .compare = compare}),
+             [id = item.id, compare](const msg::Message& reply, reactor::Effects&) -> Reply {
                FARSIDE_TRY(flow::expect<msg::ReplicationRetried>(reply));
-               return ok(Json{{"id", id}, {"status", "Retrying"}});
+               return ok(Json{{"id", id}, {"status", compare ? "Resynchronizing" : "Retrying"}});
              });
 }
 

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "common/base/file.h"
 #include "common/base/random.h"
 #include "common/schema/types.plain.h"
 #include "common/store/mem_store.h"
@@ -250,6 +251,75 @@ TEST_F(RocksStoreTest, ACheckpointStaysAsItWasWhileTheStoreGoesOn) {
   auto frozen = RocksStore::open(folder_ + "/frozen", RocksStore::Mode::kReadOnly).value();
   EXPECT_EQ(frozen->get("c", "a").value(), "1");
   EXPECT_EQ(store->get("c", "a").value(), "2");
+}
+
+// ---- What a crash leaves of the log is normal; what a volume forgot of it is not.
+
+class StoreLogTest : public RocksStoreTest {
+ protected:
+  void SetUp() override {
+    RocksStoreTest::SetUp();
+    auto store = RocksStore::open(folder_ + "/db").value();
+    for (int i = 0; i < 100; ++i) {
+      Batch batch;
+      batch.put("c", std::to_string(i), std::string(1000, 'v'));  // Some over ends of blocks.
+      ASSERT_TRUE(store->commit(batch));
+    }
+    store.reset();
+    for (const auto& file : std::filesystem::directory_iterator(folder_ + "/db")) {
+      if (file.path().extension() == ".log") log_ = file.path().string();
+    }
+    ASSERT_FALSE(log_.empty());
+    bytes_ = read_file(log_).value();
+    ASSERT_GT(bytes_.size(), 100'000U);
+  }
+  void write() { ASSERT_TRUE(replace_file(log_, bytes_)); }
+  std::size_t kept() {
+    const auto store = RocksStore::open(folder_ + "/db");
+    EXPECT_TRUE(store) << store.error().what;
+    std::size_t n = 0;
+    EXPECT_TRUE((*store)->scan("c", "", "", [&](auto, auto) { return ++n > 0; }));
+    return n;
+  }
+
+  std::string log_;
+  std::string bytes_;
+};
+
+TEST_F(StoreLogTest, AWholeLogIsRead) {
+  EXPECT_EQ(kept(), 100U);
+}
+
+TEST_F(StoreLogTest, ATornTailIsDropped) {
+  bytes_.resize(bytes_.size() - 5);
+  write();
+  EXPECT_EQ(kept(), 99U);
+}
+
+TEST_F(StoreLogTest, ATailOfGarbageIsDropped) {
+  bytes_.replace(bytes_.size() - 300, 300, 300, '\x5a');
+  bytes_ += std::string(5000, '\0');
+  write();
+  EXPECT_EQ(kept(), 99U);
+}
+
+TEST_F(StoreLogTest, DamageBeforeTheTailRefusesTheStore) {
+  for (const std::size_t at : {std::size_t{3}, std::size_t{5}, std::size_t{5000},
+                               std::size_t{32'768}, bytes_.size() / 2, bytes_.size() - 1500}) {
+    const std::string whole = bytes_;
+    bytes_[at] = static_cast<char>(bytes_[at] ^ 1);
+    write();
+
+    const auto store = RocksStore::open(folder_ + "/db");
+
+    ASSERT_FALSE(store) << at;
+    EXPECT_EQ(store.error().code, ErrorCode::kCorrupt);
+    EXPECT_NE(store.error().what.find("commits follow"), std::string::npos) << store.error().what;
+    EXPECT_FALSE(store.error().advice.empty());
+    bytes_ = whole;
+  }
+  write();
+  EXPECT_EQ(kept(), 100U);
 }
 
 // A process killed at any instant loses none of the commits it had reported.

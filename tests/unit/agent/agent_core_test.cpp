@@ -239,6 +239,15 @@ TEST_F(AgentCoreTest, AVmThatCannotBeReplicatedIsAWarningUntilItsPointIsTooOld) 
   }
 }
 
+TEST_F(AgentCoreTest, AgeCountsByTheOwnClockWhateverTimeTheTargetGaveThePoint) {
+  const msg::ReplicationStatus status{
+      .newest = {.seq = 1, .captured_at = (now_ - std::chrono::hours{1}).micros},
+      .newest_here = now_.micros};
+
+  EXPECT_EQ(health_of(status, {.frequency_seconds = 30}, now_ + std::chrono::seconds{10}),
+            msg::Health::normal);
+}
+
 // ---- Pause, resume, retry
 
 TEST_F(AgentCoreTest, APausedItemTakesNoMorePointsAndKeepsItsToken) {
@@ -346,6 +355,23 @@ TEST_F(AgentCoreTest, ARetryBeginsTheNextCycleNowWhateverTheLadderSays) {
   EXPECT_NE(replied<msg::ReplicationRetried>("now"), nullptr);
   EXPECT_EQ(timers_[kCycle], Micros{0});
   EXPECT_EQ(source().failures, 0U);
+}
+
+TEST_F(AgentCoreTest, AResynchronisationComparesAtOnceOrRightAfterTheDeltaUnderWay) {
+  start_replication();
+
+  order("now", msg::RetryReplication{.item = kItem, .compare = true});
+  EXPECT_NE(replied<msg::ReplicationRetried>("now"), nullptr);
+  job_done(kCycle, reactor::message(done(1)));  // It had begun before.
+  EXPECT_EQ(timers_[kCycle], Micros{0});
+  timer(kCycle);
+
+  ASSERT_TRUE(jobs_.contains(kCycle));
+  EXPECT_TRUE(std::get<msg::RunCycle>(jobs_[kCycle].value).source.resync);
+  auto compared = done(2);
+  compared.resynced = true;
+  job_done(kCycle, reactor::message(compared));
+  EXPECT_FALSE(source().resync);
 }
 
 TEST_F(AgentCoreTest, ARetryOfAPausedItemIsRefusedWithTheWayOut) {
@@ -703,6 +729,30 @@ TEST_F(AgentCoreTest, MaintenanceThatEndsAfterItsReplicaWentSaysNothingOfIt) {
 }
 
 // ---- Many items, slow hosts ----
+
+TEST_F(AgentCoreTest, OneReplicaOfEachVolumeIsMaintainedAtATime) {
+  for (const std::string item : {"a", "b", "c"}) {
+    order("p" + item,
+          msg::PrepareReplica{
+              .item = item, .epoch = 1, .storage_path = item == "c" ? "/other" : "/srv"});
+    job_done("order/p" + item, reactor::message(msg::ReplicaPrepared{.item = item}));
+  }
+  const auto started = [&] {
+    std::vector<std::string> out;
+    for (const auto& [id, job] : jobs_) out.push_back(id);
+    return out;
+  };
+
+  timer("maintain");
+  EXPECT_EQ(started(), (std::vector<std::string>{"maintain/a", "maintain/c"}));
+  timer("maintain");
+  EXPECT_EQ(started(), std::vector<std::string>{}) << "those under way are not doubled";
+  job_done("maintain/a", reactor::message(msg::ReplicaMaintained{.status = {.item = "a"}}));
+  EXPECT_EQ(started(), std::vector<std::string>{"maintain/b"});
+  now_ = now_ + AgentLimits{}.maintain_hung;  // One that hangs stops nobody for ever.
+  timer("maintain");
+  EXPECT_EQ(started(), std::vector<std::string>{"maintain/a"});
+}
 
 TEST_F(AgentCoreTest, InitialCopiesLeaveRoomAndTheNextBeginsWhenOneEnds) {
   const auto cycle = [](int i) { return "cycle/item-" + std::to_string(i); };

@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
+#include <thread>
 
 #include "common/base/random.h"
 #include "services/agent/platforms/sim/sim_platform.h"
@@ -18,6 +20,18 @@ constexpr const char* kItem = "00000000-0000-4000-8000-00000000000a";
 constexpr const char* kVm = "00000000-0000-4000-8000-00000000000b";
 constexpr const char* kTestVm = "00000000-0000-4000-8000-00000000000c";
 constexpr std::uint64_t kMib = 1U << 20U;
+
+class SkewedClock final : public Clock {
+ public:
+  Time now() const override { return real_.now() + skew; }
+  Micros monotonic() const override { return stands ? Micros{0} : real_.monotonic(); }
+
+  Micros skew{0};
+  std::atomic<bool> stands = false;
+
+ private:
+  SystemClock real_;
+};
 
 class AgentWorkTest : public testing::Test {
  protected:
@@ -111,7 +125,9 @@ class AgentWorkTest : public testing::Test {
   test::TempFolder folder_;
   SystemClock clock_;
   SystemRandom random_;
-  sim::Host here_{"hostA", clock_, {"lan"}};
+  SkewedClock source_clock_;
+  SkewedClock target_clock_;
+  sim::Host here_{"hostA", source_clock_, {"lan"}};
   sim::Host there_{"hostB", clock_, {"blue"}};
   std::unique_ptr<Platform> source_platform_ = sim::open_platform(here_);
   std::unique_ptr<Platform> target_platform_ = sim::open_platform(there_);
@@ -123,10 +139,11 @@ class AgentWorkTest : public testing::Test {
   TargetWork target_{{.endpoint = "",
                       .public_key = target_keys_.public_key,
                       .log_folder = folder_ / "logs",
-                      .prove_gap = Micros{0}},
+                      .prove_gap = Micros{0},
+                      .detach_stalled = std::chrono::milliseconds{200}},
                      *target_platform_,
                      views_,
-                     clock_,
+                     target_clock_,
                      [](auto) {}};
   std::unique_ptr<data::Receiver> receiver_;
   msg::SourceItem source_item_{.item = kItem, .vm = kVm, .epoch = 1};
@@ -185,6 +202,90 @@ TEST_F(AgentWorkTest, APointOfDisksThatNobodyOrderedWaitsForTheOrder) {
   ASSERT_TRUE(late) << late.error().what;
   EXPECT_EQ(drill(1).disks[0].bytes, 4 * kMib);
   EXPECT_EQ(drill(2).disks[0].bytes, 8 * kMib);
+}
+
+TEST_F(AgentWorkTest, ASourceWithAWrongClockIsToldOfAndGoesOn) {
+  ASSERT_TRUE(prepare());
+  for (const Micros skew : {Micros{std::chrono::hours{24}}, Micros{-std::chrono::hours{1}}}) {
+    source_clock_.skew = skew;
+    const auto before = clock_.now();
+    point();
+
+    const auto status = maintain({.item = kItem}).status;
+    EXPECT_GE(status.newest.captured_at, before.micros);
+    EXPECT_LE(status.newest.captured_at, clock_.now().micros);
+    ASSERT_EQ(status.warnings.size(), 1U);
+    EXPECT_NE(status.warnings[0].what.find("cannot be"), std::string::npos);
+  }
+  source_clock_.skew = Micros{0};
+  point();
+  EXPECT_TRUE(maintain({.item = kItem}).status.warnings.empty());
+}
+
+TEST_F(AgentWorkTest, DamageInTheNewestPointIsToldAndRepairedByItself) {
+  ASSERT_TRUE(here_.write(kVm, "vda", 0, std::string(replica::kBlockBytes, 'x')));
+  ASSERT_TRUE(prepare());
+  point();
+  const std::string base =
+      folder_ / "storage/farside-replicas/" + std::string(kItem) + "/base-vda.raw";
+  {
+    const auto file = File::open_to_write(base).value();
+    ASSERT_TRUE(file.write_at(100, "rot"));
+  }
+
+  const auto found = maintain({.item = kItem}).status;
+
+  EXPECT_EQ(found.damaged, 1U);
+  EXPECT_EQ(found.scrub_mismatches, 1U);
+  ASSERT_EQ(found.faults.size(), 1U);
+  EXPECT_GT(found.proven_at, 0) << "what follows is done all the same";
+  const auto repaired = cycle();
+  ASSERT_TRUE(repaired) << repaired.error().what;
+  EXPECT_TRUE(repaired->resynced);
+  EXPECT_TRUE(maintain({.item = kItem}).status.faults.empty());
+}
+
+// Its time stands still: maintenance that waits for its next slice waits for ever.
+TEST_F(AgentWorkTest, AnOrderDoesNotWaitForMaintenance) {
+  ASSERT_TRUE(prepare());
+  for (char c = 'a'; c < 'd'; ++c) {
+    for (std::uint64_t at = 0; at < 4 * kMib; at += replica::kBlockBytes) {
+      ASSERT_TRUE(here_.write(kVm, "vda", at, std::string(replica::kBlockBytes, c)));
+    }
+    point();
+  }
+  const msg::ItemSettings newest_only{.item = kItem, .epoch = 1, .policy = {}};
+  ASSERT_TRUE(target_.run(newest_only));
+  target_clock_.stands = true;
+
+  std::atomic<bool> ended = false;
+  std::thread maintenance([&] {
+    maintain({.item = kItem});
+    ended = true;
+  });
+  while (!ended) {
+    EXPECT_TRUE(target_.run(newest_only));
+    std::this_thread::yield();
+  }
+
+  maintenance.join();
+}
+
+TEST_F(AgentWorkTest, ACopyThatDoesNotGetOnEndsWithItsCause) {
+  ASSERT_TRUE(prepare());
+  point();
+  ASSERT_TRUE(target_.run(msg::PromoteReplica{.item = kItem, .epoch = 2}));
+  ASSERT_TRUE(
+      target_.run(msg::StartReplica{.item = kItem, .epoch = 2, .vm_name = "web", .vm = kTestVm}));
+  there_.break_copies(true);
+
+  const auto stands = target_.run(msg::DetachReplica{.item = kItem, .vm = kTestVm}, "");
+
+  ASSERT_FALSE(stands);
+  EXPECT_EQ(stands.error().code, ErrorCode::kTimeout);
+  EXPECT_NE(stands.error().what.find("has not got on"), std::string::npos);
+  there_.break_copies(false);
+  EXPECT_TRUE(target_.run(msg::DetachReplica{.item = kItem, .vm = kTestVm}, ""));
 }
 
 TEST_F(AgentWorkTest, AVmThatCouldNotBeBuiltIsNotProtected) {

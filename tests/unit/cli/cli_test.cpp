@@ -325,12 +325,13 @@ TEST_F(CliTest, StorageClassesAreMappedByTheirIds) {
 }
 
 TEST_F(CliTest, WhatOnlyFarsideHasGoesThroughItsOwnRoute) {
-  const Ran ran = farside({"policy", "create", "slow", "--bandwidth-kbps", "800"});
+  const Ran ran =
+      farside({"policy", "create", "slow", "--bandwidth-kbps", "800", "--floor-hours", "8"});
 
   EXPECT_EQ(ran.code, kDone) << ran.err;
   const Asked asked = vault_.last_change();
   EXPECT_THAT(asked.path, testing::EndsWith("/farside/policies/slow"));
-  EXPECT_EQ(asked.body, (Json{{"properties", {{"bandwidthKbps", 800}}}}));
+  EXPECT_EQ(asked.body, (Json{{"properties", {{"bandwidthKbps", 800}, {"floorHours", 8}}}}));
   EXPECT_EQ(vault_.asked().size(), 2u);
 }
 
@@ -487,8 +488,8 @@ TEST_F(CliTest, CommitAndCleanupReachTheirActions) {
   EXPECT_EQ(vault_.last_change().method, "DELETE");
 }
 
-TEST_F(CliTest, PauseResumeAndRetryReachTheirActions) {
-  for (const std::string action : {"pause", "resume", "retry"}) {
+TEST_F(CliTest, PauseResumeRetryAndResyncReachTheirActions) {
+  for (const std::string action : {"pause", "resume", "retry", "resync"}) {
     const Ran ran = farside({action, "web"});
 
     ASSERT_EQ(ran.code, kDone) << ran.err;

@@ -21,6 +21,9 @@ class HeldBases final : public BaseDisks {
     return raw_bases().create(folder, disk, bytes);
   }
   Status remove(const std::string& folder) override { return raw_bases().remove(folder); }
+  Status remove_disk(const std::string& folder, const std::string& disk) override {
+    return raw_bases().remove_disk(folder, disk);
+  }
   Result<bool> may_change(const std::string&, bool is_pinned) override {
     return !is_held && !is_pinned;
   }

@@ -465,9 +465,40 @@ TEST_F(ItemTest, ScrubNamesWhatTheVolumeDamaged) {
   const auto hashes = item_->newest_hashes(0, 0, 2).value();
   EXPECT_EQ(hashes[0], hash_of(pattern('a')));
   EXPECT_NE(hashes[1], hash_of(pattern('b'))) << "a resync must send it again";
-  EXPECT_EQ(item_->scrub("", 1000).value().mismatches.size(), 1U);
+  EXPECT_TRUE(item_->scrub("", 1000).value().mismatches.empty()) << "it is told once";
+  EXPECT_EQ(item_->damaged(), 1U);
   std::string out(kBlockBytes, '?');
   EXPECT_EQ(item_->read(0, 2, kBlockBytes, out).error().code, ErrorCode::kCorrupt);
+}
+
+TEST_F(ItemTest, AFirstDeltaThatIsGivenUpGivesItsRoomBack) {
+  ASSERT_TRUE(begin("c1"));
+  for (std::uint32_t block = 0; block < 10; ++block) ASSERT_TRUE(put(block, pattern('a')));
+  ASSERT_TRUE(item_->flush());
+  ASSERT_GE(item_->usage().base_bytes, 10 * kBlockBytes);
+
+  ASSERT_TRUE(begin("c2"));
+  ASSERT_TRUE(put(1, pattern('b')));
+  ASSERT_TRUE(put(1, pattern('\0')));
+  ASSERT_TRUE(put(2, pattern('c')));
+  ASSERT_TRUE(put(2, pattern('d')));
+  ASSERT_TRUE(commit(2));
+
+  EXPECT_LE(item_->usage().base_bytes, 2 * kBlockBytes);
+  EXPECT_EQ(read(1, 0), pattern('\0'));
+  EXPECT_EQ(read(1, 1), pattern('\0'));
+  EXPECT_EQ(read(1, 2), pattern('d'));
+}
+
+TEST_F(ItemTest, WhatSomebodyPutBesideTheSegmentsStays) {
+  delta(0, 'a');
+  ASSERT_TRUE(replace_file(folder_ / "item/segments/notes.txt", "mine"));
+  ASSERT_TRUE(replace_file(folder_ / "item/segments/00000099.seg", "never flushed"));
+
+  open();
+
+  EXPECT_TRUE(std::filesystem::exists(folder_ / "item/segments/notes.txt"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "item/segments/00000099.seg"));
 }
 
 TEST_F(ItemTest, ASecondOwnerIsRefused) {

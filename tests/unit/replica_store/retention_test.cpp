@@ -15,8 +15,8 @@ std::vector<msg::RecoveryPoint> every(std::int64_t interval, int count, std::int
   std::vector<msg::RecoveryPoint> out;
   for (int i = 0; i < count; ++i) {
     out.push_back({.seq = static_cast<std::uint64_t>(i + 1),
-                   .captured_at = first + i * interval,
-                   .bytes = 1ULL << 29U});
+                   .captured_at = 1,  // What the source says counts nothing.
+                   .arrived_at = first + i * interval});
   }
   return out;
 }
@@ -27,12 +27,12 @@ TEST(Retention, KeepsAllYoungPointsThenHourlyOnes) {
 
   const auto drop = points_to_drop(points, {}, {.retention_hours = 8, .every_point_hours = 2}, now);
 
-  // Hours 0 and 1 are too old, of hours 2..7 the last of each stays, 8 and 9 stay whole.
+  // Hours 0 and 1 are too old, of hours 2..7 the first of each stays, 8 and 9 stay whole.
   std::vector<std::uint64_t> kept;
   for (const auto& point : points) {
     if (!std::ranges::binary_search(drop, point.seq)) kept.push_back(point.seq);
   }
-  std::vector<std::uint64_t> expected{18, 24, 30, 36, 42, 48};
+  std::vector<std::uint64_t> expected{13, 19, 25, 31, 37, 43};
   for (std::uint64_t seq = 49; seq <= 61; ++seq) expected.push_back(seq);
   EXPECT_EQ(kept, expected);
 }
@@ -48,29 +48,39 @@ TEST(Retention, TheNewestAndPinnedPointsStayHoweverOld) {
 
 TEST(Retention, AClockThatJumpsDropsNothing) {
   const msg::Policy policy{.retention_hours = 1, .every_point_hours = 1};
-  const auto before = every(kMinute, 30, 100 * kHour);
+  const auto points = every(kMinute, 30, 100 * kHour);
   const Time now{.micros = 100 * kHour + 30 * kMinute};
-  auto ahead = before;  // The source's clock jumps, then takes a point.
-  ahead.push_back({.seq = 31, .captured_at = now.micros + 5 * kHour});
-  auto behind = before;
-  behind.push_back({.seq = 31, .captured_at = now.micros - 7 * kHour});
 
-  EXPECT_THAT(points_to_drop(ahead, {}, policy, now), testing::IsEmpty());
-  EXPECT_THAT(points_to_drop(behind, {}, policy, now), testing::IsEmpty());
-  for (const std::int64_t jump : {5 * kHour, -7 * kHour}) {  // The target's.
-    EXPECT_THAT(points_to_drop(before, {}, policy, Time{.micros = now.micros + jump}),
+  for (const std::int64_t jump : {5 * kHour, -7 * kHour}) {
+    EXPECT_THAT(points_to_drop(points, {}, policy, Time{.micros = now.micros + jump}),
                 testing::IsEmpty());
   }
 }
 
-TEST(Retention, AnAppConsistentPointStandsForItsHour) {
+TEST(Retention, NothingThatArrivesLaterMakesAPointGo) {
+  const msg::Policy policy{.retention_hours = 100, .every_point_hours = 1};
+  const auto good = every(kHour, 72, kMinute);
+  const Time now{.micros = 72 * kHour};
+  auto all = good;  // Then the source turns hostile.
+  for (std::uint64_t i = 0; i < 72; ++i) {
+    all.push_back({.seq = 73 + i,
+                   .captured_at = static_cast<std::int64_t>(i) * kHour + 30 * kMinute,
+                   .app_consistent = true,
+                   .bytes = 120ULL << 30U,
+                   .arrived_at = now.micros + static_cast<std::int64_t>(i)});
+  }
+
+  EXPECT_THAT(points_to_drop(good, {}, policy, now), testing::IsEmpty());
+  EXPECT_THAT(points_to_drop(all, {}, policy, now + std::chrono::hours{2}), testing::IsEmpty());
+}
+
+TEST(Retention, OfAnHourItsFirstAndItsFirstAppConsistentPointStay) {
   auto points = every(10 * kMinute, 12);
-  points[2].app_consistent = true;
+  points[2].app_consistent = points[4].app_consistent = true;
 
   const auto drop = points_to_drop(points, {}, {.retention_hours = 24}, Time{.micros = 3 * kHour});
 
-  EXPECT_FALSE(std::ranges::binary_search(drop, 3U));
-  EXPECT_TRUE(std::ranges::binary_search(drop, 6U));
+  EXPECT_EQ(drop, (std::vector<std::uint64_t>{2, 4, 5, 6, 8, 9, 10, 11}));
 }
 
 TEST(Retention, DroppingTwiceDropsNothingMore) {
@@ -86,12 +96,17 @@ TEST(Retention, DroppingTwiceDropsNothingMore) {
   EXPECT_EQ(points_to_drop(left, {}, policy, now), std::vector<std::uint64_t>{});
 }
 
-TEST(Retention, AFullJournalLosesItsOldestPointsButNeverTheNewest) {
-  const auto points = every(kMinute, 6);  // Half a GiB each.
+TEST(Retention, AFullJournalLosesItsOldestPointsButNoneOfTheFloorNorTheNewest) {
+  const auto points = every(kHour, 6);
+  const Time now{.micros = 6 * kHour};
+  const msg::Policy policy{.floor_hours = 4};
 
-  const auto drop = points_to_drop(
-      points, {1}, {.retention_hours = 24, .every_point_hours = 24, .journal_gib_max = 1}, Time{});
-  EXPECT_EQ(drop, (std::vector<std::uint64_t>{2, 3, 4, 5}));
+  EXPECT_EQ(next_to_go(points, {}, policy, now), 1U);
+  EXPECT_EQ(next_to_go(points, {1}, policy, now), 2U);
+  EXPECT_EQ(next_to_go(points, {1, 2, 3}, policy, now), std::nullopt);
+  EXPECT_EQ(next_to_go(points, {1, 2, 3}, policy, now + std::chrono::hours{1}), 4U);
+  EXPECT_EQ(next_to_go(points, {1, 2, 3, 4, 5}, policy, now + std::chrono::hours{99}),
+            std::nullopt);
 }
 
 TEST(Retention, NoRetentionMeansTheNewestOnly) {

@@ -71,5 +71,14 @@ TEST_F(SegmentTest, ATornTailEndsAtTheLastGoodRecord) {
   EXPECT_NE(check->problem, "");
 }
 
+TEST(Segment, OnlyAnExactNameIsOneOfASegment) {
+  EXPECT_EQ(segment_number("00000012.seg"), 12U);
+  EXPECT_EQ(segment_number("123456789.seg"), 123'456'789U);
+  for (const char* name : {"notes.txt", "12.seg", "00000012.seg.old", "00000012", "0000001x.seg",
+                           "00000012.SEG", "", ".seg", "00000000000012.seg"}) {
+    EXPECT_EQ(segment_number(name), std::nullopt) << name;
+  }
+}
+
 }  // namespace
 }  // namespace farside::replica

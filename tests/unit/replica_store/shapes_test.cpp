@@ -96,6 +96,45 @@ TEST_F(ShapesTest, ADiskThatLeftIsNoPartOfLaterPointsAndStaysInOlderOnes) {
   EXPECT_NE(digest(2), both);
 }
 
+TEST_F(ShapesTest, WhatADiskHadGoesWithTheLastPointThatHasIt) {
+  point({vda_, vdb_}, 'x');
+  point({vda_, vdb_}, 'y');
+  point({vda_}, 'z');
+  const auto consolidate = [&] {
+    for (;;) {
+      const auto more = item_->consolidate(1);
+      ASSERT_TRUE(more) << more.error().what;
+      if (!*more) return;
+    }
+  };
+  const auto has_base = [&](const char* name) {
+    return std::filesystem::exists(folder_ / "item/base-" + name + ".raw");
+  };
+  ASSERT_TRUE(item_->drop_points({1}));
+  consolidate();
+  EXPECT_TRUE(has_base("vdb")) << "point 2 has it";
+  EXPECT_EQ(sizes(2).size(), 2U);
+  ASSERT_TRUE(item_->pin("test", 2));
+  EXPECT_FALSE(item_->drop_points({2}));
+  ASSERT_TRUE(item_->unpin("test"));
+
+  ASSERT_TRUE(item_->drop_points({2}));
+  consolidate();
+
+  EXPECT_FALSE(has_base("vdb"));
+  EXPECT_TRUE(has_base("vda"));
+  EXPECT_EQ(item_->usage().live_bytes, 0U);
+  open();
+  const msg::ReplicaDisk other{.name = "vdb", .bytes = kBlockBytes, .id = "serial:other"};
+  point({vda_, other}, 'o', /*compare=*/true);
+  EXPECT_EQ(number(4, "vdb"), 1U) << "the number is another's now";
+  std::string bytes(kBlockBytes, '?');
+  ASSERT_TRUE(item_->read(1, 4, 0, bytes));
+  EXPECT_EQ(bytes, pattern('o'));
+  EXPECT_EQ(sizes(3).size(), 1U);
+  EXPECT_TRUE(item_->scrub("", 1000).value().mismatches.empty());
+}
+
 TEST_F(ShapesTest, ADiskThatGrowsChangesNoOlderPoint) {
   const msg::ReplicaDisk odd{.name = "vda", .bytes = kBlockBytes + 512, .id = "serial:a"};
   point({odd}, 'x');

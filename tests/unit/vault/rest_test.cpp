@@ -482,7 +482,35 @@ TEST_F(RestTest, HealthNamesItsReasons) {
   EXPECT_NE(answer_->body.find("make some"), std::string::npos);
 }
 
+TEST_F(RestTest, WhatTheTargetCannotDoIsCriticalEachWithItsCause) {
+  const auto item = protect();
+  replica({.item = item, .warnings = {{.code = 9, .what = "a clock is off", .advice = "set it"}}});
+  call("GET", kItem);
+  EXPECT_EQ(body().at("properties").at("replicationHealth"), "Warning");
+
+  replica({.item = item,
+           .faults = {{.code = 9, .what = "the journal is full", .advice = "raise its limit"},
+                      {.code = 12, .what = "a block is damaged", .advice = "look"}}});
+  call("GET", kItem);
+
+  EXPECT_EQ(body().at("properties").at("replicationHealth"), "Critical");
+  EXPECT_NE(answer_->body.find("the journal is full"), std::string::npos);
+  EXPECT_NE(answer_->body.find("a block is damaged"), std::string::npos);
+}
+
 // ---- What Farside has beyond the original
+
+TEST_F(RestTest, TheFloorOfAJournalIsFourHoursUntilAnOperatorSaysOtherwise) {
+  protect();
+  call("GET", "/replicationPolicies/gold");
+  EXPECT_EQ(body().at("properties").at("farside").at("floorHours"), 4);
+
+  const Json wanted{{"properties", {{"floorHours", 12}, {"journalGibMax", 100}}}};
+  EXPECT_EQ(call("PUT", "/farside/policies/gold", wanted).status, 200U);
+
+  EXPECT_EQ(body().at("properties").at("farside").at("floorHours"), 12);
+  EXPECT_EQ(body().at("properties").at("farside").at("journalGibMax"), 100);
+}
 
 TEST_F(RestTest, APauseReachesTheSourceAtOnceAndIsAWarningThatSaysSinceWhen) {
   const auto item = protect();
@@ -549,6 +577,17 @@ TEST_F(RestTest, ARetryIsAnOrderToTheSource) {
 
   EXPECT_EQ(asked.item, item);
   EXPECT_EQ(answer_->status, 200U);
+}
+
+TEST_F(RestTest, AResynchronisationIsARetryThatCompares) {
+  const auto item = protect();
+
+  const auto asked = call_agent<msg::RetryReplication>("POST", kItem + "/farside/resync", "A",
+                                                       msg::ReplicationRetried{.item = item});
+
+  EXPECT_TRUE(asked.compare);
+  EXPECT_EQ(answer_->status, 200U);
+  EXPECT_EQ(body().at("status"), "Resynchronizing");
 }
 
 TEST_F(RestTest, ARetryThatTheSourceRefusesSaysWhy) {

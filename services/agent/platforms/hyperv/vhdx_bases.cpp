@@ -86,6 +86,10 @@ Status VhdxBases::remove(const std::string& replica_folder) {
   return shares_.remove_tree(replica_path(replica_folder));
 }
 
+Status VhdxBases::remove_disk(const std::string& replica_folder, const std::string& disk) {
+  return shares_.remove(path_of(replica_folder, disk));
+}
+
 Result<bool> VhdxBases::may_change(const std::string& replica_folder, bool is_pinned) {
   if (is_pinned) return false;
   FARSIDE_ASSIGN(const bool is_kept, keeps_bases(replica_folder));

@@ -39,6 +39,7 @@ class VhdxBases final : public replica::BaseDisks {
   Result<replica::SharedBase> create(const std::string& replica_folder, const std::string& disk,
                                      std::uint64_t bytes) override;
   Status remove(const std::string& replica_folder) override;
+  Status remove_disk(const std::string& replica_folder, const std::string& disk) override;
   Result<bool> may_change(const std::string& replica_folder, bool is_pinned) override;
 
   std::string path_of(const std::string& replica_folder, const std::string& disk) const;

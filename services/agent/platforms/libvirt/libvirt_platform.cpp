@@ -58,13 +58,6 @@ std::chrono::seconds host_uptime() {
   return std::chrono::seconds(now.tv_sec);
 }
 
-Status create_folder(const std::string& path) {
-  std::error_code error;
-  std::filesystem::create_directories(path, error);
-  if (error) return fail(ErrorCode::kIo, fmt::format("create {}: {}", path, error.message()));
-  return {};
-}
-
 class LibvirtPlatform final : public Platform {
  public:
   LibvirtPlatform(Options options, std::unique_ptr<Session> session, Networks networks,
@@ -291,7 +284,7 @@ Status LibvirtPlatform::forget_tokens(const std::string& vm_id) {
 
 Status LibvirtPlatform::create_overlay(const NewDisk& disk) {
   if (::access(disk.overlay_path.c_str(), F_OK) == 0) return {};
-  FARSIDE_TRY(create_folder(std::filesystem::path(disk.overlay_path).parent_path()));
+  FARSIDE_TRY(make_folders(std::filesystem::path(disk.overlay_path).parent_path()));
   // The view is not opened: it is named in the domain as well, with how to reconnect to it.
   const std::string view =
       fmt::format("nbd+unix:///{}?socket={}", disk.nbd_export, disk.nbd_socket);
@@ -303,12 +296,14 @@ Status LibvirtPlatform::create_overlay(const NewDisk& disk) {
   if (made.exit_code != 0) {
     return fail(ErrorCode::kPlatform, fmt::format("create {}: {}", disk.overlay_path, made.output));
   }
+  FARSIDE_ASSIGN(const File file, File::open_to_write(half_made));
+  FARSIDE_TRY(file.sync());
   std::error_code error;
   std::filesystem::rename(half_made, disk.overlay_path, error);
   if (error) {
     return fail(ErrorCode::kIo, fmt::format("create {}: {}", disk.overlay_path, error.message()));
   }
-  return {};
+  return sync_folder(std::filesystem::path(disk.overlay_path).parent_path().string());
 }
 
 Result<msg::VmDefinition> LibvirtPlatform::definition_of(const std::string& vm_id) {
@@ -365,8 +360,18 @@ Status LibvirtPlatform::create_vm(const NewVm& vm) {
   FARSIDE_ASSIGN(const virConnectPtr connection, connect());
   const auto networks = networks_.ask(connection);
   FARSIDE_ASSIGN(const auto made, make_domain(vm, networks, host));
-  FARSIDE_TRY(create_folder(std::filesystem::path(host.serial_log).parent_path()));
-  for (const NewDisk& disk : vm.disks) FARSIDE_TRY(create_overlay(disk));
+  FARSIDE_TRY(make_folders(std::filesystem::path(host.serial_log).parent_path()));
+  for (const NewDisk& disk : vm.disks) {
+    // A VM that is defined has had all its overlays, and may have written to them.
+    if (existing && ::access(disk.overlay_path.c_str(), F_OK) != 0) {
+      return fail(ErrorCode::kNotFound,
+                  fmt::format("disk {} of VM '{}' is gone: {}", disk.name, vm.shape.name,
+                              disk.overlay_path),
+                  "mount its volume or bring the file back; if it is lost, remove the VM and "
+                  "start it again from a recovery point");
+    }
+    FARSIDE_TRY(create_overlay(disk));
+  }
   // Like the overlays, the variables are the guest's own from its first start on.
   if (!existing && !made.nvram.empty()) {
     FARSIDE_TRY(replace_file(made.nvram_path, made.nvram));
@@ -530,7 +535,7 @@ Result<std::unique_ptr<Platform>> open_platform(const Options& given, const Cloc
                 fmt::format("scratch_dir {} is too long for sockets in it", options.scratch_dir),
                 "choose a path of at most 60 characters");
   }
-  FARSIDE_TRY(create_folder(options.scratch_dir));
+  FARSIDE_TRY(make_folders(options.scratch_dir));
   FARSIDE_ASSIGN(auto networks, Networks::from_options(options.networks));
   if (options.domain_type == "auto") {
     options.domain_type = kvm_boots(options.emulator) ? "kvm" : "qemu";

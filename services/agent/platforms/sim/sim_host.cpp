@@ -116,6 +116,11 @@ void Host::lose_point(const std::string& vm_id) {
   if (machine->point) machine->point->is_lost = true;
 }
 
+void Host::break_copies(bool broken) {
+  const std::lock_guard lock(mutex_);
+  copies_break_ = broken;
+}
+
 void Host::fail_next(const std::string& call, Error error, int times) {
   const std::lock_guard lock(mutex_);
   faults_[call] = {std::move(error), times};

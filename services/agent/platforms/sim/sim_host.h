@@ -84,6 +84,8 @@ class Host {
   void lose_point(const std::string& vm_id);     // Scratch space runs out.
   // The next `times` calls of this name ("create_point") fail like this, having done nothing.
   void fail_next(const std::string& call, Error error, int times = 1);
+  // VMs are detached from their views no further: each copy breaks and is begun anew.
+  void break_copies(bool broken);
 
  private:
   friend class SimPlatform;
@@ -106,6 +108,7 @@ class Host {
   std::map<std::string, View> views_;
   std::function<void(const std::string&)> last_words_;
   std::map<std::string, std::pair<Error, int>> faults_;
+  bool copies_break_ = false;
   std::uint64_t serial_ = 0;
 };
 

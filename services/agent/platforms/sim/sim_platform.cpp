@@ -375,7 +375,7 @@ class SimPlatform final : public Platform {
       std::uint64_t block = 0;
       for (; !image.view.empty() && block * kBlockBytes < image.bytes; ++block) {
         if (image.blocks.contains(block)) continue;
-        if (pulled == kBlocksPulledAtOnce) break;
+        if (pulled == kBlocksPulledAtOnce || host_.copies_break_) break;
         image.blocks[block] = host_.read_block(image, block);
         ++pulled;
       }
