@@ -166,7 +166,7 @@ Result<msg::Message> TargetWork::run(const msg::ProveReplica& order, const std::
   FARSIDE_ASSIGN(const auto vm, vm_to_be(item, replica, seq, order));
   FARSIDE_ASSIGN(auto plan, platform_.plan_vm(vm));
   if (!order.plan_only) {
-    const std::lock_guard busy(entry->busy);
+    const auto busy = turn_of(*entry);
     FARSIDE_TRY(prove(vm, replica));
     report_({.request = job, .note = summary_of(plan)});
   }
