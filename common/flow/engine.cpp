@@ -371,10 +371,9 @@ void Engine::fail_step(Flow& flow, const Error& error, reactor::Effects& effects
   const auto tries_max = undoing ? limits_.undo_tries_max : limits_.tries_max;
   // Undo and everything past the point of no return has to go through, so any error is retried.
   const bool may_retry = error.is_retryable() || undoing || past_no_return;
-  const auto tried_for = Micros{effects.now().micros - step.started_at};
-  const bool is_away = absent && tried_for < limits_.away_max &&
-                       (undoing || past_no_return || has_something_to_undo(flow));
-  if (may_retry && (step.tries < tries_max || is_away)) {
+  const bool has_something_to_lose = undoing || past_no_return || has_something_to_undo(flow);
+  const auto tries_more = absent && has_something_to_lose ? limits_.away_tries : 0;
+  if (may_retry && step.tries < tries_max + tries_more) {
     record.retry_at =
         (effects.now() + std::min<Micros>(retry_delay(step.tries), std::chrono::seconds{10}))
             .micros;

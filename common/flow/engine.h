@@ -30,9 +30,9 @@ struct EngineLimits {
   std::chrono::seconds resend_after{5};
   std::uint32_t tries_max = 6;  // Per step, before it fails for good; ...
   std::uint32_t undo_tries_max = 10;
-  // ... but not before so long, if there is something to lose and all that is wrong is that
-  // somebody is away: a hypervisor's daemon or a host that is started again takes its time.
-  std::chrono::minutes away_max{3};
+  // ... and so many more, ten seconds each, if there is something to lose and all that is wrong is
+  // that somebody is away: a hypervisor's daemon or a host that is started again takes its time.
+  std::uint32_t away_tries = 18;
   std::uint32_t dispensable_tries_max = 2;
   std::size_t flows_running_max = 10'000;  // Beyond: new ones are refused as kUnavailable.
 };

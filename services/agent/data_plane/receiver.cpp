@@ -86,6 +86,7 @@ struct Receiver::Impl {
   int wake_fd = -1;
   std::atomic<bool> stopping = false;
   std::thread thread;
+  std::unique_ptr<ArrivalClock> arrivals;
   Session::World world;
 
   mutable std::mutex mutex;  // Guards the next three.
@@ -452,6 +453,7 @@ Receiver::~Receiver() {
 
 Result<std::unique_ptr<Receiver>> Receiver::start(ReceiverOptions options, const Clock& clock) {
   auto impl = std::make_unique<Impl>();
+  impl->arrivals = std::make_unique<ArrivalClock>(clock);
   impl->options = std::move(options);
   if (!bus::is_key(impl->options.keys.public_key) || !bus::is_key(impl->options.keys.secret_key)) {
     return fail(ErrorCode::kInvalidArgument, "the data port needs a CURVE key pair");
@@ -496,7 +498,7 @@ Result<std::unique_ptr<Receiver>> Receiver::start(ReceiverOptions options, const
                  },
                  .on_durable = impl->options.on_durable,
                  .send = {},
-                 .clock = &clock,
+                 .arrivals = impl->arrivals.get(),
                  .window_bytes = impl->options.window_bytes,
                  .sealed_port = impl->sealed ? port_of(impl->sealed_endpoint) : std::uint16_t{0},
                  .sealed_session = 0};

@@ -197,13 +197,14 @@ Status Session::on_ask_hashes(const msg::AskHashes& request) {
 }
 
 Status Session::on_finish(const msg::FinishDelta& request) {
-  FARSIDE_ASSIGN(const msg::RecoveryPoint point,
-                 item_->commit_delta({.captured_at = request.captured_at,
-                                      .arrived_at = world_.clock->now().micros,
-                                      .app_consistent = request.app_consistent,
-                                      .attempt = request.attempt,
-                                      .epoch = epoch_,
-                                      .blocks = request.blocks}));
+  FARSIDE_ASSIGN(
+      const msg::RecoveryPoint point,
+      item_->commit_delta({.captured_at = request.captured_at,
+                           .arrived_at = world_.arrivals->now(Time{request.captured_at}).micros,
+                           .app_consistent = request.app_consistent,
+                           .attempt = request.attempt,
+                           .epoch = epoch_,
+                           .blocks = request.blocks}));
   if (world_.on_durable) world_.on_durable(item_name_, point);
   world_.send(frame(msg::DeltaCommitted{.point = point}), {});
   return {};

@@ -16,9 +16,9 @@
 #include <string_view>
 #include <vector>
 
-#include "common/base/clock.h"
 #include "common/base/result.h"
 #include "common/schema/data.plain.h"
+#include "services/agent/data_plane/arrival_clock.h"
 #include "services/agent/data_plane/seal.h"
 #include "services/agent/replica_store/item.h"
 
@@ -44,7 +44,7 @@ class Session final {
     std::function<Introduction*(const std::string& item)> introduction;  // nullptr: none.
     std::function<void(const std::string& item, const msg::RecoveryPoint& point)> on_durable;
     std::function<void(const msg::DataFrame& frame, std::string payload)> send;
-    const Clock* clock = nullptr;
+    ArrivalClock* arrivals = nullptr;
     std::uint64_t window_bytes = 0;
     std::uint16_t sealed_port = 0;  // Where sealed frames arrive; 0: nowhere.
     std::uint64_t sealed_session = 0;

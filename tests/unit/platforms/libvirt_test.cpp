@@ -203,6 +203,15 @@ TEST(StartingGuestsTest, ARunIsNewUntilItIsOldOrWasThereBefore) {
   EXPECT_TRUE(guests.is_starting("old", 4, t + 2 * kLong)) << "it was started again";
 }
 
+TEST(StartingGuestsTest, WhoAsksBeforeTheFirstLookMakesNoGuestNew) {
+  const StartingGuests::Instant t{};
+  StartingGuests guests(std::chrono::seconds{90}, std::chrono::hours{5});
+
+  EXPECT_FALSE(guests.is_starting("old", 1, t));
+  guests.see({{"old", 1}}, t);
+  EXPECT_FALSE(guests.is_starting("old", 1, t));
+}
+
 TEST(StartingGuestsTest, WithTheHostItsGuestsHaveStarted) {
   const StartingGuests::Instant t{};
   StartingGuests guests(std::chrono::seconds{90}, std::chrono::seconds{40});

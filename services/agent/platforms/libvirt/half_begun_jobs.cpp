@@ -44,7 +44,8 @@ bool is_first_time(const std::string& root) {
 
 Status forget_half_begun_jobs(const std::string& root) {
   const std::string folder = root + "/run/qemu";
-  if (is_open_elsewhere(folder) || !is_first_time(root)) return {};
+  // In this order: closing the file would drop a lock of our own on it.
+  if (!is_first_time(root) || is_open_elsewhere(folder)) return {};
   std::error_code none;  // The driver has never run here.
   for (const auto& entry : std::filesystem::directory_iterator(folder, none)) {
     if (entry.path().extension() != ".xml") continue;

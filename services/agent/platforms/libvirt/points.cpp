@@ -96,6 +96,12 @@ Status Points::check_disks(const OffToken& token, const DomainShape& shape) {
 
 namespace {
 
+// Whether the VM does not run any more, or again.
+bool has_changed(virDomainPtr domain, int run) {
+  const int now = run_of(domain);
+  return now >= 0 ? now != run : !is_active(domain).value_or(true);
+}
+
 // A cycle asks for it again as for what others are at.
 Status not_yet(Status ended) {
   if (!ended && ended.error().code == ErrorCode::kTimeout) ended.error().code = ErrorCode::kBusy;
@@ -119,7 +125,7 @@ Result<std::unique_ptr<Point>> Points::create(virDomainPtr domain, const DomainS
   }
   const int run = run_of(domain);
   auto point = of_running(domain, shape, request, networks);
-  if (!point && point.error().code == ErrorCode::kPlatform && run_of(domain) != run) {
+  if (!point && point.error().code == ErrorCode::kPlatform && has_changed(domain, run)) {
     point.error().code = ErrorCode::kBusy;
     point.error().advice = "it was turned off in that moment; the next point is of what it is now";
   }

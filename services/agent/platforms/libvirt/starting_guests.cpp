@@ -16,9 +16,13 @@ void StartingGuests::see(const std::map<std::string, int>& running, Instant now)
 
 bool StartingGuests::is_starting(const std::string& vm_id, int run, Instant now) {
   const std::lock_guard lock(mutex_);
-  auto& known = runs_[vm_id];
-  if (known.number != run) known = {.number = run, .since = now};
-  return now - known.since < start_max_;
+  const auto known = runs_.find(vm_id);
+  if (known != runs_.end() && known->second.number == run) {
+    return now - known->second.since < start_max_;
+  }
+  // Before the first look nobody can tell; afterwards it began since the last one.
+  if (has_seen_) runs_[vm_id] = {.number = run, .since = now};
+  return has_seen_ || are_first_ones_new_;
 }
 
 }  // namespace farside::agent::libvirt

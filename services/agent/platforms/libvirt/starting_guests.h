@@ -14,7 +14,6 @@
 #include <map>
 #include <mutex>
 #include <string>
-#include <vector>
 
 namespace farside::agent::libvirt {
 
@@ -31,7 +30,7 @@ class StartingGuests {
   // ran before.
   void see(const std::map<std::string, int>& running, Instant now);
 
-  // Whether that run began less than `start_max` ago.  One that nobody has seen begins now.
+  // Whether that run began less than `start_max` ago.
   bool is_starting(const std::string& vm_id, int run, Instant now);
 
  private:

@@ -1,0 +1,42 @@
+// When deltas arrive, by this host's clock, as long as that can be.
+//
+// Retention counts by it, so that it does not follow a clock that jumps ahead while the agent runs:
+// such points would make all older ones go.  Until the clock is right again, the source's clock
+// says the same, or the agent starts anew, time goes on as it passes.  Thread: any.
+#pragma once
+
+#include <chrono>
+#include <mutex>
+
+#include "common/base/clock.h"
+
+namespace farside::data {
+
+class ArrivalClock final {
+ public:
+  // `clock` outlives it.
+  explicit ArrivalClock(const Clock& clock)
+      : clock_(clock), last_(clock.now()), last_monotonic_(clock.monotonic()) {}
+
+  // `captured`: by the source's clock, a moment ago.
+  Time now(Time captured) {
+    const std::lock_guard lock(mutex_);
+    const Time told = clock_.now();
+    const Micros monotonic = clock_.monotonic();
+    const Time passed = last_ + (monotonic - last_monotonic_);
+    const bool is_agreed = std::chrono::abs(told - captured) <= kJumpMax;
+    const bool has_jumped = told - passed > kJumpMax && !is_agreed;
+    last_ = has_jumped ? passed : told;
+    last_monotonic_ = monotonic;
+    return last_;
+  }
+
+ private:
+  static constexpr Micros kJumpMax = std::chrono::minutes{5};
+  const Clock& clock_;
+  std::mutex mutex_;
+  Time last_;
+  Micros last_monotonic_;
+};
+
+}  // namespace farside::data

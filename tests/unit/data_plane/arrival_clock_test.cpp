@@ -1,0 +1,53 @@
+#include "services/agent/data_plane/arrival_clock.h"
+
+#include <gtest/gtest.h>
+
+namespace farside::data {
+namespace {
+
+using std::chrono::hours;
+using std::chrono::seconds;
+
+struct TwoClocks final : Clock {
+  Time now() const override { return told; }
+  Micros monotonic() const override { return passed; }
+  void pass(Micros some) {
+    told = told + some;
+    passed += some;
+  }
+  Time told{.micros = 1'800'000'000'000'000};
+  Micros passed{7};
+};
+
+TEST(ArrivalClock, DoesNotFollowAJumpAhead) {
+  TwoClocks host;
+  ArrivalClock arrivals(host);
+  const Time right = host.told;
+  host.told = host.told + hours{5};
+  host.pass(seconds{10});
+
+  EXPECT_EQ(arrivals.now(right + seconds{10}), right + seconds{10});
+  host.pass(seconds{10});
+  EXPECT_EQ(arrivals.now(right + seconds{20}), right + seconds{20}) << "it goes on";
+  host.told = host.told - hours{5};
+  EXPECT_EQ(arrivals.now(right + seconds{20}), host.told) << "it is right again";
+}
+
+TEST(ArrivalClock, BelievesAJumpThatTheSourceAgreesWith) {
+  TwoClocks host;
+  ArrivalClock arrivals(host);
+  host.told = host.told + hours{5};
+
+  EXPECT_EQ(arrivals.now(host.told - seconds{2}), host.told);
+}
+
+TEST(ArrivalClock, FollowsAClockThatIsSetBack) {
+  TwoClocks host;
+  ArrivalClock arrivals(host);
+  host.told = host.told - hours{7};
+
+  EXPECT_EQ(arrivals.now(host.told + hours{7}), host.told);
+}
+
+}  // namespace
+}  // namespace farside::data
