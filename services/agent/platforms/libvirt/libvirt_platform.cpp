@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <map>
 #include <mutex>
+#include <set>
 #include <stop_token>
 #include <system_error>
 #include <thread>
@@ -102,6 +103,7 @@ class LibvirtPlatform final : public Platform {
   Status remove(virDomainPtr domain, const DomainShape& shape, bool delete_overlays);
   Status clean_up(virDomainPtr domain, const std::vector<std::string>& vms_to_keep);
   Status clean_up_again(const std::string& vm_id);
+  bool is_proof(const std::string& vm_id);
 
   // Every moment: resumes VMs of ours that QEMU stopped because their view did not answer, and ends
   // what could not be ended before.
@@ -123,7 +125,9 @@ class LibvirtPlatform final : public Platform {
   std::unique_ptr<Points> points_;
   std::unique_ptr<Fences> fences_;
   StartingGuests starting_;
-  std::mutex mutex_;  // Of nothing but the keeper's sleep.
+  std::mutex proofs_mutex_;
+  std::set<std::string> proofs_;  // VMs that are only built for a test: none of them stays.
+  std::mutex mutex_;              // Of nothing but the keeper's sleep.
   std::condition_variable_any woken_;
   std::jthread keeper_;  // Last: it uses everything above.
 };
@@ -331,10 +335,22 @@ Result<std::vector<msg::PlanRow>> LibvirtPlatform::plan_vm(const NewVm& vm) {
 Status LibvirtPlatform::prove_vm(const NewVm& vm, const std::string& proof_id,
                                  const std::string& folder) {
   FARSIDE_ASSIGN(const virConnectPtr connection, connect());
+  {
+    const std::lock_guard lock(proofs_mutex_);
+    proofs_.insert(proof_id);
+  }
+  FARSIDE_TRY(
+      points_->prepare(proof_id, [&](const std::string& id) { return clean_up_again(id); }));
   const auto networks = networks_.ask(connection);
-  return libvirt::prove_vm(
+  auto proven = libvirt::prove_vm(
       {.connection = connection, .networks = networks, .host = target_host(vm), .folder = folder},
       vm, proof_id);
+  if (proven) return proven;
+  const auto left = find(proof_id);
+  if (left || left.error().code != ErrorCode::kNotFound) {
+    points_->leftovers().add(proof_id, proven.error());
+  }
+  return proven;
 }
 
 Result<std::string> LibvirtPlatform::sign_of_life(const std::string& vm_id) {
@@ -473,9 +489,18 @@ Status LibvirtPlatform::clean_up(virDomainPtr domain, const std::vector<std::str
   return remove(domain, shape, /*delete_overlays=*/shape.vm.is_test);
 }
 
+bool LibvirtPlatform::is_proof(const std::string& vm_id) {
+  const std::lock_guard lock(proofs_mutex_);
+  return proofs_.contains(vm_id);
+}
+
 Status LibvirtPlatform::clean_up_again(const std::string& vm_id) {
   const auto domain = find(vm_id);
-  if (domain) return clean_up(domain->get(), {vm_id});
+  if (domain) {
+    std::vector<std::string> keep;
+    if (!is_proof(vm_id)) keep.push_back(vm_id);
+    return clean_up(domain->get(), keep);
+  }
   if (domain.error().code == ErrorCode::kNotFound) return {};
   return fail(domain.error());
 }
