@@ -1,8 +1,9 @@
 // When deltas arrive, by this host's clock, as long as that can be.
 //
-// Retention counts by it, so that it does not follow a clock that jumps ahead while the agent runs:
-// such points would make all older ones go.  Until the clock is right again, the source's clock
-// says the same, or the agent starts anew, time goes on as it passes.  Thread: any.
+// Retention counts by it, so that it does not follow a clock that jumps while the agent runs:
+// points that came after a jump ahead would make all older ones go, and those that came after a
+// jump back would be old as soon as it is set right.  Until the clock is right again, the source's
+// clock says the same, or the agent starts anew, time goes on as it passes.  Thread: any.
 #pragma once
 
 #include <chrono>
@@ -25,7 +26,7 @@ class ArrivalClock final {
     const Micros monotonic = clock_.monotonic();
     const Time passed = last_ + (monotonic - last_monotonic_);
     const bool is_agreed = std::chrono::abs(told - captured) <= kJumpMax;
-    const bool has_jumped = told - passed > kJumpMax && !is_agreed;
+    const bool has_jumped = std::chrono::abs(told - passed) > kJumpMax && !is_agreed;
     last_ = has_jumped ? passed : told;
     last_monotonic_ = monotonic;
     return last_;
