@@ -30,7 +30,6 @@ ReplicaStore::ReplicaStore(std::string root, Limits limits)
       ballast_(root_ + "/.ballast", limits_.ballast_bytes, limits_.reserve_bytes,
                limits_.free_bytes) {
   limits_.give_up_ballast = [ballast = ballast_] { return ballast.give_up(); };
-  ballast_.restore();
 }
 
 Result<std::unique_ptr<ReplicaStore>> ReplicaStore::open(std::string root, Limits limits) {
@@ -47,7 +46,11 @@ Result<std::unique_ptr<ReplicaStore>> ReplicaStore::open(std::string root, Limit
       std::filesystem::remove_all(entry.path(), error);
     }
   }
-  return std::unique_ptr<ReplicaStore>(new ReplicaStore(std::move(root), std::move(limits)));
+  std::unique_ptr<ReplicaStore> store(new ReplicaStore(std::move(root), std::move(limits)));
+  // Without a replica the volume may not be mounted, and the room would be another one's.
+  FARSIDE_ASSIGN(const auto items, store->list());
+  if (!items.empty()) store->keep_ballast();
+  return store;
 }
 
 Result<SharedItem> ReplicaStore::create(const std::string& item,
@@ -60,6 +63,7 @@ Result<SharedItem> ReplicaStore::create(const std::string& item,
     return found->second;
   }
   FARSIDE_ASSIGN(auto opened, Item::open(root_ + "/" + item, item, disks, limits_));
+  keep_ballast();
   return items_.emplace(item, std::move(opened)).first->second;
 }
 
