@@ -15,6 +15,11 @@ bool Ballast::give_up() const {
   return true;
 }
 
+void Ballast::remove() const {
+  std::error_code ignored;
+  std::filesystem::remove(path_, ignored);
+}
+
 bool Ballast::restore() const {
   if (bytes_ == 0 || used_bytes(path_) >= bytes_) return true;
   const std::string folder = std::filesystem::path(path_).parent_path().string();
@@ -23,8 +28,7 @@ bool Ballast::restore() const {
   const auto file = File::open_to_write(path_);
   if (!file) return false;
   if (file->allocate(bytes_)) return true;
-  std::error_code ignored;
-  std::filesystem::remove(path_, ignored);
+  remove();
   return false;
 }
 

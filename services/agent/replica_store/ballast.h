@@ -25,6 +25,7 @@ class Ballast final {
 
   // Returns whether there was any to give up.
   bool give_up() const;
+  void remove() const;
   // Takes the room again once the volume has plenty.  Returns whether it is there.
   bool restore() const;
 

@@ -109,6 +109,8 @@ Status ReplicaStore::remove(const std::string& item) {
   FARSIDE_TRY(limits_.bases->remove(folder));
   std::filesystem::remove_all(going, error);
   if (error) return fail(from_errno(error.value(), "remove " + going));
+  const auto others = list();
+  if (others && others->empty()) ballast_.remove();
   return {};
 }
 

@@ -4,11 +4,13 @@
 #include <libvirt/virterror.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <system_error>
 
 #include "common/base/log.h"
+#include "services/agent/platforms/deadline.h"
 #include "services/agent/platforms/libvirt/domain_jobs.h"
 
 namespace farside::agent::libvirt {
@@ -96,10 +98,14 @@ Status Points::check_disks(const OffToken& token, const DomainShape& shape) {
 
 namespace {
 
-// Whether the VM does not run any more, or again.
+// Whether the VM does not run any more, or again.  libvirt hears of the end of QEMU's monitor
+// before it notes the end of QEMU.
 bool has_changed(virDomainPtr domain, int run) {
-  const int now = run_of(domain);
-  return now >= 0 ? now != run : !is_active(domain).value_or(true);
+  for (const Deadline deadline(std::chrono::seconds(5));;) {
+    const int now = run_of(domain);
+    if (now >= 0 ? now != run : !is_active(domain).value_or(true)) return true;
+    if (!deadline.pause()) return false;
+  }
 }
 
 // A cycle asks for it again as for what others are at.
