@@ -1,6 +1,7 @@
 #include "common/base/file.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -28,10 +29,53 @@ Error from_errno(int number, const std::string& doing) {
       return {.code = ErrorCode::kForbidden,
               .what = what,
               .advice = "let the agent's user read and write there"};
-    default:
+    case EIO:
+    case EBADMSG:
+    case EUCLEAN:
+    case ENODATA:
+    case EILSEQ:
       return {
           .code = ErrorCode::kIo, .what = what, .advice = "check the volume and the system's log"};
+    case EMFILE:
+    case ENFILE:
+      return {.code = ErrorCode::kUnavailable,
+              .what = what,
+              .advice = "raise the limit of open files of the service, or of the system"};
+    case ENOMEM:
+    case ENOBUFS:
+    case EAGAIN:
+      return {.code = ErrorCode::kUnavailable,
+              .what = what,
+              .advice = "the machine is short of memory: give it more, or less to do"};
+    case ESTALE:
+    case ETIMEDOUT:
+    case EHOSTDOWN:
+    case EHOSTUNREACH:
+    case ENETDOWN:
+    case ENETUNREACH:
+    case ENOTCONN:
+    case ECONNREFUSED:
+    case ECONNRESET:
+    case ECONNABORTED:
+    case ESHUTDOWN:
+    case ENOLINK:
+    case ENODEV:
+    case ENXIO:
+      return {.code = ErrorCode::kUnavailable,
+              .what = what,
+              .advice = "the volume is away: check its mount, and the network if it comes by one"};
+    default:  // It says nothing about what the volume holds.
+      return {.code = ErrorCode::kUnavailable,
+              .what = what,
+              .advice = "check the volume and the system's log"};
   }
+}
+
+void raise_open_files_limit() {
+  rlimit files{};
+  if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur >= files.rlim_max) return;
+  files.rlim_cur = files.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &files);
 }
 
 File::~File() {

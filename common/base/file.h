@@ -22,7 +22,7 @@ class File final {
   }
   ~File();
 
-  // Errors of all of these: kNotFound, kNoSpace, kForbidden, kIo, naming the file.
+  // Errors of all of these: those of from_errno(), naming the file.
   static Result<File> open_to_read(const std::string& path);
   static Result<File> open_to_write(const std::string& path);  // Reads too; created if absent.
 
@@ -48,7 +48,13 @@ Status sync_folder(const std::string& path);   // Makes names that were added or
 Status make_folders(const std::string& path);  // With its parents, all of them durable.
 std::uint64_t free_bytes(const std::string& path);  // 0 if unknown: then nothing is written.
 std::uint64_t used_bytes(const std::string& path);  // On the volume, without holes; 0 if unknown.
+
+// kNotFound, kNoSpace, kForbidden; kIo: the volume lost what it had; kUnavailable: anything else,
+// which may pass (a volume that is away, no descriptor or memory left).
 Error from_errno(int number, const std::string& doing);
+
+// Of this process, to what it may have; what it starts inherits that.
+void raise_open_files_limit();
 
 // Written next to it, synced and renamed: afterwards the file is whole, old or new.
 Status replace_file(const std::string& path, std::string_view bytes);

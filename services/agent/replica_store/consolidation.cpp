@@ -122,6 +122,7 @@ Result<std::uint64_t> Item::room_to_fold(std::uint64_t blocks_max) {
 }
 
 Result<bool> Item::fold(std::uint64_t through, std::uint64_t blocks_max) {
+  FARSIDE_TRY(check_here());
   FARSIDE_ASSIGN(blocks_max, room_to_fold(blocks_max));
   std::vector<BlockKey> members;
   FARSIDE_TRY(index_->scan(kDeltas, {}, {}, [&](std::string_view key, std::string_view) {
@@ -338,6 +339,7 @@ void Item::punch_dead() {
     const std::uint64_t first = (entry.offset + kPage - 1) / kPage * kPage;
     const std::uint64_t end = (entry.offset + entry.stored) / kPage * kPage;
     if (first >= end) continue;
+    if (files.size() == kOpenSegmentsMax && !files.contains(entry.segment)) files.clear();
     File& file = files[entry.segment];
     if (!file.is_open()) {
       auto opened = File::open_to_write(segment_path(folder_, entry.segment));

@@ -8,12 +8,31 @@
 #include "services/agent/replica_store/item.h"
 
 namespace farside::replica {
-// A sector that cannot be read is as good as a wrong one where the file is on a volume of ours;
-// a base disk elsewhere may only be out of reach.
-bool Item::is_damage(const Error& error, const BlockEntry& entry) {
-  if (error.code == ErrorCode::kCorrupt || error.code == ErrorCode::kNotFound) return true;
-  if (error.code != ErrorCode::kIo) return false;
-  return entry.codec != Codec::kBase || limits_.bases == &raw_bases();
+// Only what shows that the bytes are lost.  A sector that cannot be read is as good as a wrong one
+// where the file is on a volume of ours; a base disk elsewhere, or one that is not found, may only
+// be out of reach.
+bool Item::is_damage(const Error& error, const BlockEntry& entry) const {
+  switch (error.code) {
+    case ErrorCode::kCorrupt:
+      return true;
+    case ErrorCode::kIo:
+      return entry.codec != Codec::kBase || limits_.bases == &raw_bases();
+    case ErrorCode::kNotFound:
+      return entry.codec != Codec::kBase && has_lost(entry.segment);
+    default:
+      return false;
+  }
+}
+
+// The store is there, and the segment is not.
+bool Item::has_lost(std::uint32_t segment) const {
+  if (!check_here()) return false;
+  std::error_code error;
+  std::filesystem::directory_iterator files(folder_ + "/segments", error);
+  for (; !error && files != std::filesystem::directory_iterator(); files.increment(error)) {
+    if (segment_number(files->path().filename().string()) == segment) return false;
+  }
+  return !error;
 }
 
 void Item::mark_damaged(store::Batch& batch, const Version& version, const Error& why) {
@@ -79,7 +98,7 @@ std::vector<std::string> Item::take_findings() {
 }
 
 // One that is damaged is as good as missing: its source sends it with its next delta.
-void Item::scrub_definitions() {
+Status Item::scrub_definitions() {
   good_definitions_.clear();
   std::set<std::string> named;
   for (const auto& [number, shape] : shapes_) named.insert(shape.definition);
@@ -87,24 +106,46 @@ void Item::scrub_definitions() {
     if (digest.empty()) continue;
     const std::string path = folder_ + "/definitions/" + digest;
     const auto packed = read_file(path);
-    const auto whole = packed ? unpack_definition(digest, *packed)
-                              : Result<msg::VmDefinition>(fail(packed.error()));
+    if (!packed) {
+      // Gone or unreadable: sending it again mends that too.  Anything else may pass.
+      const ErrorCode code = packed.error().code;
+      if (code != ErrorCode::kNotFound && code != ErrorCode::kIo) return fail(packed.error());
+      findings_.push_back(packed.error().what);
+      continue;
+    }
+    const auto whole = unpack_definition(digest, *packed);
     if (whole) {
       good_definitions_.insert(digest);
       continue;
     }
     findings_.push_back(whole.error().what);
+    if (whole.error().code != ErrorCode::kCorrupt) continue;
     std::error_code ignored;  // If it stays it is found damaged again.
     std::filesystem::remove(path, ignored);
   }
+  return {};
 }
 
+// Whatever was found is told once: now, or with the next findings if something fails.
 Result<ScrubResult> Item::scrub(const std::string& cursor, std::uint64_t blocks_max) {
   const std::lock_guard lock(mutex_);
   FARSIDE_TRY(ready());
+  FARSIDE_TRY(check_here());
   FARSIDE_TRY(flush_locked());
-  const auto before = std::exchange(findings_, {});
-  if (cursor.empty()) scrub_definitions();
+  auto before = std::exchange(findings_, {});
+  auto result = [&]() -> Result<ScrubResult> {
+    if (cursor.empty()) FARSIDE_TRY(scrub_definitions());
+    return scrub_blocks(cursor, blocks_max);
+  }();
+  if (result) {
+    result->mismatches = std::exchange(findings_, std::move(before));
+  } else {
+    findings_.insert(findings_.begin(), before.begin(), before.end());
+  }
+  return result;
+}
+
+Result<ScrubResult> Item::scrub_blocks(const std::string& cursor, std::uint64_t blocks_max) {
   ScrubResult result;
   store::Batch marks;
   std::array<char, kBlockBytes> plain;  // NOLINT: filled by the read.
@@ -142,10 +183,14 @@ Result<ScrubResult> Item::scrub(const std::string& cursor, std::uint64_t blocks_
         return true;
       });
   // What was marked so far is true, whatever came after it.
-  if (!marks.empty()) FARSIDE_TRY(commit(marks));
+  if (!marks.empty()) {
+    if (const Status marked = commit(marks); !marked) {
+      if (index_ != nullptr) FARSIDE_TRY(load_damage());  // Nothing is marked.
+      return fail(marked.error());
+    }
+  }
   FARSIDE_TRY(scanned);
   FARSIDE_TRY(std::move(broken));
-  result.mismatches = std::exchange(findings_, before);
   return result;
 }
 

@@ -59,7 +59,12 @@ Result<msg::VmDefinition> unpack_definition(const std::string& digest, std::stri
   const std::size_t got = ZSTD_decompress(bytes.data(), bytes.size(), packed.data(), packed.size());
   if (ZSTD_isError(got) != 0 || got != bytes.size()) return damaged("it cannot be unpacked");
   if (sha256_hex(bytes) != digest) return damaged("its content has another digest");
-  return msg::decode<msg::VmDefinition>(bytes);
+  auto definition = msg::decode<msg::VmDefinition>(bytes);
+  if (definition) return definition;
+  // It is what was sent: somebody newer may have written it.
+  return fail(ErrorCode::kUnsupported,
+              "the definition " + digest + " is not understood: " + definition.error().what,
+              "run the version of Farside that wrote it");
 }
 
 }  // namespace farside::replica

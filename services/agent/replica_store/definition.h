@@ -26,7 +26,7 @@ Result<std::string> definition_digest(const msg::VmDefinition& definition);
 // Errors: kTooLarge.
 Result<PackedDefinition> pack_definition(const msg::VmDefinition& definition);
 
-// Errors: kCorrupt (not what `digest` names), kTooLarge.
+// Errors: kCorrupt (not what `digest` names), kUnsupported (it is, in an unknown form), kTooLarge.
 Result<msg::VmDefinition> unpack_definition(const std::string& digest, std::string_view packed);
 
 // 64 lower-case hexadecimal digits: fit to name a file.

@@ -172,8 +172,10 @@ Status Item::load() {
   }
   index_ = std::move(index);
   make_reader();
-  FARSIDE_TRY(load_damage());
-  return replica_.rewind_to == 0 ? Status() : finish_rewind();
+  Status finished = load_damage();
+  if (finished && replica_.rewind_to != 0) finished = finish_rewind();
+  if (!finished) close();  // Or the next call would take it for loaded.
+  return finished;
 }
 
 Status Item::commit(store::Batch& batch) {

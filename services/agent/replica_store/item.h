@@ -283,14 +283,16 @@ class Item final {
   void punch_dead();
 
   // ---- damage.cpp
-  bool is_damage(const Error& error, const BlockEntry& entry);
+  bool is_damage(const Error& error, const BlockEntry& entry) const;
+  bool has_lost(std::uint32_t segment) const;
   void mark_damaged(store::Batch& batch, const Version& version, const Error& why);
   void erase_block(store::Batch& batch, const BlockKey& key);
   Result<bool> is_seen_by(std::uint64_t seq, const BlockKey& key) const;
   Result<bool> is_needed(const BlockKey& key) const;
   Result<bool> sees_damage() const;  // The newest point does.
   Status load_damage();
-  void scrub_definitions();
+  Status scrub_definitions();
+  Result<ScrubResult> scrub_blocks(const std::string& cursor, std::uint64_t blocks_max);
 
   std::uint32_t pinned_segments() const;  // Those up to this number must stay as they are.
   Result<bool> fold(std::uint64_t through, std::uint64_t blocks_max);

@@ -78,7 +78,7 @@ Status PointReader::read_version(const Version& version, std::span<char> plain) 
       if (entry.stored > kBlockBytes) {
         return fail(ErrorCode::kCorrupt, "the replica's index holds a broken length");
       }
-      FARSIDE_ASSIGN(const File* const file, segment(entry.segment));
+      FARSIDE_ASSIGN(const auto file, segment(entry.segment));
       std::array<char, kBlockBytes> packed;  // NOLINT: filled by the read.
       const std::span<char> to(packed.data(), entry.stored);
       FARSIDE_TRY(file->read_at(entry.offset, to));
@@ -126,15 +126,20 @@ Status PointReader::read(std::uint16_t disk, std::uint64_t seq, std::uint64_t of
 
 void PointReader::forget(std::uint32_t segment) {
   const std::lock_guard lock(mutex_);
-  segments_.erase(segment);
+  std::erase_if(segments_, [&](const OpenSegment& each) { return each.number == segment; });
 }
 
-Result<const File*> PointReader::segment(std::uint32_t number) const {
+Result<std::shared_ptr<const File>> PointReader::segment(std::uint32_t number) const {
   const std::lock_guard lock(mutex_);
-  const auto found = segments_.find(number);
-  if (found != segments_.end()) return &found->second;
+  const auto found = std::ranges::find(segments_, number, &OpenSegment::number);
+  if (found != segments_.end()) {
+    segments_.splice(segments_.begin(), segments_, found);
+    return found->file;
+  }
   FARSIDE_ASSIGN(File file, File::open_to_read(segment_path(folder_, number)));
-  return &segments_.emplace(number, std::move(file)).first->second;
+  if (segments_.size() == kOpenSegmentsMax) segments_.pop_back();
+  segments_.push_front({.number = number, .file = std::make_shared<const File>(std::move(file))});
+  return segments_.front().file;
 }
 
 Result<SharedBase> PointReader::base(std::uint16_t disk) const {

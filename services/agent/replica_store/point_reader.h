@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <list>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -24,6 +25,9 @@
 #include "services/agent/replica_store/layout.h"
 
 namespace farside::replica {
+
+// Of one reader: a large journal has thousands, and a process only so many descriptors.
+inline constexpr std::size_t kOpenSegmentsMax = 64;
 
 struct Version {
   BlockKey key;
@@ -64,7 +68,7 @@ class PointReader final {
   void forget(std::uint32_t segment);  // The file is about to go.
 
  private:
-  Result<const File*> segment(std::uint32_t number) const;
+  Result<std::shared_ptr<const File>> segment(std::uint32_t number) const;
   Result<SharedBase> base(std::uint16_t disk) const;
 
   const store::Reader& index_;
@@ -72,8 +76,12 @@ class PointReader final {
   std::vector<msg::ReplicaDisk> disks_;  // By number, at their largest.
   std::vector<std::string> base_names_;
   OpenBase open_base_;
-  mutable std::mutex mutex_;  // The two maps; their files stay where they are.
-  mutable std::map<std::uint32_t, File> segments_;
+  struct OpenSegment {
+    std::uint32_t number = 0;
+    std::shared_ptr<const File> file;  // Whoever reads it keeps it open.
+  };
+  mutable std::mutex mutex_;                 // What follows; not the files.
+  mutable std::list<OpenSegment> segments_;  // Used last comes first.
   mutable std::map<std::uint16_t, SharedBase> bases_;
 };
 

@@ -11,7 +11,6 @@
 #define NBDKIT_API_VERSION 2
 #include <fcntl.h>
 #include <nbdkit-plugin.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -23,6 +22,7 @@
 #include <string>
 #include <unordered_map>
 
+#include "common/base/file.h"
 #include "common/schema/replica.plain.h"
 #include "common/store/rocks_store.h"
 #include "services/agent/replica_store/point_reader.h"
@@ -129,12 +129,7 @@ int config_complete() {
 
 // Runs after nbdkit went to the background, if it does: RocksDB's threads would not survive that.
 int after_fork() {
-  // A long journal has many segments, and all may be open at once.
-  rlimit files{};
-  if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
-    files.rlim_cur = files.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &files);
-  }
+  raise_open_files_limit();  // Segments, bases and the index: nobody else is served from here.
   auto index = store::RocksStore::open(view->index_folder, store::RocksStore::Mode::kReadOnly);
   if (!index) return refuse(index.error());
   const auto stored = (*index)->get(kReplica, kReplica);

@@ -1,8 +1,15 @@
 // A block that the volume forgot costs the points that need it, and nothing else.
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
+#include <zstd.h>
 
+#include <algorithm>
 #include <filesystem>
 
+#include "common/base/sha256.h"
+#include "common/store/rocks_store.h"
 #include "services/agent/replica_store/definition.h"
 #include "tests/support/temp_folder.h"
 #include "tests/unit/replica_store/writes.h"
@@ -11,6 +18,48 @@ namespace farside::replica {
 namespace {
 
 constexpr std::uint32_t kBlocks = 16;
+
+// While it lives, no file can be opened.
+class NoDescriptors final {
+ public:
+  NoDescriptors() {
+    EXPECT_EQ(getrlimit(RLIMIT_NOFILE, &before_), 0);
+    const int next = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    close(next);
+    const rlimit none{.rlim_cur = static_cast<rlim_t>(next), .rlim_max = before_.rlim_max};
+    EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  }
+  NoDescriptors(const NoDescriptors&) = delete;
+  NoDescriptors& operator=(const NoDescriptors&) = delete;
+  ~NoDescriptors() { EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &before_), 0); }
+
+ private:
+  rlimit before_{};
+};
+
+// While it lives, `path` is elsewhere.
+class Away final {
+ public:
+  explicit Away(std::string path) : path_(std::move(path)) {
+    std::filesystem::rename(path_, path_ + ".away");
+  }
+  Away(const Away&) = delete;
+  Away& operator=(const Away&) = delete;
+  ~Away() { std::filesystem::rename(path_ + ".away", path_); }
+
+ private:
+  std::string path_;
+};
+
+int open_segments() {
+  int count = 0;
+  for (const auto& each : std::filesystem::directory_iterator("/proc/self/fd")) {
+    std::error_code gone;  // The folder's own descriptor.
+    const auto file = std::filesystem::read_symlink(each, gone);
+    if (file.extension() == ".seg") ++count;
+  }
+  return count;
+}
 
 class DamageTest : public testing::Test {
  protected:
@@ -56,6 +105,31 @@ class DamageTest : public testing::Test {
     std::string out(kBlockBytes, '?');
     const auto read = item_->read(0, seq, std::uint64_t{block} * kBlockBytes, out);
     return read ? out : std::string(to_text(read.error().code));
+  }
+  // Two segments; folding the point that comes next has read nothing of the second one.
+  void fold_half() {
+    delta({{0, 'b'}});
+    delta({{1, 'c'}});
+    open();
+    delta({{2, 'd'}});
+    delta({{3, 'e'}});
+    ASSERT_TRUE(item_->drop_points({1, 2}));
+    consolidate();
+    ASSERT_TRUE(item_->digest_at(3)) << "the index has its files open";
+    ASSERT_TRUE(item_->drop_points({3}));
+  }
+  void expect_whole() {
+    EXPECT_EQ(item_->damaged(), 0U);
+    EXPECT_TRUE(item_->take_findings().empty());
+    consolidate();
+    const auto scrubbed = item_->scrub("", 1000);
+    ASSERT_TRUE(scrubbed) << scrubbed.error().what;
+    EXPECT_TRUE(scrubbed->mismatches.empty());
+    EXPECT_EQ(item_->damaged(), 0U);
+    EXPECT_EQ(read(5, 0), pattern('b'));
+    EXPECT_EQ(read(5, 1), pattern('c'));
+    EXPECT_EQ(read(5, 2), pattern('d'));
+    EXPECT_EQ(read(5, 3), pattern('e'));
   }
   const std::string corrupt_{to_text(ErrorCode::kCorrupt)};
 
@@ -170,6 +244,140 @@ TEST_F(DamageTest, ADefinitionThatIsDamagedWhenADeltaBeginsIsMissing) {
   ASSERT_TRUE(replace_file(folder_ / "item/definitions/" + packed.digest, "torn"));
 
   EXPECT_FALSE(item_->has_definition(packed.digest));
+}
+
+// ---- what is no damage
+
+TEST_F(DamageTest, TooManyOpenFilesAreNoDamage) {
+  fold_half();
+  {
+    const NoDescriptors none;
+    const auto folded = item_->consolidate(1000);
+    ASSERT_FALSE(folded);
+    EXPECT_EQ(folded.error().code, ErrorCode::kUnavailable) << folded.error().what;
+    const auto scrubbed = item_->scrub("", 1000);
+    ASSERT_FALSE(scrubbed);
+    EXPECT_EQ(scrubbed.error().code, ErrorCode::kUnavailable) << scrubbed.error().what;
+  }
+  expect_whole();
+}
+
+TEST_F(DamageTest, SegmentsThatAreAwayAreNoDamage) {
+  fold_half();
+  {
+    const Away away(folder_ / "item/segments");
+    EXPECT_FALSE(item_->consolidate(1000));
+    EXPECT_FALSE(item_->scrub("", 1000));
+  }
+  expect_whole();
+}
+
+TEST_F(DamageTest, AVolumeThatIsAwayIsNoDamage) {
+  fold_half();
+  {
+    const Away away(folder_ / "item");
+    const auto folded = item_->consolidate(1000);
+    ASSERT_FALSE(folded);
+    EXPECT_EQ(folded.error().code, ErrorCode::kUnavailable) << folded.error().what;
+    const auto scrubbed = item_->scrub("", 1000);
+    ASSERT_FALSE(scrubbed);
+    EXPECT_EQ(scrubbed.error().code, ErrorCode::kUnavailable) << scrubbed.error().what;
+  }
+  expect_whole();
+}
+
+TEST_F(DamageTest, ABaseThatIsAwayIsNoDamage) {
+  fold_half();
+  open();
+  {
+    const Away away(base_path(folder_ / "item", "vda"));
+    const auto scrubbed = item_->scrub("", 1000);
+    ASSERT_FALSE(scrubbed);
+    EXPECT_EQ(scrubbed.error().code, ErrorCode::kNotFound) << scrubbed.error().what;
+  }
+  expect_whole();
+}
+
+TEST_F(DamageTest, ADefinitionThatCannotBeReadNowStays) {
+  const auto packed = pack_definition({.platform = "sim", .text = "a machine"}).value();
+  ASSERT_TRUE(item_->begin_delta({.cycle = "d", .epoch = 1, .definition = packed.digest}));
+  ASSERT_TRUE(item_->keep_definition(packed.digest, packed.packed));
+  ASSERT_TRUE(item_->commit_delta({.captured_at = 1, .epoch = 1}));
+  {
+    const NoDescriptors none;
+    const auto scrubbed = item_->scrub("", 1000);
+    ASSERT_FALSE(scrubbed);
+    EXPECT_EQ(scrubbed.error().code, ErrorCode::kUnavailable) << scrubbed.error().what;
+  }
+  EXPECT_TRUE(item_->has_definition(packed.digest));
+  EXPECT_TRUE(item_->scrub("", 1000).value().mismatches.empty());
+}
+
+// Written by somebody newer, say: its content has the digest that it should have.
+TEST_F(DamageTest, ADefinitionThatIsNotUnderstoodStays) {
+  const std::string bytes = "in a form of tomorrow";
+  std::string packed(ZSTD_compressBound(bytes.size()), '\0');
+  packed.resize(ZSTD_compress(packed.data(), packed.size(), bytes.data(), bytes.size(), 1));
+  const std::string digest = sha256_hex(bytes);
+  const std::string path = folder_ / "item/definitions/" + digest;
+  std::filesystem::create_directories(folder_ / "item/definitions");
+  ASSERT_TRUE(replace_file(path, packed));
+  ASSERT_TRUE(item_->begin_delta({.cycle = "d", .epoch = 1, .definition = digest}));
+  ASSERT_TRUE(item_->commit_delta({.captured_at = 1, .epoch = 1}));
+
+  EXPECT_EQ(item_->scrub("", 1000).value().mismatches.size(), 1U);
+
+  EXPECT_TRUE(std::filesystem::exists(path));
+}
+
+TEST_F(DamageTest, WhatFoldingFoundIsToldThoughScrubFails) {
+  delta({{0, 'b'}});
+  delta({{1, 'c'}});
+  rot(0);
+  delta({{2, 'd'}});
+  ASSERT_TRUE(item_->drop_points({1}));
+  consolidate();
+  {
+    const Away away(folder_ / "item/segments");
+    ASSERT_FALSE(item_->scrub("", 1000));
+  }
+  EXPECT_EQ(item_->take_findings().size(), 1U);
+}
+
+TEST_F(DamageTest, ALargeJournalKeepsFewSegmentsOpen) {
+  limits_.segment_bytes = kBlockBytes;  // One block in each.
+  open();
+  for (char c = 'b'; c < 'i'; ++c) {
+    std::vector<std::pair<std::uint32_t, char>> all;
+    for (std::uint32_t block = 0; block < kBlocks; ++block) all.emplace_back(block, c);
+    delta(all);
+  }
+  const std::filesystem::directory_iterator segments(folder_ / "item/segments");
+  ASSERT_GT(std::distance(begin(segments), end(segments)), 100);
+
+  ASSERT_TRUE(item_->scrub("", 1000).value().mismatches.empty());
+
+  EXPECT_LE(open_segments(), 66) << "its own, and the one that is written to";
+  EXPECT_EQ(read(2, 0), pattern('b')) << "one that was closed is opened again";
+}
+
+TEST_F(DamageTest, AnItemThatWasHalfLoadedIsNotReady) {
+  // An error half way closes the item: the base of the second disk cannot be made.
+  std::filesystem::create_directories(base_path(folder_ / "item", "vdb") + "/full");
+  const std::uint64_t bytes = kBlocks * std::uint64_t{kBlockBytes};
+  ASSERT_FALSE(item_->place({{.name = "vda", .bytes = bytes}, {.name = "vdb", .bytes = bytes}}));
+  const std::string key = to_key(BlockKey{.disk = 0, .block = 0, .seq = 1});
+  {
+    auto index = store::RocksStore::open(folder_ / "item/index");
+    ASSERT_TRUE(index) << index.error().what;
+    store::Batch batch;
+    batch.put(replica::kBlocks, key, "no entry");
+    batch.put(kDamaged, key, "");
+    ASSERT_TRUE((*index)->commit(batch));
+  }
+  ASSERT_FALSE(item_->flush());
+
+  EXPECT_FALSE(item_->flush()) << "nor at the next call";
 }
 
 }  // namespace
