@@ -6,9 +6,9 @@
 // Hours and ages are those of arrival, by this host's clock, and whether a point stays does not
 // depend on what arrives after it: a source cannot make its good points go by sending others.
 // Age counts to `now` or to the newest arrival, whichever is earlier: a pause of replication makes
-// no point old, nor does this host's clock where it is ahead only until the next delta arrives.  A
-// delta that arrives by a clock that is ahead counts: points that are too old by it go.  The newest
-// point and pinned ones (a view is open) always stay.  Pure.
+// no point old.  Arrival follows no clock that jumps while the agent runs (arrival_clock.h); one
+// that is ahead when the agent starts counts, as soon as a delta arrives.  The newest point and
+// pinned ones (a view is open) always stay.  Pure.
 #pragma once
 
 #include <cstdint>
