@@ -2,6 +2,8 @@
 // without a word.
 //
 //   ... record record | torn            what a crash leaves: never acknowledged, dropped
+//   ... record torn | record            what a crash leaves of an open after that: the next log
+//                                       goes on with the sequence at which the torn one ends
 //   ... record damaged record record    what a volume did: acknowledged commits would vanish
 //
 // Thread: any.

@@ -103,6 +103,7 @@ class TargetWork final {
   // ---- upkeep.cpp
   struct Pace;  // How long maintenance of one replica may go on, and how fast.
   Status fold(replica::Item& item, const msg::ReplicaItem& replica, Pace& pace) const;
+  bool is_scrub_due(const msg::ReplicaItem& replica) const;
   Status scrub(replica::Item& item, msg::ReplicaItem& replica, Pace& pace) const;
   static void note_findings(const std::vector<std::string>& findings, msg::ReplicaItem& replica);
   msg::ReplicaStatus status_of(replica::Item& item, const msg::ReplicaItem& replica) const;

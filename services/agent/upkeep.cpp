@@ -47,7 +47,7 @@ struct TargetWork::Pace {
     }
     return false;
   }
-  void did_slice() const { budget.book(kSliceBytes, clock.monotonic()); }
+  void did(std::uint64_t bytes) const { budget.book(bytes, clock.monotonic()); }
 };
 
 Budget& TargetWork::budget_of(const std::string& storage_path) {
@@ -95,11 +95,12 @@ Result<msg::Message> TargetWork::run(const msg::MaintainReplica& job) {
               {{"item", replica.item}, {"of", what}, {"cause", done.error()}});
     faults.push_back(flow::to_fault(done.error().in(what)));
   };
-  const auto half = turn_length(replica.storage_path) / 2;
+  const auto turn = turn_length(replica.storage_path);
+  const auto half = turn / 2;
   if (const auto revived = views_.revive(*item); !revived) step("views", fail(revived.error()));
   step("admission of the source", admit(replica));  // Where it could not be at the start.
   step("retention", item->retain(replica.policy, clock_.now()));
-  pace.until = clock_.monotonic() + half;
+  pace.until = clock_.monotonic() + (is_scrub_due(replica) ? half : turn);
   step("folding", fold(*item, replica, pace));
   note_findings(item->take_findings(), replica);
   pace.until = clock_.monotonic() + half;
@@ -123,25 +124,26 @@ Result<msg::Message> TargetWork::run(const msg::MaintainReplica& job) {
 
 Status TargetWork::fold(replica::Item& item, const msg::ReplicaItem& replica, Pace& pace) const {
   while (pace.await()) {
-    FARSIDE_ASSIGN(bool more, item.consolidate(kBlocksPerSlice));
-    if (more) {
-      pace.did_slice();
-      continue;
-    }
+    Result<bool> more = item.consolidate(kBlocksPerSlice);
+    pace.did(item.take_moved_bytes());
+    if (!more) return fail(more.error());
+    if (*more) continue;
     FARSIDE_ASSIGN(more, item.make_room(replica.policy, clock_.now()));
-    if (!more) break;
+    if (!*more) break;
   }
   return {};
 }
 
+bool TargetWork::is_scrub_due(const msg::ReplicaItem& replica) const {
+  return !replica.scrub_cursor.empty() || clock_.now() - Time{replica.scrubbed_at} >= kScrubEvery;
+}
+
 // Some slices of the pass over everything stored; the next pass begins a day after the last ended.
 Status TargetWork::scrub(replica::Item& item, msg::ReplicaItem& replica, Pace& pace) const {
-  if (replica.scrub_cursor.empty() && clock_.now() - Time{replica.scrubbed_at} < kScrubEvery) {
-    return {};
-  }
+  if (!is_scrub_due(replica)) return {};
   while (pace.await()) {
     FARSIDE_ASSIGN(auto result, item.scrub(replica.scrub_cursor, kBlocksPerSlice));
-    pace.did_slice();
+    pace.did(kSliceBytes);
     note_findings(result.mismatches, replica);
     replica.scrub_cursor = std::move(result.next);
     if (!replica.scrub_cursor.empty()) continue;

@@ -143,6 +143,12 @@ Status check(const msg::Policy& policy) {
     wrong += fmt::format("{}initialReplicationMethod '{}' is not offered, only OverNetwork",
                          wrong.empty() ? "" : "; ", policy.initial_method);
   }
+  if (policy.journal_gib_max > 0 && policy.floor_hours > 0 &&
+      policy.floor_hours >= policy.retention_hours) {
+    wrong += fmt::format(
+        "{}floorHours is {} and recoveryPoints {}: no point could ever go for journalGibMax",
+        wrong.empty() ? "" : "; ", policy.floor_hours, policy.retention_hours);
+  }
   if (wrong.empty()) return {};
   return fail(ErrorCode::kInvalidArgument, "policy '" + policy.name + "': " + wrong,
               "correct these values");

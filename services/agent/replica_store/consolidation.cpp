@@ -20,6 +20,13 @@
 #include "services/agent/replica_store/retention.h"
 
 namespace farside::replica {
+namespace {
+
+// Of a slice, where none has payload to move: those of the index alone cost that much less.
+constexpr std::uint64_t kMembersPerBlock = 4;
+
+}  // namespace
+
 Status Item::drop_points(const std::vector<std::uint64_t>& seqs) {
   const std::lock_guard lock(mutex_);
   FARSIDE_TRY(ready());
@@ -47,9 +54,7 @@ Status Item::drop_locked(const std::vector<std::uint64_t>& seqs) {
     points_.erase(seq);
     dropped_.insert(seq);
   }
-  FARSIDE_TRY(drop_unused_shapes());
-  thin_seq_ = 0;  // The groups changed.
-  return {};
+  return drop_unused_shapes();  // A walk under way goes on: groups only grow by this.
 }
 
 Status Item::retain(const msg::Policy& policy, Time now) {
@@ -81,23 +86,38 @@ Result<bool> Item::consolidate(std::uint64_t blocks_max) {
     }
     return more;
   }
-  if (no_space) return fail(*no_space);
-  return give_back_disks(blocks_max);
+  // Nor does a disk that goes.
+  FARSIDE_ASSIGN(const bool more, give_back_disks(blocks_max * kMembersPerBlock));
+  if (!more && no_space) return fail(*no_space);
+  return more;
 }
 
-// Of the points after `after`, up to `through`.
+std::uint64_t Item::take_moved_bytes() {
+  const std::lock_guard lock(mutex_);
+  return std::exchange(moved_bytes_, 0);
+}
+
+// Of the points after `after`, up to `through`; of others first, where a walk is under way.
 Result<bool> Item::consolidate_group(std::uint64_t after, std::uint64_t through,
                                      std::uint64_t blocks_max) {
+  Result<bool> more = false;
   if (after == 0) {
     FARSIDE_ASSIGN(const bool may_fold, limits_.bases->may_change(folder_, !pins_.empty()));
     if (!may_fold) return false;
+    more = fold(through, blocks_max);
+  } else {
+    if (walk_.seq == 0) {
+      walk_ = {.after = after, .through = through, .seq = through, .member = {}};
+    }
+    after = walk_.after;
+    through = walk_.through;
+    more = thin(blocks_max * kMembersPerBlock);
   }
-  const Result<bool> more =
-      after == 0 ? fold(through, blocks_max) : thin(after, through, blocks_max);
   if (!more && index_ != nullptr) {  // What was not committed is not marked either.
     FARSIDE_TRY(load_damage());
   }
   if (!more || *more) return more;
+  if (walk_.through <= through) walk_ = {};
   FARSIDE_TRY(forget_dropped(after, through));
   FARSIDE_TRY(reclaim());
   return true;
@@ -121,49 +141,69 @@ Result<std::uint64_t> Item::room_to_fold(std::uint64_t blocks_max) {
       "free " + std::to_string((kept >> 20U) + 1) + " MiB on the volume, or more");
 }
 
+// Of one block, `newest` or older, but later than `after`: newest first.
+Result<std::vector<Version>> Item::versions_from(const BlockKey& newest,
+                                                 std::uint64_t after) const {
+  std::vector<Version> versions;
+  Status broken;
+  FARSIDE_TRY(index_->scan(kBlocks, block_prefix(newest.disk, newest.block), to_key(newest),
+                           [&](std::string_view key, std::string_view value) {
+                             const auto at = block_key_from(key);
+                             const auto entry = entry_from(value);
+                             if (!at || !entry) {
+                               broken = fail(ErrorCode::kCorrupt, "broken entry in the index");
+                               return false;
+                             }
+                             if (at->seq <= after) return false;
+                             versions.push_back({.key = *at, .entry = *entry});
+                             return true;
+                           }));
+  FARSIDE_TRY(std::move(broken));
+  return versions;
+}
+
+// A member whose payload finds no room in the base waits, and keeps no other from its turn.
 Result<bool> Item::fold(std::uint64_t through, std::uint64_t blocks_max) {
   FARSIDE_TRY(check_here());
-  FARSIDE_ASSIGN(blocks_max, room_to_fold(blocks_max));
   std::vector<BlockKey> members;
   FARSIDE_TRY(index_->scan(kDeltas, {}, {}, [&](std::string_view key, std::string_view) {
     const auto member = member_key_from(key);
-    if (!member || member->seq > through || members.size() == blocks_max) return false;
+    if (!member || member->seq > through || members.size() == blocks_max * kMembersPerBlock) {
+      return false;
+    }
     members.push_back(*member);
     return true;
   }));
   if (members.empty()) return false;
-
   store::Batch batch;
   std::vector<BlockEntry> gone;
   std::set<SharedBase> written;
   std::array<char, kBlockBytes> plain;  // NOLINT: filled by the read.
   int unreadable = 0;
+  std::uint64_t moved = 0;
+  std::optional<Result<std::uint64_t>> room;  // Asked for by the first that needs some.
   for (const BlockKey& member : members) {
-    std::vector<Version> versions;  // Newest first, from what the oldest kept point sees.
-    Status broken;
-    FARSIDE_TRY(index_->scan(kBlocks, block_prefix(member.disk, member.block),
-                             to_key({.disk = member.disk, .block = member.block, .seq = through}),
-                             [&](std::string_view key, std::string_view value) {
-                               const auto at = block_key_from(key);
-                               const auto entry = entry_from(value);
-                               if (!at || !entry) {
-                                 broken = fail(ErrorCode::kCorrupt, "broken entry in the index");
-                                 return false;
-                               }
-                               versions.push_back({.key = *at, .entry = *entry});
-                               return true;
-                             }));
-    FARSIDE_TRY(std::move(broken));
-    batch.erase(kDeltas, to_member_key(member));
-    // A superseded one is erased together with its successor, below.
-    if (versions.empty() || versions.front().key != member) continue;
+    // From what the oldest kept point sees.
+    FARSIDE_ASSIGN(const std::vector<Version> versions,
+                   versions_from({.disk = member.disk, .block = member.block, .seq = through}, 0));
+    // A superseded one is erased together with its successor, below; one of the first delta is in
+    // the base already.
+    if (versions.empty() || versions.front().key != member ||
+        versions.front().entry.codec == Codec::kBase) {
+      batch.erase(kDeltas, to_member_key(member));
+      continue;
+    }
     const Version& newest = versions.front();
-    if (newest.entry.codec == Codec::kBase) continue;  // Of the first delta: it is there already.
-    FARSIDE_ASSIGN(const auto to, base(member.disk));
-    written.insert(to);
     const std::uint64_t offset = std::uint64_t{member.block} * kBlockBytes;
     const std::uint32_t length = length_of(replica_.disks[member.disk].bytes, member.block);
-    gone.push_back(newest.entry);
+    if (newest.entry.codec != Codec::kZero) {
+      if (moved == blocks_max) break;
+      if (!room) room = room_to_fold(blocks_max);
+      if (moved == room->value_or(0)) continue;
+      ++moved;
+    }
+    FARSIDE_ASSIGN(const auto to, base(member.disk));
+    written.insert(to);
     if (newest.entry.codec == Codec::kZero) {
       FARSIDE_TRY(to->punch(offset, length));
       erase_block(batch, member);
@@ -171,6 +211,7 @@ Result<bool> Item::fold(std::uint64_t through, std::uint64_t blocks_max) {
       FARSIDE_TRY(to->write_at(offset, {plain.data(), length}));
       batch.put(kBlocks, to_key(member),
                 to_value({.codec = Codec::kBase, .hash = newest.entry.hash}));
+      moved_bytes_ += newest.entry.stored + length;
     } else if (is_damage(read.error(), newest.entry) &&
                (read.error().code != ErrorCode::kIo || ++unreadable <= kUnreadableMax)) {
       // The base keeps what it has, which is not what the entry says: it stays damaged there.
@@ -178,12 +219,15 @@ Result<bool> Item::fold(std::uint64_t through, std::uint64_t blocks_max) {
     } else {
       return fail(read.error());
     }
+    batch.erase(kDeltas, to_member_key(member));
+    gone.push_back(newest.entry);
     for (std::size_t i = 1; i < versions.size(); ++i) {
       erase_block(batch, versions[i].key);
       batch.erase(kDeltas, to_member_key(versions[i].key));
       gone.push_back(versions[i].entry);
     }
   }
+  if (batch.empty()) return fail(room->error());
   for (const auto& base : written) FARSIDE_TRY(base->sync());
   // Only now: an error above must leave the accounts as they were.
   for (const BlockEntry& entry : gone) account(entry, -1);
@@ -191,57 +235,43 @@ Result<bool> Item::fold(std::uint64_t through, std::uint64_t blocks_max) {
   return true;
 }
 
-// Walks the deltas of the group from the last to the first; each member erases the older versions
-// of its block within the group.
-Result<bool> Item::thin(std::uint64_t after, std::uint64_t through, std::uint64_t blocks_max) {
-  if (thin_seq_ == 0) {
-    thin_seq_ = through;
-    thin_cursor_.clear();
-  }
+// Walks the deltas of the group from the last to the first that was dropped; each member erases the
+// older versions of its block within the group.  Those before that delta had their walk already: of
+// them one version of each block is left.
+Result<bool> Item::thin(std::uint64_t members_max) {
+  const auto first = dropped_.upper_bound(walk_.after);
+  const std::uint64_t until = first == dropped_.end() ? walk_.through : *first;
   store::Batch batch;
   std::uint64_t seen = 0;
-  while (thin_seq_ > after + 1 && seen < blocks_max) {
+  while (walk_.seq > until && seen < members_max) {
     std::vector<BlockKey> members;
-    std::string cursor = thin_cursor_;
-    FARSIDE_TRY(index_->scan(kDeltas, number_key(thin_seq_, 8), thin_cursor_,
+    std::string cursor = walk_.member;
+    FARSIDE_TRY(index_->scan(kDeltas, number_key(walk_.seq, 8), walk_.member,
                              [&](std::string_view key, std::string_view) {
                                const auto member = member_key_from(key);
-                               if (!member || seen + members.size() == blocks_max) return false;
+                               if (!member || seen + members.size() == members_max) return false;
                                members.push_back(*member);
                                cursor = std::string(key) + '\0';  // The key right after.
                                return true;
                              }));
     seen += members.size();
     for (const BlockKey& member : members) {
-      Status broken;
-      FARSIDE_TRY(
-          index_->scan(kBlocks, block_prefix(member.disk, member.block),
-                       to_key({.disk = member.disk, .block = member.block, .seq = member.seq - 1}),
-                       [&](std::string_view key, std::string_view value) {
-                         const auto at = block_key_from(key);
-                         const auto entry = entry_from(value);
-                         if (!at || !entry) {
-                           broken = fail(ErrorCode::kCorrupt, "broken entry in the index");
-                           return false;
-                         }
-                         if (at->seq <= after) return false;
-                         erase_version(batch, {.key = *at, .entry = *entry});
-                         return true;
-                       }));
-      FARSIDE_TRY(std::move(broken));
+      FARSIDE_ASSIGN(
+          const std::vector<Version> older,
+          versions_from({.disk = member.disk, .block = member.block, .seq = member.seq - 1},
+                        walk_.after));
+      for (const Version& version : older) erase_version(batch, version);
     }
     // Erase before going on: a version must be given back to its segment once only.
     if (!batch.empty()) FARSIDE_TRY(commit(batch));
-    if (seen < blocks_max) {  // This delta is done.
-      --thin_seq_;
-      thin_cursor_.clear();
+    if (seen < members_max) {  // This delta is done.
+      --walk_.seq;
+      walk_.member.clear();
     } else {
-      thin_cursor_ = cursor;
+      walk_.member = cursor;
     }
   }
-  if (thin_seq_ > after + 1) return true;
-  thin_seq_ = 0;
-  return false;
+  return walk_.seq > until;
 }
 
 Status Item::forget_dropped(std::uint64_t after, std::uint64_t through) {
@@ -283,7 +313,7 @@ Status Item::rewind(std::uint64_t seq) {
   FARSIDE_TRY(commit(batch));
   points_.erase(points_.upper_bound(seq), points_.end());
   dropped_.erase(dropped_.upper_bound(seq), dropped_.end());
-  thin_seq_ = 0;
+  walk_ = {};
   FARSIDE_TRY(drop_unused_shapes());
   return finish_rewind();
 }

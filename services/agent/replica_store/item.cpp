@@ -104,7 +104,7 @@ Status Item::load() {
   dropped_.clear();
   segments_.clear();
   changed_segments_.clear();
-  thin_seq_ = 0;
+  walk_ = {};
   const auto open_index = [&] {
     return store::RocksStore::open(folder_ + "/index", store::RocksStore::Mode::kReadWrite,
                                    kIndexTuning);
@@ -838,6 +838,7 @@ Usage Item::usage() {
     }
   }
   usage.points = points_.size();
+  usage.dropped = dropped_.size();
   if (!points_.empty()) {
     usage.oldest_at = static_cast<std::uint64_t>(points_.begin()->second.point.captured_at);
   }

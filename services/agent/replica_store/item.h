@@ -98,6 +98,7 @@ struct Usage {
   std::uint64_t base_bytes = 0;     // That base disks take there.
   std::uint64_t live_bytes = 0;     // Of them still needed.
   std::uint64_t points = 0;
+  std::uint64_t dropped = 0;    // Points that went and whose space did not come back yet.
   std::uint64_t oldest_at = 0;  // Micros; 0 = no point.
 };
 
@@ -195,8 +196,10 @@ class Item final {
   Status rewind(std::uint64_t seq);
 
   // One slice of background work: folds dropped state into the base disk, each block once, and
-  // gives space back.  Returns whether there is more to do.  May be interrupted anywhere.
+  // gives space back; up to `blocks_max` with payload, more of those that are work on the index
+  // alone.  Returns whether there is more to do.  May be interrupted anywhere.
   Result<bool> consolidate(std::uint64_t blocks_max);
+  std::uint64_t take_moved_bytes();  // Payload that consolidate() read and wrote.
 
   // A block whose payload is damaged costs that block: it is marked, folding and scrub go on, and
   // points that need it cannot read it.  If the newest point is one of them, the next delta has to
@@ -299,7 +302,8 @@ class Item final {
   Result<bool> consolidate_group(std::uint64_t after, std::uint64_t through,
                                  std::uint64_t blocks_max);
   Result<std::uint64_t> room_to_fold(std::uint64_t blocks_max);
-  Result<bool> thin(std::uint64_t after, std::uint64_t through, std::uint64_t blocks_max);
+  Result<std::vector<Version>> versions_from(const BlockKey& newest, std::uint64_t after) const;
+  Result<bool> thin(std::uint64_t members_max);
   Status forget_dropped(std::uint64_t after, std::uint64_t through);
   Status finish_rewind();
   Status reclaim();
@@ -346,10 +350,19 @@ class Item final {
     std::uint64_t on_disk = 0;    // Without what a delta under way has; grown with each since.
     std::uint64_t must_stay = 0;  // What points have that do not go for the limit.
     std::uint64_t refused = 0;    // Size of a delta that did not fit; 0: all did.
+    bool may_retry = false;       // The next may be smaller, or what changed may fit by now.
+    Time measured_at{};
+    Time refused_at{};
   };
   Journal journal_;
-  std::uint64_t thin_seq_ = 0;  // Where thin() goes on ...
-  std::string thin_cursor_;     // ... after this member.
+  struct Walk {  // Of thin(), over the points after `after`, up to `through`.
+    std::uint64_t after = 0;
+    std::uint64_t through = 0;
+    std::uint64_t seq = 0;  // Where it goes on, 0: none is under way ...
+    std::string member{};   // ... at this member or after it.
+  };
+  Walk walk_;
+  std::uint64_t moved_bytes_ = 0;  // Not taken yet.
 };
 
 // The store, a session and an order may be at the same replica, and it may be removed meanwhile:

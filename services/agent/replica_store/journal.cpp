@@ -14,6 +14,7 @@
 namespace farside::replica {
 namespace {
 
+constexpr Micros kRetryEvery = std::chrono::minutes{10};
 constexpr const char* kMoreRoom =
     "raise journalGibMax or lower floorHours of the item's policy, or wait until points are older; "
     "replication goes on by itself";
@@ -30,8 +31,15 @@ std::uint64_t Item::journal_full_at() const {
 }
 
 void Item::measure_journal(const msg::Policy& policy, Time now) {
-  journal_.limit = policy.journal_gib_max * limits_.journal_unit;
+  const std::uint64_t limit = policy.journal_gib_max * limits_.journal_unit;
+  // A clock that was set back makes nothing wait longer.
+  const bool is_time = now < journal_.refused_at || now - journal_.refused_at >= kRetryEvery;
+  if (limit != journal_.limit || policy.floor_hours != journal_.floor_hours || is_time) {
+    journal_.may_retry = true;
+  }
+  journal_.limit = limit;
   journal_.floor_hours = policy.floor_hours;
+  journal_.measured_at = now;
   journal_.on_disk = 0;
   for (const auto& [number, segment] : segments_) {
     journal_.on_disk += used_bytes(segment_path(folder_, number));
@@ -63,7 +71,10 @@ Result<bool> Item::make_room(const msg::Policy& policy, Time now) {
 std::optional<Error> Item::journal_fault() {
   const std::lock_guard lock(mutex_);
   const Status open = check_journal();
-  return open ? std::nullopt : std::optional(open.error());
+  if (!open) return open.error();
+  // Trying again is no cure yet.
+  if (journal_.limit != 0 && journal_.refused != 0) return too_large().error();
+  return std::nullopt;
 }
 
 std::optional<Error> Item::journal_warning() {
@@ -92,7 +103,7 @@ Status Item::check_journal() {
                 kMoreRoom);
   }
   if (journal_.refused == 0) return {};
-  // Tried again only where it got clearly further than last time.
+  // Before it is time, it is tried again only where it gets clearly further than last time.
   const std::uint64_t newest = points_.rbegin()->second.point.bytes;
   const std::uint64_t best = journal_.limit - std::min(journal_.limit, newest);
   const std::uint64_t room = journal_.limit - std::min(journal_.limit, journal_.must_stay);
@@ -100,6 +111,7 @@ Status Item::check_journal() {
     journal_.refused = 0;
     return {};
   }
+  if (journal_.may_retry) return {};
   return too_large();
 }
 
@@ -118,6 +130,8 @@ Status Item::check_delta_fits() {
   if (journal_.limit == 0 || points_.empty()) return {};
   if (journal_.must_stay + replica_.cycle_bytes <= journal_.limit) return {};
   journal_.refused = replica_.cycle_bytes;
+  journal_.may_retry = false;
+  journal_.refused_at = journal_.measured_at;
   delta_open_ = false;
   FARSIDE_TRY(discard_locked());
   return too_large();

@@ -5,9 +5,10 @@
 //
 // Hours and ages are those of arrival, by this host's clock, and whether a point stays does not
 // depend on what arrives after it: a source cannot make its good points go by sending others.
-// Age counts to `now` or to the newest arrival, whichever is earlier: neither a clock that jumps
-// nor a pause of replication makes points old.  The newest point and pinned ones (a view is open)
-// always stay.  Pure.
+// Age counts to `now` or to the newest arrival, whichever is earlier: a pause of replication makes
+// no point old.  Arrival follows no clock that jumps while the agent runs (arrival_clock.h); one
+// that is ahead when the agent starts counts, as soon as a delta arrives.  The newest point and
+// pinned ones (a view is open) always stay.  Pure.
 #pragma once
 
 #include <cstdint>
@@ -31,7 +32,7 @@ std::vector<std::uint64_t> points_to_drop(const std::vector<msg::RecoveryPoint>&
                                           const msg::Policy& policy, Time now);
 
 // Younger than `floorHours`: it never goes for the sake of `journalGibMax`.  Counts to
-// `now`: an item that the limit has paused must go on some day.
+// `now`, right or wrong: an item that the limit has paused must go on some day.
 bool is_protected(const msg::RecoveryPoint& point, const msg::Policy& policy, Time now);
 
 // Which point goes next for the sake of the limit; empty: none may.

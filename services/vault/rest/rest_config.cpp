@@ -1,4 +1,6 @@
 // What an operator configures: policies, cloud pairs, network mappings.
+#include <algorithm>
+
 #include "common/identity/registrar.h"
 #include "services/vault/front_door/uri.h"
 #include "services/vault/rest/json.h"
@@ -177,6 +179,11 @@ Reply Rest::put_farside_policy(Call& call) {
   take(call, {"properties", "bandwidthKbps"}, policy.bandwidth_kbps);
   take(call, {"properties", "journalGibMax"}, policy.journal_gib_max);
   take(call, {"properties", "floorHours"}, policy.floor_hours);
+  if (call.number({"properties", "journalGibMax"}) && !call.number({"properties", "floorHours"}) &&
+      policy.floor_hours >= policy.retention_hours) {
+    // Nobody asks for a limit that no point could ever go for.
+    policy.floor_hours = std::min(policy.floor_hours, policy.retention_hours / 2);
+  }
   return save_policy(call, policy);
 }
 

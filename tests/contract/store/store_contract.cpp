@@ -322,6 +322,91 @@ TEST_F(StoreLogTest, DamageBeforeTheTailRefusesTheStore) {
   EXPECT_EQ(kept(), 100U);
 }
 
+// Opening makes the next log, writes an empty commit to it, and only then forgets the old one.
+class StoreOpenTest : public StoreLogTest {
+ protected:
+  void SetUp() override {
+    StoreLogTest::SetUp();
+    bytes_.resize(bytes_.size() - 5);
+    write();
+    before_ = folder_ + "/before";
+    std::filesystem::copy(folder_ + "/db", before_);
+  }
+  // Opens the store and makes `commits` more; returns the log they are in.
+  std::string open_and_commit(int commits) {
+    auto store = RocksStore::open(folder_ + "/db").value();
+    for (int i = 0; i < commits; ++i) {
+      Batch batch;
+      batch.put("c", "later " + std::to_string(i), "v");
+      EXPECT_TRUE(store->commit(batch));
+    }
+    store.reset();
+    std::string later;
+    for (const auto& file : std::filesystem::directory_iterator(folder_ + "/db")) {
+      if (file.path().extension() == ".log") later = file.path().string();
+    }
+    EXPECT_NE(later, log_);
+    EXPECT_FALSE(std::filesystem::exists(log_));
+    return later;
+  }
+  // As a crash leaves it that came before the manifest was written.
+  void stop_before_manifest(const std::string& later) {
+    std::filesystem::copy(later, before_);
+    std::filesystem::remove_all(folder_ + "/db");
+    std::filesystem::rename(before_, folder_ + "/db");
+  }
+  std::string before_;
+};
+
+TEST_F(StoreOpenTest, ACrashBeforeTheManifestIsWrittenLosesNothing) {
+  stop_before_manifest(open_and_commit(0));
+  EXPECT_EQ(kept(), 99U);
+  EXPECT_EQ(kept(), 99U);
+}
+
+TEST_F(StoreOpenTest, ACrashWhileTheEmptyCommitIsWrittenLosesNothing) {
+  const std::string later = open_and_commit(0);
+  const std::string whole = read_file(later).value();
+  ASSERT_FALSE(whole.empty());
+  for (std::size_t bytes = 0; bytes < whole.size(); bytes += 6) {
+    ASSERT_TRUE(replace_file(later, whole.substr(0, bytes)));
+    std::filesystem::copy(before_, folder_ + "/again");
+    std::filesystem::copy(later, folder_ + "/again");
+    const auto store = RocksStore::open(folder_ + "/again");
+    ASSERT_TRUE(store) << store.error().what;
+    EXPECT_TRUE((*store)->get("c", "98").value());
+    std::filesystem::remove_all(folder_ + "/again");
+  }
+}
+
+TEST_F(StoreOpenTest, AnOldLogThatStayedBesideTheNextIsNoLoss) {
+  open_and_commit(10);
+  write();
+  EXPECT_EQ(kept(), 109U);
+}
+
+TEST_F(StoreOpenTest, ALaterLogThatDoesNotContinueTheTornOneRefusesTheStore) {
+  const std::string later = open_and_commit(10);
+  bytes_.resize(bytes_.size() / 2);
+  ASSERT_TRUE(
+      replace_file(before_ + "/" + std::filesystem::path(log_).filename().string(), bytes_));
+  stop_before_manifest(later);
+
+  const auto store = RocksStore::open(folder_ + "/db");
+
+  ASSERT_FALSE(store);
+  EXPECT_EQ(store.error().code, ErrorCode::kCorrupt);
+}
+
+TEST_F(StoreOpenTest, TwoTornLogsInARowAreNoLossIfEachContinues) {
+  const std::string later = open_and_commit(10);
+  std::string torn = read_file(later).value();
+  torn.resize(torn.size() - 5);
+  ASSERT_TRUE(replace_file(later, torn));
+  stop_before_manifest(later);
+  EXPECT_EQ(kept(), 108U);
+}
+
 // A process killed at any instant loses none of the commits it had reported.
 TEST_F(RocksStoreTest, ReportedCommitsSurviveKillMinusNine) {
   for (int round = 0; round < 5; ++round) {

@@ -271,6 +271,75 @@ TEST_F(AgentWorkTest, AnOrderDoesNotWaitForMaintenance) {
   maintenance.join();
 }
 
+// With a point every second, some grow too old in each round; what went comes back all the same.
+TEST_F(AgentWorkTest, ManyBlocksOfPointsThatWentComeBackThoughPointsAgeInEachRound) {
+  constexpr std::uint32_t kEach = 1000;
+  constexpr std::uint32_t kLarge = 12;
+  constexpr int kRoundsMax = 60;
+  constexpr std::int64_t kSecond = 1'000'000;
+  constexpr std::int64_t kHour = 3600 * kSecond;
+  const auto checked = source_.run(msg::CheckSource{.vm = kVm});
+  ASSERT_TRUE(checked);
+  auto known = std::get<msg::SourceChecked>(checked->value);
+  known.vm.disks.resize(1);
+  known.vm.disks[0].bytes = std::uint64_t{kEach} * kLarge * replica::kBlockBytes;
+  TargetWork target{{.endpoint = "",
+                     .public_key = target_keys_.public_key,
+                     .log_folder = folder_ / "logs",
+                     .upkeep_per_second = 64 * kMib,
+                     .upkeep_turn = std::chrono::milliseconds{200}},
+                    *target_platform_,
+                    views_,
+                    clock_,
+                    [](auto) {}};
+  target.attach(*receiver_);
+  ASSERT_TRUE(
+      target.run(msg::PrepareReplica{.item = kItem,
+                                     .vm = known.vm,
+                                     .epoch = 1,
+                                     .storage_path = folder_ / "storage",
+                                     .source_key = source_keys_.public_key,
+                                     .policy = {.retention_hours = 24, .every_point_hours = 1},
+                                     .definition = known.definition,
+                                     .networks = {{.source = "lan", .target = "blue"}},
+                                     .vm_name = "web"}));
+  const auto item = target.open_item(kItem, {}).value();
+  const std::int64_t start = (clock_.now().micros / kHour - 3) * kHour;
+  int cycles = 0;
+  const auto point = [&](std::int64_t second, std::uint32_t first, std::uint32_t count) {
+    ASSERT_TRUE(item->begin_delta({.cycle = std::to_string(++cycles), .epoch = 1}));
+    std::vector<replica::BlockWrite> writes;
+    const std::string zeros(replica::kBlockBytes, '\0');
+    for (std::uint32_t block = first; block < first + count; ++block) {
+      writes.push_back({.block = block,
+                        .codec = replica::Codec::kZero,
+                        .hash = replica::hash_of(zeros),
+                        .payload = {}});
+    }
+    ASSERT_TRUE(item->append(writes));
+    const std::int64_t at = start + second * kSecond;
+    ASSERT_TRUE(
+        item->commit_delta({.captured_at = at, .arrived_at = at, .epoch = 1, .blocks = count}));
+  };
+  point(0, 0, 1);
+  for (std::uint32_t i = 0; i < kLarge; ++i) point(1 + i, i * kEach, kEach);
+  for (int i = 0; i <= kRoundsMax; ++i) point(1 + kLarge + i, 0, 1);
+
+  int rounds = 0;
+  std::uint64_t dropped = 0;
+  do {
+    ++rounds;
+    point(3600 + kLarge + 1 + rounds, 0, 1);
+    const std::size_t before = item->points().size();
+    ASSERT_TRUE(target.run(
+        msg::MaintainReplica{.replica = {.item = kItem, .scrubbed_at = clock_.now().micros}}));
+    ASSERT_LT(item->points().size(), before) << "one more is too old";
+    dropped = item->usage().dropped;
+  } while (dropped > 0 && rounds < kRoundsMax);
+
+  EXPECT_EQ(dropped, 0U);
+}
+
 TEST_F(AgentWorkTest, ACopyThatDoesNotGetOnEndsWithItsCause) {
   ASSERT_TRUE(prepare());
   point();

@@ -155,6 +155,34 @@ TEST_F(JournalTest, AHugeDeltaMakesNoPointGo) {
   EXPECT_TRUE(delta(0, kBlocks));
 }
 
+TEST_F(JournalTest, BesideALargeNewestPointItIsTriedAgainAfterAWhile) {
+  ASSERT_TRUE(delta(0, 80));
+  maintain();
+  ASSERT_FALSE(delta(80, 100)) << "more than the limit leaves beside the newest point";
+  maintain();
+  ASSERT_TRUE(item_->journal_fault());
+  ASSERT_FALSE(delta(80, 1)) << "not at once: it would be sent in vain again and again";
+
+  now_ = now_ + std::chrono::minutes{11};
+  maintain();
+
+  ASSERT_TRUE(item_->journal_fault()) << "until one fits";
+  EXPECT_TRUE(delta(80, 1));
+  EXPECT_FALSE(item_->journal_fault());
+}
+
+TEST_F(JournalTest, AnotherFloorIsTriedAtOnce) {
+  ASSERT_TRUE(delta(0, 80));
+  maintain();
+  ASSERT_FALSE(delta(80, 100));
+  maintain();
+
+  policy_.floor_hours = 2;
+  maintain();
+
+  EXPECT_TRUE(delta(80, 1));
+}
+
 TEST_F(JournalTest, ADeltaUnderWayMakesNoPointGo) {
   for (std::uint32_t i = 0; i < 15; ++i) {
     now_ = now_ + std::chrono::hours{10};

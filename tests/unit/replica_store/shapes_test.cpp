@@ -96,6 +96,45 @@ TEST_F(ShapesTest, ADiskThatLeftIsNoPartOfLaterPointsAndStaysInOlderOnes) {
   EXPECT_NE(digest(2), both);
 }
 
+TEST_F(ShapesTest, AFullVolumeKeepsNeitherADiskThatIsGoneNorWhatIsZero) {
+  point({vda_, vdb_}, 'x');
+  point({vda_, vdb_}, 'y');
+  ASSERT_TRUE(begin({vda_}));
+  Writes zero;
+  zero.add(0, 1, {});
+  ASSERT_TRUE(item_->append(zero.list()));
+  ASSERT_TRUE(item_->commit_delta({.captured_at = ++now_, .epoch = 1, .blocks = 1}));
+  limits_.free_bytes = [](const std::string&) { return std::uint64_t{0}; };
+  open();
+  ASSERT_TRUE(item_->drop_points({1, 2}));
+
+  Result<bool> more = true;
+  while (more && *more) more = item_->consolidate(1);
+
+  ASSERT_FALSE(more);
+  EXPECT_EQ(more.error().code, ErrorCode::kNoSpace) << "a block of vda waits for room";
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "item/base-vdb.raw"));
+  limits_.free_bytes = free_bytes;
+  open();
+  for (more = true; more && *more;) more = item_->consolidate(1);
+  ASSERT_TRUE(more) << more.error().what;
+  EXPECT_EQ(item_->usage().dropped, 0U);
+}
+
+TEST_F(ShapesTest, AFullVolumeTakesWhatNeedsNoRoomInTheBase) {
+  point({vda_}, 'x');
+  point({vda_}, '\0');
+  limits_.free_bytes = [](const std::string&) { return std::uint64_t{0}; };
+  open();
+  ASSERT_TRUE(item_->drop_points({1}));
+
+  Result<bool> more = true;
+  while (more && *more) more = item_->consolidate(1);
+
+  ASSERT_TRUE(more) << more.error().what;
+  EXPECT_EQ(item_->usage().dropped, 0U);
+}
+
 TEST_F(ShapesTest, WhatADiskHadGoesWithTheLastPointThatHasIt) {
   point({vda_, vdb_}, 'x');
   point({vda_, vdb_}, 'y');

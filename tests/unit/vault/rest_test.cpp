@@ -512,6 +512,25 @@ TEST_F(RestTest, TheFloorOfAJournalIsFourHoursUntilAnOperatorSaysOtherwise) {
   EXPECT_EQ(body().at("properties").at("farside").at("journalGibMax"), 100);
 }
 
+TEST_F(RestTest, AFloorThatLeavesTheJournalsLimitNoPointIsRefusedAndNeverTheDefault) {
+  protect();
+  const auto put = [&](Json properties) {
+    return call("PUT", "/farside/policies/gold", Json{{"properties", std::move(properties)}})
+        .status;
+  };
+
+  EXPECT_EQ(put({{"recoveryPoints", 4}, {"journalGibMax", 100}, {"floorHours", 4}}), 400U);
+  EXPECT_NE(answer_->body.find("floorHours"), std::string::npos);
+
+  EXPECT_EQ(put({{"recoveryPoints", 4}, {"journalGibMax", 100}}), 200U);
+  EXPECT_EQ(body().at("properties").at("farside").at("floorHours"), 2);
+  EXPECT_EQ(put({{"recoveryPoints", 24}, {"floorHours", 12}}), 200U);
+  EXPECT_EQ(put({{"journalGibMax", 50}}), 200U);
+  EXPECT_EQ(body().at("properties").at("farside").at("floorHours"), 12);
+  EXPECT_EQ(put({{"recoveryPoints", 12}}), 400U) << "it has a limit, and a floor somebody wanted";
+  EXPECT_EQ(put({{"recoveryPoints", 12}, {"floorHours", 12}, {"journalGibMax", 0}}), 200U);
+}
+
 TEST_F(RestTest, APauseReachesTheSourceAtOnceAndIsAWarningThatSaysSinceWhen) {
   const auto item = protect();
   status({.item = item, .health = msg::Health::normal});
