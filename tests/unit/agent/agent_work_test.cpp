@@ -260,7 +260,10 @@ TEST_F(AgentWorkTest, AnOrderDoesNotWaitForMaintenance) {
 
   std::atomic<bool> ended = false;
   std::thread maintenance([&] {
-    maintain({.item = kItem});
+    // It gives way to an order that is there first, too.
+    while (!target_.run(msg::MaintainReplica{.replica = {.item = kItem}})) {
+      std::this_thread::yield();
+    }
     ended = true;
   });
   while (!ended) {

@@ -505,7 +505,8 @@ TEST_F(RestTest, TheFloorOfAJournalIsFourHoursUntilAnOperatorSaysOtherwise) {
   call("GET", "/replicationPolicies/gold");
   EXPECT_EQ(body().at("properties").at("farside").at("floorHours"), 4);
 
-  const Json wanted{{"properties", {{"floorHours", 12}, {"journalGibMax", 100}}}};
+  const Json wanted{
+      {"properties", {{"recoveryPoints", 24}, {"floorHours", 12}, {"journalGibMax", 100}}}};
   EXPECT_EQ(call("PUT", "/farside/policies/gold", wanted).status, 200U);
 
   EXPECT_EQ(body().at("properties").at("farside").at("floorHours"), 12);
