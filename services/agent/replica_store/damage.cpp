@@ -182,6 +182,11 @@ Result<ScrubResult> Item::scrub_blocks(const std::string& cursor, std::uint64_t 
         if (*seen) mark_damaged(marks, version, read.error());
         return true;
       });
+  if (unreadable > kUnreadableMax) {
+    // The volume is in trouble as a whole, and may recover: nothing of this slice is marked.
+    FARSIDE_TRY(load_damage());
+    return fail(std::move(broken).error());
+  }
   // What was marked so far is true, whatever came after it.
   if (!marks.empty()) {
     if (const Status marked = commit(marks); !marked) {

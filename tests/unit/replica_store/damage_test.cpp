@@ -11,6 +11,7 @@
 #include "common/base/sha256.h"
 #include "common/store/rocks_store.h"
 #include "services/agent/replica_store/definition.h"
+#include "services/agent/replica_store/raw_base.h"
 #include "tests/support/temp_folder.h"
 #include "tests/unit/replica_store/writes.h"
 
@@ -49,6 +50,50 @@ class Away final {
 
  private:
   std::string path_;
+};
+
+// Raw ones on a volume that answers no read for a while.
+class SickBases final : public BaseDisks {
+ public:
+  bool is_sick = false;
+  Result<SharedBase> open(const std::string& folder, const std::string& disk) override {
+    FARSIDE_ASSIGN(auto base, raw_bases().open(folder, disk));
+    return std::make_shared<Sick>(std::move(base), is_sick);
+  }
+  Result<SharedBase> create(const std::string& folder, const std::string& disk,
+                            std::uint64_t bytes) override {
+    FARSIDE_ASSIGN(auto base, raw_bases().create(folder, disk, bytes));
+    return std::make_shared<Sick>(std::move(base), is_sick);
+  }
+  Status remove(const std::string& folder) override { return raw_bases().remove(folder); }
+  Status remove_disk(const std::string& folder, const std::string& disk) override {
+    return raw_bases().remove_disk(folder, disk);
+  }
+  Result<bool> may_change(const std::string& folder, bool is_pinned) override {
+    return raw_bases().may_change(folder, is_pinned);
+  }
+
+ private:
+  class Sick final : public BaseDisk {
+   public:
+    Sick(SharedBase base, const bool& is_sick) : base_(std::move(base)), is_sick_(is_sick) {}
+    Status read_at(std::uint64_t offset, std::span<char> to) override {
+      if (is_sick_) return fail(ErrorCode::kIo, "read base: Input/output error");
+      return base_->read_at(offset, to);
+    }
+    Status write_at(std::uint64_t offset, std::string_view bytes) override {
+      return base_->write_at(offset, bytes);
+    }
+    Status punch(std::uint64_t offset, std::uint64_t length) override {
+      return base_->punch(offset, length);
+    }
+    Status sync() override { return base_->sync(); }
+    std::uint64_t used_bytes() override { return base_->used_bytes(); }
+
+   private:
+    SharedBase base_;
+    const bool& is_sick_;
+  };
 };
 
 int open_segments() {
@@ -296,6 +341,29 @@ TEST_F(DamageTest, ABaseThatIsAwayIsNoDamage) {
     EXPECT_EQ(scrubbed.error().code, ErrorCode::kNotFound) << scrubbed.error().what;
   }
   expect_whole();
+}
+
+TEST_F(DamageTest, AVolumeThatAnswersNoReadForAWhileLosesNothing) {
+  constexpr std::uint32_t kMany = 40;
+  SickBases bases;
+  limits_.bases = &bases;
+  auto opened = Item::open(folder_ / "other", "other",
+                           {{.name = "vda", .bytes = kMany * std::uint64_t{kBlockBytes}}}, limits_);
+  ASSERT_TRUE(opened) << opened.error().what;
+  item_ = std::move(*opened);
+  std::vector<std::pair<std::uint32_t, char>> all;
+  for (std::uint32_t block = 0; block < kMany; ++block) all.emplace_back(block, 'x');
+  delta(all);
+
+  bases.is_sick = true;
+  for (int i = 0; i < 5; ++i) EXPECT_FALSE(item_->scrub("", 1000));
+  EXPECT_EQ(item_->damaged(), 0U);
+  bases.is_sick = false;
+
+  EXPECT_TRUE(item_->scrub("", 1000));
+  EXPECT_EQ(item_->damaged(), 0U);
+  EXPECT_EQ(read(1, 7), pattern('x'));
+  item_.reset();  // Before what it reads from.
 }
 
 TEST_F(DamageTest, ADefinitionThatCannotBeReadNowStays) {
