@@ -212,6 +212,14 @@ TEST(StartingGuestsTest, WhoAsksBeforeTheFirstLookMakesNoGuestNew) {
   EXPECT_FALSE(guests.is_starting("old", 1, t));
 }
 
+TEST(StartingGuestsTest, WithoutATimeToStartNoneIsStarting) {
+  const StartingGuests::Instant t{};
+  StartingGuests guests(std::chrono::seconds{0}, std::chrono::hours{5});
+  guests.see({}, t);
+
+  EXPECT_FALSE(guests.is_starting("new", 1, t));
+}
+
 TEST(StartingGuestsTest, WithTheHostItsGuestsHaveStarted) {
   const StartingGuests::Instant t{};
   StartingGuests guests(std::chrono::seconds{90}, std::chrono::seconds{40});

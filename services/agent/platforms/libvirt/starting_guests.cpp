@@ -22,7 +22,7 @@ bool StartingGuests::is_starting(const std::string& vm_id, int run, Instant now)
   }
   // Before the first look nobody can tell; afterwards it began since the last one.
   if (has_seen_) runs_[vm_id] = {.number = run, .since = now};
-  return has_seen_ || are_first_ones_new_;
+  return start_max_ > start_max_.zero() && (has_seen_ || are_first_ones_new_);
 }
 
 }  // namespace farside::agent::libvirt
