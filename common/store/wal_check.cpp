@@ -3,15 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
-#include <bit>
 #include <cstdint>
-#include <cstring>
 #include <filesystem>
 #include <optional>
 #include <string_view>
 #include <vector>
 
+#include "common/base/crc32c.h"
 #include "common/base/file.h"
 
 namespace farside::store {
@@ -30,40 +28,7 @@ constexpr unsigned kFull = 1;
 constexpr unsigned kFirst = 2;
 constexpr unsigned kLast = 4;            // 3: in the middle.
 constexpr unsigned kSetCompression = 9;  // A note to the reader, like a record.
-constexpr std::uint32_t kPolynomial = 0x82f63b78U;
 constexpr std::uint32_t kMaskDelta = 0xa282ead8U;
-
-constexpr auto kTables = [] {
-  std::array<std::array<std::uint32_t, 256>, 8> out{};
-  for (std::uint32_t i = 0; i < 256; ++i) {
-    std::uint32_t crc = i;
-    for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1U) ^ ((crc & 1U) != 0 ? kPolynomial : 0);
-    out[0][i] = crc;
-  }
-  for (std::size_t t = 1; t < 8; ++t) {
-    for (std::size_t i = 0; i < 256; ++i) {
-      out[t][i] = (out[t - 1][i] >> 8U) ^ out[0][out[t - 1][i] & 0xffU];
-    }
-  }
-  return out;
-}();
-
-std::uint32_t crc_of(std::string_view bytes) {
-  std::uint32_t crc = ~0U;
-  while (bytes.size() >= 8) {
-    std::uint64_t word = 0;
-    std::memcpy(&word, bytes.data(), 8);
-    if constexpr (std::endian::native == std::endian::big) word = __builtin_bswap64(word);
-    word ^= crc;
-    crc = 0;
-    for (unsigned i = 0; i < 8; ++i) crc ^= kTables[7 - i][(word >> (8 * i)) & 0xffU];
-    bytes.remove_prefix(8);
-  }
-  for (const char c : bytes) {
-    crc = (crc >> 8U) ^ kTables[0][(crc ^ static_cast<unsigned char>(c)) & 0xffU];
-  }
-  return ~crc;
-}
 
 std::uint64_t number_at(std::string_view bytes, std::size_t at, std::size_t length) {
   std::uint64_t value = 0;
@@ -85,7 +50,7 @@ std::optional<Record> record_at(std::string_view log, std::size_t at) {
   const auto type = static_cast<unsigned>(number_at(log, at + 6, 1));
   const bool is_known = (type >= kFull && type <= kLast) || type == kSetCompression;
   if (!is_known || kHeader + length > left) return std::nullopt;
-  const std::uint32_t crc = crc_of(log.substr(at + 6, 1 + length));
+  const std::uint32_t crc = Crc32c().add(log.substr(at + 6, 1 + length)).value();
   const std::uint32_t masked = ((crc >> 15U) | (crc << 17U)) + kMaskDelta;
   if (masked != number_at(log, at, 4)) return std::nullopt;
   return Record{.type = type, .payload = log.substr(at + kHeader, length)};

@@ -74,6 +74,12 @@ msg::ReplicaItem TargetWork::replica_of(const Kept& kept) {
   return kept.replica;
 }
 
+void TargetWork::wait_or_stop(const std::stop_token& stop, Micros time) {
+  std::mutex alone;  // Guards nothing: it is there to be woken at once by a stop.
+  std::unique_lock lock(alone);
+  std::condition_variable_any().wait_for(lock, stop, time, [] { return false; });
+}
+
 // An order waits for the order before it, and for a slice of maintenance at most.
 TargetWork::Turn TargetWork::turn_of(Kept& kept) {
   ++kept.waiting;
@@ -380,10 +386,7 @@ Status TargetWork::detach(replica::Item* item, const std::string& vm, const std:
     if (got_on && !job.empty()) {
       report_({.request = job, .done = progress->done, .total = progress->total});
     }
-    std::mutex alone;  // Guards nothing: it is there to be woken at once by a stop.
-    std::unique_lock lock(alone);
-    std::condition_variable_any().wait_for(lock, stop_.get_token(), kDetachPoll,
-                                           [] { return false; });
+    wait_or_stop(stop_.get_token(), kDetachPoll);
   }
 }
 

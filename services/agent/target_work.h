@@ -83,6 +83,7 @@ class TargetWork final {
   };
   using Turn = std::unique_lock<std::mutex>;
   static Turn turn_of(Kept& kept);
+  static void wait_or_stop(const std::stop_token& stop, Micros time);
   struct Boot {  // A VM to make from a recovery point.
     std::string view;
     std::string vm;

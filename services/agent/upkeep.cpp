@@ -7,7 +7,6 @@
 // an order for the item ends the turn at the next slice.
 #include <fmt/format.h>
 
-#include <condition_variable>
 #include <utility>
 
 #include "common/base/log.h"
@@ -41,9 +40,7 @@ struct TargetWork::Pace {
     while (!is_over()) {
       const Micros wait = std::min(budget.wait(clock.monotonic()), kNapMax);
       if (wait == Micros{0}) return true;
-      std::mutex alone;  // Guards nothing: it is there to be woken at once by a stop.
-      std::unique_lock lock(alone);
-      std::condition_variable_any().wait_for(lock, stop, wait, [] { return false; });
+      wait_or_stop(stop, wait);
     }
     return false;
   }

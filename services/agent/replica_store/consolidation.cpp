@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <array>
 #include <filesystem>
+#include <limits>
 #include <map>
 #include <utility>
 
@@ -141,25 +142,34 @@ Result<std::uint64_t> Item::room_to_fold(std::uint64_t blocks_max) {
       "free " + std::to_string((kept >> 20U) + 1) + " MiB on the volume, or more");
 }
 
+// Until one is not wanted, or there are `versions_max`.
+Result<std::vector<Version>> Item::versions_in(
+    const std::string& prefix, const std::string& from, std::uint64_t versions_max,
+    const std::function<bool(const BlockKey&)>& is_wanted) const {
+  std::vector<Version> versions;
+  Status broken;
+  FARSIDE_TRY(
+      index_->scan(kBlocks, prefix, from, [&](std::string_view key, std::string_view value) {
+        const auto at = block_key_from(key);
+        const auto entry = entry_from(value);
+        if (!at || !entry) {
+          broken = fail(ErrorCode::kCorrupt, "broken entry in the index");
+          return false;
+        }
+        if (!is_wanted(*at)) return false;
+        versions.push_back({.key = *at, .entry = *entry});
+        return versions.size() < versions_max;
+      }));
+  FARSIDE_TRY(std::move(broken));
+  return versions;
+}
+
 // Of one block, `newest` or older, but later than `after`: newest first.
 Result<std::vector<Version>> Item::versions_from(const BlockKey& newest,
                                                  std::uint64_t after) const {
-  std::vector<Version> versions;
-  Status broken;
-  FARSIDE_TRY(index_->scan(kBlocks, block_prefix(newest.disk, newest.block), to_key(newest),
-                           [&](std::string_view key, std::string_view value) {
-                             const auto at = block_key_from(key);
-                             const auto entry = entry_from(value);
-                             if (!at || !entry) {
-                               broken = fail(ErrorCode::kCorrupt, "broken entry in the index");
-                               return false;
-                             }
-                             if (at->seq <= after) return false;
-                             versions.push_back({.key = *at, .entry = *entry});
-                             return true;
-                           }));
-  FARSIDE_TRY(std::move(broken));
-  return versions;
+  return versions_in(block_prefix(newest.disk, newest.block), to_key(newest),
+                     std::numeric_limits<std::uint64_t>::max(),
+                     [&](const BlockKey& at) { return at.seq > after; });
 }
 
 // A member whose payload finds no room in the base waits, and keeps no other from its turn.

@@ -302,6 +302,9 @@ class Item final {
   Result<bool> consolidate_group(std::uint64_t after, std::uint64_t through,
                                  std::uint64_t blocks_max);
   Result<std::uint64_t> room_to_fold(std::uint64_t blocks_max);
+  Result<std::vector<Version>> versions_in(
+      const std::string& prefix, const std::string& from, std::uint64_t versions_max,
+      const std::function<bool(const BlockKey&)>& is_wanted) const;
   Result<std::vector<Version>> versions_from(const BlockKey& newest, std::uint64_t after) const;
   Result<bool> thin(std::uint64_t members_max);
   Status forget_dropped(std::uint64_t after, std::uint64_t through);

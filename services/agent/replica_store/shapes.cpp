@@ -264,20 +264,8 @@ Result<bool> Item::give_back_disks(std::uint64_t blocks_max) {
     if (replica_.bases[i].empty() || used.contains(number)) continue;
     FARSIDE_ASSIGN(const bool may_change, limits_.bases->may_change(folder_, false));
     if (!may_change) return false;
-    std::vector<Version> versions;
-    Status broken;
-    FARSIDE_TRY(index_->scan(kBlocks, disk_prefix(number), {},
-                             [&](std::string_view key, std::string_view value) {
-                               const auto at = block_key_from(key);
-                               const auto entry = entry_from(value);
-                               if (!at || !entry) {
-                                 broken = fail(ErrorCode::kCorrupt, "broken entry in the index");
-                                 return false;
-                               }
-                               versions.push_back({.key = *at, .entry = *entry});
-                               return versions.size() < blocks_max;
-                             }));
-    FARSIDE_TRY(std::move(broken));
+    FARSIDE_ASSIGN(const auto versions, versions_in(disk_prefix(number), {}, blocks_max,
+                                                    [](const BlockKey&) { return true; }));
     store::Batch batch;
     for (const Version& version : versions) erase_version(batch, version);
     const std::string base = replica_.bases[i];
