@@ -14,6 +14,13 @@ namespace {
 
 constexpr unsigned kLastWordsSeconds = 30;
 
+std::atomic<bool> is_asked = false;
+static_assert(std::atomic<bool>::is_always_lock_free);
+
+void on_quit(int) {
+  is_asked = true;
+}
+
 struct Beats {
   std::mutex mutex;
   std::set<Beat*> all;
@@ -53,6 +60,7 @@ void end_with_stacks(const std::string& why) {
 Watchdog::Watchdog(Options options, const Clock& clock)
     : options_(std::move(options)), clock_(clock) {
   prepare_stacks();
+  std::signal(SIGQUIT, on_quit);
   thread_ = std::thread([this] { run(); });
 }
 
@@ -70,6 +78,9 @@ void Watchdog::run() {
   Micros last = clock_.monotonic();
   std::unique_lock lock(mutex_);
   while (!wake_.wait_for(lock, options_.look_every, [this] { return stopping_; })) {
+    if (is_asked.exchange(false)) {
+      write_past_the_log("asked where the threads stand:\n" + stacks_of_all_threads());
+    }
     const Micros now = clock_.monotonic();
     const Micros awake = std::min(now - last, 2 * options_.look_every);
     last = now;

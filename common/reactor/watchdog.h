@@ -5,6 +5,7 @@
 // A loop holds a Beat and beats in every turn; it must turn at bounded intervals also when there is
 // nothing to do.  Only the time that the watchdog itself was awake counts, so that neither a
 // suspended host nor a stopped process looks like a loop that hangs.
+// SIGQUIT makes it write the stacks at any time; the process goes on.
 // Thread: a Beat belongs to its loop's, the Watchdog to whoever made it; it has one of its own.
 #pragma once
 

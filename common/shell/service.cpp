@@ -21,6 +21,7 @@ namespace farside::shell {
 namespace {
 
 constexpr Micros kTurnSilenceMax = std::chrono::seconds{10};
+constexpr const char* kStart = "the start of the process";
 constexpr int kStateVersion = 1;  // Of the four programs' RocksDB folders.
 
 sigset_t stop_signals() {
@@ -129,6 +130,7 @@ Result<std::unique_ptr<Service>> Service::open(std::string program, CommonSettin
                        {"data", dir},
                        {"public_key", service->keys_.public_key},
                        {"metrics_port", service->exposer_->port()}});
+  service->starting_.emplace(kStart);
   return service;
 }
 
@@ -147,6 +149,7 @@ Result<msg::Registered> Service::ensure_member(msg::Role role, const std::string
                     std::string(msg::to_text(key.role)) + ", not " + program_,
                 "create a key with `farside key create --role " + own + "`");
   }
+  starting_.reset();  // This has a deadline of its own.
   FARSIDE_ASSIGN(auto registered,
                  join({.key = std::move(key),
                        .public_key = keys_.public_key,
@@ -158,6 +161,7 @@ Result<msg::Registered> Service::ensure_member(msg::Role role, const std::string
   identity::Membership::save(batch, registered);
   FARSIDE_TRY(store_->commit(batch));
   log::info("registered", {{"as", registered.principal}});
+  starting_.emplace(kStart);
   return registered;
 }
 
@@ -228,6 +232,7 @@ Status Service::run(Run run) {
       reactor.stop();
     }
   });
+  starting_.reset();
   std::optional<reactor::Beat> beat(std::in_place, "the reactor");
   Status status = reactor.start();
   while (status && !reactor.is_stopping()) {

@@ -110,7 +110,8 @@ class Service final {
   SystemClock clock_;
   SystemRandom random_;
   std::optional<reactor::Watchdog> watchdog_;  // Outlives all that could hang.
-  std::optional<reactor::Beat> ending_;        // Nobody beats it.
+  std::optional<reactor::Beat> starting_;      // Nobody beats these: they may not take long.
+  std::optional<reactor::Beat> ending_;
   metrics::Registry registry_;
   metrics::Liveness liveness_;
   metrics::Problems problems_;

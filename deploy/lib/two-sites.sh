@@ -203,6 +203,19 @@ kill_guests() {
   done
 }
 
+# Asks each program that still runs where its threads stand: it writes that into its log.
+two_sites_stacks() {
+  local name
+  for name in $PROCESSES; do
+    ! is_running "$name" || kill -QUIT "$(cat "$WORK/$name.pid")" 2>/dev/null || true
+  done
+  sleep 3
+  for name in $PROCESSES; do
+    echo "==> $name: $(is_running "$name" && echo runs || echo is gone)"
+    sed -n '/asked where the threads stand/,$p' "$WORK/log/$name.log" 2>/dev/null | { c++filt 2>/dev/null || cat; } | cut -c 1-160
+  done
+}
+
 two_sites_stop() {
   local name
   for name in $PROCESSES $HOST_PROCESSES; do stop "$name" KILL; done

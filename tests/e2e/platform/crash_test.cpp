@@ -1,17 +1,20 @@
 // The agent is killed in the middle of a point: the guest does not notice, and the next agent finds
 // everything it needs.
 #include <gmock/gmock.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <functional>
 #include <sstream>
 
+#include "common/base/random.h"
 #include "tests/contract/platform/libvirt_host.h"
 #include "tests/contract/platform/replica.h"
 
@@ -19,7 +22,7 @@ namespace farside::agent {
 namespace {
 
 // As it is left when the agent is killed within a moment that no test can hit: see
-// half_begun_jobs.h.
+// half_begun.h.
 void half_begin_a_job(const std::string& status_file) {
   std::ifstream in(status_file);
   std::stringstream text;
@@ -28,6 +31,21 @@ void half_begin_a_job(const std::string& status_file) {
   const std::size_t devices = status.find("<devices>");  // None has a job.
   ASSERT_NE(devices, std::string::npos) << status;
   status.insert(devices, "<job type='none' async='backup' flags='0x0' asyncStarted='1'/>");
+  std::ofstream(status_file, std::ios::trunc) << status;
+}
+
+// The same of a start: QEMU's process is there, or not yet, and libvirt has not noted its number.
+void half_begin_a_start(const std::string& status_file) {
+  std::ifstream in(status_file);
+  std::stringstream text;
+  text << in.rdbuf();
+  std::string status = text.str();
+  const std::size_t tag = status.find("<domstatus ");
+  const std::size_t devices = status.find("<devices>");
+  ASSERT_LT(tag, devices) << status;
+  status.insert(devices, "<job type='none' async='start' flags='0x1' asyncStarted='1'/>");
+  status.replace(tag, status.find('>', tag) - tag,
+                 "<domstatus state='paused' reason='starting up' pid='0'");
   std::ofstream(status_file, std::ios::trunc) << status;
 }
 
@@ -65,6 +83,89 @@ TEST(CrashTest, AJobThatWasOnlyHalfBegunDoesNotStay) {
   });
 
   EXPECT_EQ(second, 0);
+}
+
+TEST(CrashTest, AStartThatWasOnlyHalfBegunDoesNotStay) {
+  for (const bool has_qemu : {true, false}) {
+    std::string pattern = (std::filesystem::temp_directory_path() / "farside.XXXXXX").string();
+    ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
+    const std::filesystem::path folder = pattern;
+    const int first = in_a_process([&] {
+      auto* host = new LibvirtHost(folder);
+      const pid_t qemu =
+          LibvirtHost::pid_of(host->connection(), host->options().root, host->witness());
+      half_begin_a_start(folder / "root/run/qemu/witness.xml");
+      if (!has_qemu) ::kill(qemu, SIGKILL);
+      ::_exit(0);  // Before libvirt sees that and notes it.
+      return 1;
+    });
+    ASSERT_EQ(first, 0);
+
+    const int second = in_a_process([&] {
+      LibvirtHost host(folder);
+      const Status reconciled = host.platform().reconcile({});
+      const auto vm = host.platform().describe_vm(host.witness());
+      const Status started = host.platform().start(host.witness());
+      if (reconciled && vm && vm->state == msg::PowerState::off && started) return 0;
+      std::fprintf(stderr, "%s\n%s\n", vm ? "is there" : to_text(vm.error()).c_str(),
+                   started ? "started" : to_text(started.error()).c_str());
+      return 1;
+    });
+
+    EXPECT_EQ(second, 0) << (has_qemu ? "with" : "without") << " QEMU";
+  }
+}
+
+// A VM whose start the agent was killed in is there in part: a process that waits for its parent,
+// one that answers no monitor yet, one that is paused.  Whatever it is, the next agent is up soon.
+TEST(CrashTest, AVmWhoseStartWasCutShortHoldsUpNobody) {
+  std::string pattern = (std::filesystem::temp_directory_path() / "farside.XXXXXX").string();
+  ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
+  const std::filesystem::path folder = pattern;
+  ASSERT_EQ(in_a_process([&] {
+              new LibvirtHost(folder);  // Without its end, which would take the folder along.
+              return 0;
+            }),
+            0);
+  SystemRandom random;
+  const std::string proof = random.uuid();
+  const char* tries = std::getenv("FARSIDE_CRASH_TRIES");
+  for (int i = 0; i < (tries == nullptr ? 4 : std::atoi(tries)); ++i) {
+    int ends[2];
+    ASSERT_EQ(::pipe(ends), 0);
+    const pid_t pid = ::fork();
+    if (pid == 0) {
+      LibvirtHost host(folder);
+      const NewVm vm = host.new_vm("vm");
+      const std::string beside = (folder / "proof").string();
+      if (::write(ends[1], "y", 1) != 1) ::_exit(2);
+      for (;;) std::ignore = host.platform().prove_vm(vm, proof, beside);
+    }
+    char ready = 0;
+    ASSERT_EQ(::read(ends[0], &ready, 1), 1);
+    ::close(ends[0]);
+    ::close(ends[1]);
+    const int after_ms = static_cast<int>(random.below(1500));
+    ::poll(nullptr, 0, after_ms);
+    ::kill(pid, SIGKILL);
+    ::waitpid(pid, nullptr, 0);
+
+    const auto began = std::chrono::steady_clock::now();
+    const int next = in_a_process([&] {
+      auto* host = new LibvirtHost(folder);
+      const auto opened = std::chrono::steady_clock::now() - began;
+      const Status reconciled = host->platform().reconcile({});
+      const auto done = std::chrono::steady_clock::now() - began;
+      std::printf("killed after %d ms: open after %.1f s, in order after %.1f s: %s\n", after_ms,
+                  std::chrono::duration<double>(opened).count(),
+                  std::chrono::duration<double>(done).count(),
+                  reconciled ? "fine" : to_text(reconciled.error()).c_str());
+      std::fflush(stdout);
+      return reconciled && !host->platform().describe_vm(proof) ? 0 : 1;
+    });
+    EXPECT_EQ(next, 0);
+  }
+  const LibvirtHost last(folder);  // It cleans up.
 }
 
 // Runs as the first agent; ends by being killed.

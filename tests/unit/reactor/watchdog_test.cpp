@@ -1,6 +1,7 @@
 #include "common/reactor/watchdog.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <future>
@@ -94,6 +95,26 @@ TEST(WatchdogDeathTest, ALoopThatHangsEndsTheProcessWithTheStacksOfAllThreads) {
   EXPECT_EXIT(run_a_process_whose_core_hangs(), testing::ExitedWithCode(kStalledExitStatus),
               "watchdog: the reactor has stood.*(stand_in_a_loop_for_ever.*wait_beside_it|"
               "wait_beside_it.*stand_in_a_loop_for_ever)");
+}
+
+void run_a_process_that_is_asked_where_it_stands() {
+  const SystemClock clock;
+  std::promise<int> never;
+  const auto end = never.get_future().share();
+  std::thread other([&] { std::ignore = wait_beside_it(&end); });
+  const Watchdog watchdog({.look_every = milliseconds(20)}, clock);
+  std::raise(SIGQUIT);
+  end.wait_for(seconds(2));  // Far longer than it takes.
+  ::_exit(0);
+}
+
+TEST(WatchdogDeathTest, AskedByASignalAProcessTellsWhereItStandsAndGoesOn) {
+#ifdef __SANITIZE_THREAD__
+  GTEST_SKIP() << "ThreadSanitizer lets no thread answer for its stack";
+#endif
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(run_a_process_that_is_asked_where_it_stands(), testing::ExitedWithCode(0),
+              "asked where the threads stand:.*wait_beside_it");
 }
 
 TEST(WatchdogTest, ALoopThatTurnsIsLeftAlone) {

@@ -19,10 +19,12 @@
 #include <sstream>
 #include <system_error>
 #include <thread>
+#include <tuple>
 #include <utility>
 
+#include "common/base/log.h"
 #include "services/agent/platforms/deadline.h"
-#include "services/agent/platforms/libvirt/half_begun_jobs.h"
+#include "services/agent/platforms/libvirt/half_begun.h"
 
 namespace farside::agent::libvirt {
 namespace {
@@ -96,20 +98,37 @@ void start_event_loop() {
   });
 }
 
-// A driver that has just started reconnects to running guests in the background, and refuses calls
-// on each of them until it has.
-void wait_until_reconnected(virConnectPtr connection) {
+constexpr std::chrono::seconds kReconnectMax(10);
+
+void await_guests(virConnectPtr connection, const Deadline& deadline) {
   virDomainPtr* domains = nullptr;
   const int count = virConnectListAllDomains(connection, &domains, VIR_CONNECT_LIST_DOMAINS_ACTIVE);
-  const Deadline deadline(std::chrono::seconds(10));
   for (int i = 0; i < count; ++i) {
     const DomainHandle domain(domains[i]);
     virDomainJobInfo job;
-    while (virDomainGetJobInfo(domain.get(), &job) != 0 && virDomainIsActive(domain.get()) == 1) {
-      if (!deadline.pause()) break;
+    while (!deadline.passed() && virDomainGetJobInfo(domain.get(), &job) != 0 &&
+           virDomainIsActive(domain.get()) == 1) {
+      std::ignore = deadline.pause();
     }
   }
   std::free(domains);
+}
+
+// A driver that has just started reconnects to running guests in the background, and refuses calls
+// on each of them until it has.  A guest whose QEMU does not answer must hold up nobody: each call
+// about it takes half a minute.
+void wait_until_reconnected(virConnectPtr connection) {
+  std::promise<void> promise;
+  const auto done = promise.get_future();
+  virConnectRef(connection);
+  std::thread([connection, promise = std::move(promise)]() mutable {
+    const ConnectionHandle mine(connection);
+    await_guests(mine.get(), Deadline(kReconnectMax));
+    promise.set_value();
+  }).detach();
+  if (done.wait_for(kReconnectMax) != std::future_status::ready) {
+    log::warn("guests_not_reconnected", {{"cause", "their QEMU does not answer"}});
+  }
 }
 
 // Connections of this process to local daemons of libvirt: inode -> descriptor.
@@ -168,7 +187,7 @@ Result<ConnectionHandle> open_connection(const ConnectionTarget& target) {
   std::string uri = target.uri;
   if (!target.root.empty()) {
     FARSIDE_TRY(write_config(target.root));
-    FARSIDE_TRY(forget_half_begun_jobs(target.root));
+    FARSIDE_TRY(forget_half_begun(target.root));
     // The driver logs to standard error otherwise.
     const std::string log = fmt::format("3:file:{}/log/libvirt.log", target.root);
     ::setenv("LIBVIRT_LOG_OUTPUTS", log.c_str(), /*overwrite=*/0);

@@ -31,7 +31,7 @@ Result<JobStats> job_stats(virDomainPtr domain) {
     if (error.error().code == ErrorCode::kBusy) return error;
     const auto active = is_active(domain);
     if (active && !*active) return JobStats{};
-    // See half_begun_jobs.h, which mends it where the driver is ours.
+    // See half_begun.h, which mends it where the driver is ours.
     if (error.error().what.contains("backup job data missing")) {
       error.error().advice =
           "libvirt lost its record of a backup job when its daemon was killed: power the VM off "
