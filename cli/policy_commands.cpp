@@ -22,6 +22,7 @@ struct NewPolicy {
   std::optional<int> bandwidth_kbps;
   std::optional<int> journal_gib_max;
   std::optional<int> floor_hours;
+  std::optional<int> keep_after_commit;
 };
 
 Status create_policy(Session& session, const NewPolicy& wanted) {
@@ -49,6 +50,7 @@ Status create_policy(Session& session, const NewPolicy& wanted) {
   if (wanted.bandwidth_kbps) more["bandwidthKbps"] = *wanted.bandwidth_kbps;
   if (wanted.journal_gib_max) more["journalGibMax"] = *wanted.journal_gib_max;
   if (wanted.floor_hours) more["floorHours"] = *wanted.floor_hours;
+  if (wanted.keep_after_commit) more["keepAfterCommitHours"] = *wanted.keep_after_commit;
   if (!created || more.empty()) return session.finish(created, done);
   if (!created->job.empty()) {
     FARSIDE_ASSIGN(const Json job, wait_for_job(session.vault, session.paths, created->job,
@@ -102,6 +104,10 @@ void add_policy(Commands& commands) {
   create->add_option("--journal-gib-max", wanted.journal_gib_max, "0 = what the volume holds");
   create->add_option("--floor-hours", wanted.floor_hours,
                      "Points younger than this never go for the limit of the journal [4]");
+  create
+      ->add_option("--keep-after-commit-hours", wanted.keep_after_commit,
+                   "The replica stays this long after a failover was committed, 0 to 720 [24]")
+      ->check(CLI::Range(0, 720));
   commands.on(create, [&wanted](Session& session) { return create_policy(session, wanted); });
 
   commands.on(policy->add_subcommand("list", "All policies"), [](Session& session) -> Status {
@@ -131,6 +137,8 @@ void add_policy(Commands& commands) {
                      limit.empty() || limit == "0" ? "that of the volume" : limit + " GiB"},
                     {"never for it",
                      "points younger than " + text(one, "properties.farside.floorHours") + " h"},
+                    {"after a commit",
+                     "kept " + text(one, "properties.farside.keepAfterCommitHours") + " h"},
                     {"app-consistent", row[3]},
                     {"compression", row[4]},
                     {"bandwidth", row[5]},

@@ -30,6 +30,7 @@ Result<FoundVm> find_vm(Session& session, const Protect& wanted) {
   FARSIDE_ASSIGN(const auto clouds,
                  session.vault.list(session.paths.under("replicationProtectionContainers")));
   std::vector<FoundVm> found;
+  std::vector<FoundVm> left_behind;
   std::string places;
   for (const Json& cloud : clouds) {
     const std::string site = text(cloud, "properties.fabricFriendlyName");
@@ -44,10 +45,17 @@ Result<FoundVm> find_vm(Session& session, const Protect& wanted) {
       if (text(vm, "name") != wanted.vm && text(vm, "properties.friendlyName") != wanted.vm) {
         continue;
       }
+      // The copy that a failover left behind is not what is meant, unless nothing else is.
+      const bool is_fenced = text(vm, "properties.protectionStatus") == "Fenced";
+      if (is_fenced) {
+        left_behind.push_back({.vm = vm, .site = site, .cloud = name});
+        continue;
+      }
       places += (places.empty() ? "" : ", ") + site + "/" + name;
       found.push_back({.vm = vm, .site = site, .cloud = name});
     }
   }
+  if (found.empty()) found = std::move(left_behind);
   if (found.empty()) {
     return fail(ErrorCode::kNotFound, fmt::format("no VM is called '{}'", wanted.vm),
                 "list them with `farside vm list`");
@@ -131,6 +139,15 @@ std::string proof_text(const Json& item, Time now) {
   return when.empty() ? "" : age_text(when, now);
 }
 
+// Of a committed failover, with what it costs.
+std::string kept_text(const Json& item) {
+  const std::string until = text(item, "properties.farside.keptUntil");
+  if (until.empty()) return {};
+  return "kept until " + date_text(until) + ", takes " +
+         bytes_text(number(item, "properties.farside.journalBytes") +
+                    number(item, "properties.farside.baseBytes"));
+}
+
 Status show_item(Session& session, const std::string& name) {
   FARSIDE_ASSIGN(const Json item, find_item(session, name));
   const auto now = session.clock.now();
@@ -155,6 +172,7 @@ Status show_item(Session& session, const std::string& name) {
         farside("newestPointSeq") + ", " + age_text(farside("newestPointTime"), now)},
        {"points", farside("points")},
        {"journal", bytes_text(number(item, "properties.farside.journalBytes"))},
+       {"replica", kept_text(item)},
        {"changed / sent", bytes_text(changed) + " / " + bytes_text(wire)},
        {"resyncs", farside("resyncs")},
        {"epoch", farside("epoch")},
@@ -261,11 +279,24 @@ void add_drills(Commands& commands) {
     return act(session, planned, "plannedFailover", body, "planned failover");
   });
 
-  auto& committed = commands.keep<std::string>();
+  struct Commit {
+    std::string item;
+    std::optional<int> keep_hours;
+  };
+  auto& committed = commands.keep<Commit>();
   auto* commit = commands.app.add_subcommand("commit", "Keep what a failover made");
-  commit->add_option("item", committed, "VM or item")->required();
+  commit->add_option("item", committed.item, "VM or item")->required();
+  commit
+      ->add_option("--keep-hours", committed.keep_hours,
+                   "The replica stays this long, 0 to 720 [as its policy says]; once more with a "
+                   "smaller number, it goes sooner")
+      ->check(CLI::Range(0, 720));
   commands.on(commit, [&committed](Session& session) {
-    return act(session, committed, "failoverCommit", nullptr, "commit");
+    Json body;
+    if (committed.keep_hours) {
+      body["properties"] = {{"farside", {{"keepHours", *committed.keep_hours}}}};
+    }
+    return act(session, committed.item, "failoverCommit", body, "commit");
   });
 }
 

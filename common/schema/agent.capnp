@@ -89,11 +89,13 @@ struct FenceSource {          # The VM must never start here again under this or
   item @0 :Text;
   vm @1 :Text;
   epoch @2 :UInt64;
+  activeAt @3 :Text;          # Where the VM is active from now on, in words for people.
 }
 
 struct SourceFenced {
   item @0 :Text;
   epoch @1 :UInt64;
+  activeAt @2 :Text;
 }
 
 struct UnfenceSource {
@@ -192,13 +194,16 @@ struct ReplicaDetached {
   item @0 :Text;
 }
 
-struct CommitReplica {        # Keeps this point, drops the journal and every other one.
+struct CommitReplica {        # The VM becomes the operator's own; the replica is dropped, at once or later.
   item @0 :Text;
   vm @1 :Text;
+  keepHours @2 :UInt32;       # The replica stays this long; 0: not at all.
 }
 
 struct ReplicaCommitted {
   item @0 :Text;
+  vm @1 :Text;                # As its host knows it now that it is no longer ours.
+  keptUntil @2 :Int64;        # 0: the replica is gone.
 }
 
 struct StartTestVm {
@@ -298,6 +303,7 @@ struct ReplicaStatus {
   faults @13 :List(T.Fault);  # What of its upkeep does not work, each on its own.
   warnings @14 :List(T.Fault);  # What does, but not as it should.
   damaged @15 :UInt64;        # Stored blocks known as damaged that a recovery point needs.
+  keptUntil @16 :Int64;       # The failover was committed, and the replica stays until then.
 }
 
 struct ReplicaReport {
@@ -421,4 +427,5 @@ struct ReplicaItem {
   provenAt @19 :Int64;
   provenDefinition @20 :Text; # Digest of the definition that was proven last.
   proofFault @21 :T.Fault $Plain.optional;
+  keptUntil @22 :Int64;       # Committed: when the replica goes; 0: it is gone.
 }

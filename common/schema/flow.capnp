@@ -33,6 +33,7 @@ struct WorkflowInput {
   deleteReplica @5 :Bool;
   force @6 :Bool;             # Disable although the target cannot be reached.
   lifeSeconds @7 :UInt32;     # Test failover: how long a sign of life is waited for; 0 = 300.
+  keepHours @8 :UInt32;       # Commit: how long the replica stays; 0 = not at all.
 }
 
 enum StepState {
@@ -156,6 +157,8 @@ struct PlannedFailoverState {
 
 struct CommitState {
   spec @0 :ItemSpec;
+  keepHours @1 :UInt32;
+  replicaVm @2 :Text;         # As its host knows it now.
 }
 
 struct DisableState {

@@ -62,6 +62,8 @@ struct Vm {
   problem @12 :Text;          # Why it cannot be protected; empty = it can.
   isReplica @13 :Bool;        # Created by Farside on this host.
   isTest @14 :Bool;
+  fenced @15 :Bool;           # Must not start here: its active side is elsewhere ...
+  activeAt @16 :Text;         # ... where, in words for people; empty: not known.
 }
 
 struct VmDefinition {
@@ -167,6 +169,7 @@ struct Policy {
   initialMethod @9 :Text;             # OverNetwork
   journalGibMax @10 :UInt32;          # 0 = as much as the volume holds.
   floorHours @11 :UInt32 = 4;         # Points younger than this never go for journalGibMax.
+  keepHours @12 :UInt32 = 24;         # The replica stays this long after a failover was committed.
 }
 
 struct RecoveryPoint {

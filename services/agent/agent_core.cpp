@@ -29,6 +29,11 @@ std::string after(const std::string& text, std::string_view prefix) {
   return text.substr(prefix.size());
 }
 
+// Nothing of it is left to be kept in order.
+bool is_over(const msg::ReplicaItem& replica) {
+  return replica.committed && replica.kept_until == 0;
+}
+
 }  // namespace
 
 AgentCore::AgentCore(std::string provider, std::string data_public_key, Probe& probe,
@@ -145,6 +150,11 @@ void AgentCore::report_host(reactor::Effects& effects) {
   auto report = host_.value_or(
       msg::HostReport{.host = {.name = effects.self().substr(effects.self().rfind('/') + 1)}});
   report.host.problem = std::move(problem);
+  for (auto& vm : report.vms) {
+    const auto fence = fence_of(vm.id, effects.store());
+    vm.fenced = fence && *fence;
+    if (vm.fenced) vm.active_at = (*fence)->active_at;
+  }
   effects.send(provider_, msg::Envelope{.from = effects.self(),
                                         .to = provider_,
                                         .body = reactor::message(std::move(report))});
@@ -325,7 +335,7 @@ void AgentCore::on_maintained(const std::string& item, const Result<msg::Message
 void AgentCore::take_upkeep(const std::string& item, const Result<msg::Message>& result,
                             reactor::Effects& effects) {
   auto found = replicas_.get(effects.store(), item);
-  if (!found || !*found || (*found)->committed) return;  // Gone meanwhile.
+  if (!found || !*found) return;  // Gone meanwhile.
   auto& replica = **found;
   if (!result) {
     log::warn("maintenance failed", {{"replica", item}, {"cause", result.error()}});
@@ -336,6 +346,10 @@ void AgentCore::take_upkeep(const std::string& item, const Result<msg::Message>&
   }
   if (!std::holds_alternative<msg::ReplicaMaintained>(result->value)) return;
   const auto& done = std::get<msg::ReplicaMaintained>(result->value);
+  if (replica.committed) {
+    take_kept(replica, done.status, effects);
+    return;
+  }
   auto& status = replica_status_[item];
   status = done.status;
   status.settings = replica.settings;
@@ -349,6 +363,20 @@ void AgentCore::take_upkeep(const std::string& item, const Result<msg::Message>&
   if (replica != before) replicas_.put(effects.writes, item, replica);
 }
 
+// Of a replica that stays for a while after its failover was committed.  A job that began before
+// the commit tells of no time.
+void AgentCore::take_kept(msg::ReplicaItem& replica, const msg::ReplicaStatus& status,
+                          reactor::Effects& effects) {
+  if (status.kept_until != 0) {
+    replica_status_[replica.item] = status;
+  } else if (effects.now().micros >= replica.kept_until) {
+    replica_status_.erase(replica.item);
+    probe_.forget_replica(replica.item);
+    replica.kept_until = 0;
+    replicas_.put(effects.writes, replica.item, replica);
+  }
+}
+
 void AgentCore::maintain(reactor::Effects& effects) {
   prune_replies(effects);
   if (!replicas_open_) return;
@@ -357,7 +385,7 @@ void AgentCore::maintain(reactor::Effects& effects) {
   for (const auto& [id, replica] : *replicas) {
     const bool is_queued = upkeep_.contains(id) ||
                            std::ranges::find(upkeep_due_, id, &Upkeep::item) != upkeep_due_.end();
-    if (replica.committed || is_queued) continue;
+    if (is_over(replica) || is_queued) continue;
     upkeep_due_.push_back({.item = id, .path = replica.storage_path});
   }
   start_upkeep(effects);
@@ -378,7 +406,7 @@ void AgentCore::start_upkeep(reactor::Effects& effects) {
     auto upkeep = std::move(*due);
     due = upkeep_due_.erase(due);
     auto replica = replicas_.get(effects.store(), upkeep.item);
-    if (!replica || !*replica || (*replica)->committed) continue;
+    if (!replica || !*replica || is_over(**replica)) continue;
     upkeep.since = effects.monotonic();
     busy.insert(upkeep.path);
     effects.start(std::string(kMaintainPrefix) + upkeep.item,

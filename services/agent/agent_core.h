@@ -62,6 +62,8 @@ class AgentCore final : public reactor::Core {
   void on_order(const msg::Envelope& envelope, reactor::Effects& effects);
   Result<std::optional<msg::Message>> decide(const msg::Envelope& envelope,
                                              reactor::Effects& effects);
+  static Result<std::optional<msg::SourceFenced>> fence_of(const std::string& vm,
+                                                           const store::Reader& store);
   Status check_replica(const std::string& item, std::uint64_t epoch,
                        const store::Reader& store) const;
   void on_order_done(const std::string& request, const Result<msg::Message>& result,
@@ -117,6 +119,8 @@ class AgentCore final : public reactor::Core {
   void on_reconciled(const Result<msg::Message>& result, reactor::Effects& effects);
   void maintain(reactor::Effects& effects);
   void start_upkeep(reactor::Effects& effects);
+  void take_kept(msg::ReplicaItem& replica, const msg::ReplicaStatus& status,
+                 reactor::Effects& effects);
   void take_upkeep(const std::string& item, const Result<msg::Message>& result,
                    reactor::Effects& effects);
   void on_maintained(const std::string& item, const Result<msg::Message>& result,

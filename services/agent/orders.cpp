@@ -9,6 +9,7 @@ namespace farside::agent {
 namespace {
 
 constexpr std::string_view kReplies = "reply";
+constexpr std::string_view kFenceTable = "fence";  // By VM.
 constexpr std::size_t kOrdersMax = 1'000;  // At the workers; beyond, orders wait to be repeated.
 
 // Stored replies are keyed by request; the value is a whole envelope plus the time in front.
@@ -32,10 +33,6 @@ bool is_reading(const msg::Message& order) {
   if (const auto* proof = std::get_if<msg::ProveReplica>(&order.value)) return proof->plan_only;
   return std::holds_alternative<msg::ListPoints>(order.value) ||
          std::holds_alternative<msg::AwaitLife>(order.value);
-}
-
-std::string fence_key(const std::string& vm) {
-  return vm;
 }
 
 void name_vms(msg::RemoveTestVm& order, const msg::ReplicaItem& replica) {
@@ -98,6 +95,14 @@ void AgentCore::on_order(const msg::Envelope& envelope, reactor::Effects& effect
   } else if (*decided) {
     reply(envelope, std::move(**decided), effects);
   }
+}
+
+Result<std::optional<msg::SourceFenced>> AgentCore::fence_of(const std::string& vm,
+                                                             const store::Reader& store) {
+  FARSIDE_ASSIGN(const auto fence, store.get(kFenceTable, vm));
+  if (!fence) return std::nullopt;
+  FARSIDE_ASSIGN(auto fenced, msg::decode<msg::SourceFenced>(*fence));
+  return std::optional(std::move(fenced));
 }
 
 Status AgentCore::check_replica(const std::string& item, std::uint64_t epoch,
@@ -222,14 +227,11 @@ Result<std::optional<msg::Message>> AgentCore::decide(const msg::Envelope& envel
     return to_workers(envelope.body);
   }
   if (const auto* order = std::get_if<msg::UnfenceSource>(&body)) {
-    FARSIDE_ASSIGN(const auto fence, store.get("fence", fence_key(order->vm)));
-    if (fence) {
-      FARSIDE_ASSIGN(const auto fenced, msg::decode<msg::SourceFenced>(*fence));
-      if (order->epoch < fenced.epoch) {
-        return fail(ErrorCode::kStaleEpoch,
-                    "VM '" + order->vm + "' is fenced by epoch " + std::to_string(fenced.epoch),
-                    "the active side is the other site");
-      }
+    FARSIDE_ASSIGN(const auto fence, fence_of(order->vm, store));
+    if (fence && order->epoch < fence->epoch) {
+      return fail(ErrorCode::kStaleEpoch,
+                  "VM '" + order->vm + "' is fenced by epoch " + std::to_string(fence->epoch),
+                  "the active side is the other site");
     }
     return to_workers(envelope.body);
   }
@@ -308,10 +310,16 @@ Result<std::optional<msg::Message>> AgentCore::decide(const msg::Envelope& envel
     FARSIDE_TRY(check_replica(order->item, 0, store));
     return to_workers(envelope.body);
   }
-  if (std::holds_alternative<msg::CheckSource>(body) ||
-      std::holds_alternative<msg::FenceSource>(body)) {
-    return to_workers(envelope.body);
+  if (const auto* order = std::get_if<msg::CheckSource>(&body)) {
+    FARSIDE_ASSIGN(const auto fence, fence_of(order->vm, store));
+    if (!fence) return to_workers(envelope.body);
+    const auto where = fence->active_at.empty() ? "the other site" : fence->active_at;
+    return fail(ErrorCode::kConflict,
+                "VM '" + order->vm + "' is fenced on this host: what is here is a copy of the " +
+                    "time of its failover, and it is active at " + where,
+                "work with the VM there; remove this copy when nobody needs it any more");
   }
+  if (std::holds_alternative<msg::FenceSource>(body)) return to_workers(envelope.body);
   // The remaining orders concern VMs that only our records know.
   const auto with_vm = [&](auto order) -> Result<std::optional<msg::Message>> {
     FARSIDE_ASSIGN(const auto replica, replicas_.get(store, order.item));
@@ -398,8 +406,11 @@ Status AgentCore::apply(const msg::Message& order_message, const msg::Message& o
   } else if (const auto* committed = std::get_if<msg::CommitReplica>(&body)) {
     replica_status_.erase(committed->item);
     probe_.forget_replica(committed->item);
-    return change_replica(committed->item,
-                          [](msg::ReplicaItem& replica) { replica.committed = true; });
+    const auto* done = std::get_if<msg::ReplicaCommitted>(&outcome.value);
+    return change_replica(committed->item, [&](msg::ReplicaItem& replica) {
+      replica.committed = true;
+      replica.kept_until = done == nullptr ? 0 : done->kept_until;
+    });
   } else if (const auto* started = std::get_if<msg::TestVmStarted>(&outcome.value)) {
     return change_replica(started->item,
                           [&](msg::ReplicaItem& replica) { replica.test_seq = started->seq; });
@@ -423,10 +434,10 @@ Status AgentCore::apply(const msg::Message& order_message, const msg::Message& o
   } else if (const auto* fenced = std::get_if<msg::SourceFenced>(&outcome.value)) {
     const auto* fence = std::get_if<msg::FenceSource>(&body);
     if (fence != nullptr) {
-      effects.writes.put("fence", fence_key(fence->vm), msg::encode(*fenced));
+      effects.writes.put(kFenceTable, fence->vm, msg::encode(*fenced));
     }
   } else if (const auto* unfenced = std::get_if<msg::UnfenceSource>(&body)) {
-    effects.writes.erase("fence", fence_key(unfenced->vm));
+    effects.writes.erase(kFenceTable, unfenced->vm);
   }
   return {};
 }

@@ -203,7 +203,8 @@ Result<msg::Message> SourceWork::run(const msg::FenceSource& order) {
     FARSIDE_ASSIGN(const auto vm, platform_.describe_vm(order.vm));
     if (vm.state != msg::PowerState::off) return fail(enforced.error());
   }
-  return reactor::message(msg::SourceFenced{.item = order.item, .epoch = order.epoch});
+  return reactor::message(
+      msg::SourceFenced{.item = order.item, .epoch = order.epoch, .active_at = order.active_at});
 }
 
 Result<msg::Message> SourceWork::run(const msg::UnfenceSource& order) {

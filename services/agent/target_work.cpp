@@ -88,13 +88,6 @@ TargetWork::Turn TargetWork::turn_of(Kept& kept) {
   return turn;
 }
 
-template <class Change>
-msg::ReplicaItem TargetWork::change(Kept& kept, const Change& change) {
-  const std::lock_guard lock(mutex_);
-  change(kept.replica);
-  return kept.replica;
-}
-
 Result<replica::SharedItem> TargetWork::item_of(const msg::ReplicaItem& replica) {
   FARSIDE_ASSIGN(auto* store, store_at(replica.storage_path));
   return store->find(replica.item);
@@ -217,20 +210,19 @@ Result<msg::Message> TargetWork::run(const msg::RemoveReplica& order) {
     std::error_code ec;
     std::filesystem::remove_all(vm_folder(replica, order.test_vm), ec);
   }
-  if (!order.vm.empty() && !order.keep_vm) {
-    FARSIDE_TRY(platform_.destroy_vm(order.vm, true));
-    std::error_code ec;
-    std::filesystem::remove_all(vm_folder(replica, order.vm), ec);
-  } else if (!order.vm.empty()) {
-    const auto item = item_of(replica);
-    FARSIDE_TRY(detach(item ? item->get() : nullptr, order.vm, ""));  // It lives on by itself.
+  if (!order.vm.empty()) {
+    const auto removed = order.keep_vm ? fail(ErrorCode::kForbidden, "it is to stay")
+                                       : platform_.destroy_vm(order.vm, true);
+    if (removed) {  // It was never whole, so it never ran.
+      std::error_code ec;
+      std::filesystem::remove_all(vm_folder(replica, order.vm), ec);
+    } else if (removed.error().code != ErrorCode::kForbidden) {
+      return fail(removed.error());
+    } else {
+      FARSIDE_TRY(set_free(replica, order.vm, ""));
+    }
   }
-  FARSIDE_ASSIGN(auto* store, store_at(replica.storage_path));
-  if (const auto item = store->find(order.item)) {
-    FARSIDE_TRY(views_.close(**item, std::string(kTestView)));
-    FARSIDE_TRY(views_.close(**item, std::string(kFailoverView)));
-  }
-  FARSIDE_TRY(store->remove(order.item));
+  FARSIDE_TRY(drop(replica));
   const std::lock_guard lock(mutex_);
   kept_.erase(order.item);
   return reactor::message(msg::ReplicaRemoved{.item = order.item});
@@ -402,15 +394,54 @@ Result<msg::Message> TargetWork::run(const msg::DetachReplica& order, const std:
 Result<msg::Message> TargetWork::run(const msg::CommitReplica& order, const std::string& job) {
   FARSIDE_ASSIGN(const auto entry, kept(order.item));
   const auto busy = turn_of(*entry);
-  FARSIDE_ASSIGN(auto* store, store_at(replica_of(*entry).storage_path));
-  const auto found = store->find(order.item);
-  if (!order.vm.empty()) FARSIDE_TRY(detach(found ? found->get() : nullptr, order.vm, job));
-  if (const auto& item = found) {
-    FARSIDE_TRY(views_.close(**item, std::string(kFailoverView)));
-    FARSIDE_TRY(views_.close(**item, std::string(kTestView)));
+  const auto replica = replica_of(*entry);
+  receiver_->forbid(order.item);
+  msg::ReplicaCommitted done{.item = order.item};
+  if (!order.vm.empty()) {
+    FARSIDE_ASSIGN(done.vm, set_free(replica, order.vm, job));
   }
-  FARSIDE_TRY(store->remove(order.item));
-  return reactor::message(msg::ReplicaCommitted{.item = order.item});
+  if (order.keep_hours == 0) {
+    FARSIDE_TRY(drop(replica));
+  } else {
+    FARSIDE_TRY(close_views(replica));
+    const auto until = clock_.now() + std::chrono::hours{order.keep_hours};
+    done.kept_until =
+        replica.kept_until != 0 ? std::min(replica.kept_until, until.micros) : until.micros;
+  }
+  change(*entry, [&](msg::ReplicaItem& known) {
+    known.committed = true;
+    known.kept_until = done.kept_until;
+  });
+  return reactor::message(std::move(done));
+}
+
+// The VM stands on its own disks and belongs to the operator: only then may what it came from go.
+Result<std::string> TargetWork::set_free(const msg::ReplicaItem& replica, const std::string& vm,
+                                         const std::string& job) {
+  const auto item = item_of(replica);
+  FARSIDE_TRY(detach(item ? item->get() : nullptr, vm, job));
+  auto released = platform_.release_vm(vm);
+  if (!released && released.error().code == ErrorCode::kNotFound) return vm;  // Deleted by hand.
+  return released;
+}
+
+Status TargetWork::close_views(const msg::ReplicaItem& replica) {
+  FARSIDE_ASSIGN(auto* store, store_at(replica.storage_path));
+  const auto item = store->find(replica.item);
+  if (!item && item.error().code == ErrorCode::kNotFound) return {};
+  if (!item) return fail(item.error());
+  FARSIDE_TRY(views_.close(**item, std::string(kTestView)));
+  return views_.close(**item, std::string(kFailoverView));
+}
+
+Status TargetWork::drop(const msg::ReplicaItem& replica) {
+  // One that cannot be opened goes all the same: nothing of it is needed any more.
+  if (const auto closed = close_views(replica); !closed) {
+    log::warn("views of a replica that goes not closed",
+              {{"item", replica.item}, {"cause", closed.error()}});
+  }
+  FARSIDE_ASSIGN(auto* store, store_at(replica.storage_path));
+  return store->remove(replica.item);
 }
 
 }  // namespace farside::agent

@@ -107,6 +107,7 @@ class TargetWork final {
   bool is_scrub_due(const msg::ReplicaItem& replica) const;
   Status scrub(replica::Item& item, msg::ReplicaItem& replica, Pace& pace) const;
   static void note_findings(const std::vector<std::string>& findings, msg::ReplicaItem& replica);
+  Result<msg::Message> keep_or_drop(Kept& entry, const msg::ReplicaItem& replica);
   msg::ReplicaStatus status_of(replica::Item& item, const msg::ReplicaItem& replica) const;
   Micros turn_length(const std::string& storage_path);
   Budget& budget_of(const std::string& storage_path);  // Lives as long as this.
@@ -127,6 +128,10 @@ class TargetWork final {
 
   Result<std::uint64_t> boot(const msg::ReplicaItem& replica, const Boot& wanted);
   Status detach(replica::Item* item, const std::string& vm, const std::string& job);
+  Result<std::string> set_free(const msg::ReplicaItem& replica, const std::string& vm,
+                               const std::string& job);
+  Status close_views(const msg::ReplicaItem& replica);
+  Status drop(const msg::ReplicaItem& replica);
 
   Settings settings_;
   Platform& platform_;
@@ -142,5 +147,12 @@ class TargetWork final {
   std::map<std::string, std::shared_ptr<Kept>> kept_;                     // By item.
   std::map<std::string, Budget> budgets_;                                 // By storage path.
 };
+
+template <class Change>
+msg::ReplicaItem TargetWork::change(Kept& kept, const Change& change) {
+  const std::lock_guard lock(mutex_);
+  change(kept.replica);
+  return kept.replica;
+}
 
 }  // namespace farside::agent

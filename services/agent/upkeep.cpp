@@ -71,6 +71,7 @@ Result<msg::Message> TargetWork::run(const msg::MaintainReplica& job) {
                 "maintenance comes round again");
   }
   auto replica = replica_of(*entry);
+  if (replica.committed) return keep_or_drop(*entry, replica);
   FARSIDE_ASSIGN(const auto item, item_of(replica));
   replica.scrub_cursor = job.replica.scrub_cursor;
   replica.scrubbed_at = job.replica.scrubbed_at;
@@ -117,6 +118,23 @@ Result<msg::Message> TargetWork::run(const msg::MaintainReplica& job) {
       msg::ReplicaMaintained{.status = std::move(status),
                              .scrub_cursor = std::move(replica.scrub_cursor),
                              .proven_definition = std::move(replica.proven_definition)});
+}
+
+// After a commit nothing changes in it any more, until its time is over.
+Result<msg::Message> TargetWork::keep_or_drop(Kept& entry, const msg::ReplicaItem& replica) {
+  msg::ReplicaMaintained done{.status = {.item = replica.item, .epoch = replica.epoch}};
+  if (replica.kept_until == 0 || clock_.now().micros >= replica.kept_until) {
+    FARSIDE_TRY(drop(replica));
+    change(entry, [](msg::ReplicaItem& known) { known.kept_until = 0; });
+    log::info("replica_of_committed_failover_dropped", {{"item", replica.item}});
+  } else {
+    FARSIDE_ASSIGN(const auto item, item_of(replica));
+    done.status = status_of(*item, replica);
+    done.status.faults.clear();  // Of replication, which has ended.
+    done.status.warnings.clear();
+    done.status.kept_until = replica.kept_until;
+  }
+  return reactor::message(std::move(done));
 }
 
 Status TargetWork::fold(replica::Item& item, const msg::ReplicaItem& replica, Pace& pace) const {

@@ -57,6 +57,16 @@ Result<std::optional<msg::ProtectedItem>> Catalog::item_of_vm(const store::Reade
   return std::nullopt;
 }
 
+Result<std::optional<msg::ProtectedItem>> Catalog::item_that_made(const store::Reader& store,
+                                                                  const std::string& site,
+                                                                  const std::string& vm) const {
+  FARSIDE_ASSIGN(auto all, rows(items, store));
+  for (auto& item : all) {
+    if (item.target_site == site && item.replica_vm == vm) return std::move(item);
+  }
+  return std::nullopt;
+}
+
 std::vector<Catalog::Found> Catalog::vms_of_cloud(const msg::Inventory& site,
                                                   const std::string& cloud_name) {
   std::vector<Found> out;
@@ -137,6 +147,7 @@ Status check(const msg::Policy& policy) {
   within("recoveryPoints (hours)", policy.retention_hours, 0, 720);
   within("everyPointHours", policy.every_point_hours, 0, 720);
   within("floorHours", policy.floor_hours, 0, 720);
+  within("keepAfterCommitHours", policy.keep_hours, 0, 720);
   within("applicationConsistentSnapshotFrequencyInHours", policy.app_consistent_hours, 0, 12);
   within("replicationPort", policy.port, 1, 65535);
   if (policy.initial_method != "OverNetwork") {

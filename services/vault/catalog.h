@@ -56,6 +56,10 @@ class Catalog final {
                                                        const std::string& site,
                                                        const std::string& cloud,
                                                        const std::string& name) const;
+  // Whose failover made the VM, if that item is still there.
+  Result<std::optional<msg::ProtectedItem>> item_that_made(const store::Reader& store,
+                                                           const std::string& site,
+                                                           const std::string& vm) const;
   Result<std::optional<msg::ProtectedItem>> item_of_vm(const store::Reader& store,
                                                        const std::string& site,
                                                        const std::string& vm) const;

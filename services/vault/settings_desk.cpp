@@ -137,6 +137,7 @@ void SettingsDesk::on_replica(const std::string& agent, const msg::ReplicaStatus
     log::warn("replica without a protected item", {{"agent", agent}, {"item", reported.item}});
     return;
   }
+  if ((*item)->state == msg::ItemState::committed) return;
   if (!policies_.contains((*item)->policy)) return;
   auto settings = settings_of(**item, (*item)->source_agent);
   settings.peer_endpoint.clear();  // A target dials nobody.

@@ -82,6 +82,11 @@ Result<msg::Message> AgentModel::boot(const std::string& item, const std::string
   return msg::Message{};
 }
 
+void AgentModel::release(const std::string& vm) {
+  const auto found = host_.vms.find(vm);
+  if (found != host_.vms.end()) found->second.shape.is_replica = false;
+}
+
 Result<msg::Message> AgentModel::run(const msg::Message& job) {
   const auto& body = job.value;
   if (std::holds_alternative<msg::ObserveHost>(body)) {
@@ -114,7 +119,7 @@ Result<msg::Message> AgentModel::run(const msg::Message& job) {
   }
   if (const auto* reconcile = std::get_if<msg::Reconcile>(&body)) {
     std::erase_if(host_.vms, [&](const auto& entry) {
-      return entry.second.shape.is_replica &&
+      return entry.second.shape.is_test &&
              std::ranges::find(reconcile->keep_vms, entry.first) == reconcile->keep_vms.end();
     });
     for (auto& [item, kept] : host_.replicas) kept.is_open = false;
@@ -125,6 +130,15 @@ Result<msg::Message> AgentModel::run(const msg::Message& job) {
   }
   if (const auto* kept = std::get_if<msg::MaintainReplica>(&body)) {
     FARSIDE_ASSIGN(auto* found, replica(kept->replica.item));
+    if (kept->replica.committed) {
+      msg::ReplicaStatus status{.item = kept->replica.item};
+      if (clock_.now().micros < kept->replica.kept_until) {
+        status.kept_until = kept->replica.kept_until;
+      } else {
+        host_.replicas.erase(kept->replica.item);
+      }
+      return message(msg::ReplicaMaintained{.status = std::move(status)});
+    }
     while (found->points.size() > 20) found->points.erase(found->points.begin());
     return message(msg::ReplicaMaintained{.status = {.item = kept->replica.item}});
   }
@@ -177,9 +191,10 @@ Result<msg::Message> AgentModel::run(const msg::Message& job) {
   }
   if (const auto* order = std::get_if<msg::RemoveReplica>(&body)) {
     host_.replicas.erase(order->item);
-    if (!order->keep_vm) {
-      std::erase_if(host_.vms, [&](const auto& entry) { return entry.second.item == order->item; });
-    }
+    std::erase_if(host_.vms, [&](const auto& entry) {
+      return entry.second.item == order->item && entry.second.shape.is_test;
+    });
+    release(order->vm);
     return message(msg::ReplicaRemoved{.item = order->item});
   }
   if (const auto* order = std::get_if<msg::VerifyPoint>(&body)) {
@@ -233,8 +248,17 @@ Result<msg::Message> AgentModel::run(const msg::Message& job) {
     return message(msg::ReplicaDetached{.item = order->item});
   }
   if (const auto* order = std::get_if<msg::CommitReplica>(&body)) {
-    host_.replicas.erase(order->item);
-    return message(msg::ReplicaCommitted{.item = order->item});
+    release(order->vm);
+    const auto kept = host_.replicas.find(order->item);
+    if (kept == host_.replicas.end() || order->keep_hours == 0) {
+      host_.replicas.erase(order->item);
+      return message(msg::ReplicaCommitted{.item = order->item, .vm = order->vm});
+    }
+    kept->second.is_open = false;
+    return message(msg::ReplicaCommitted{
+        .item = order->item,
+        .vm = order->vm,
+        .kept_until = (clock_.now() + std::chrono::hours{order->keep_hours}).micros});
   }
   if (const auto* order = std::get_if<msg::ListPoints>(&body)) {
     return message(msg::Points{.item = order->item});

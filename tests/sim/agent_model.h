@@ -28,6 +28,7 @@ class AgentModel final {
   Result<msg::Message> run(const msg::Message& job);
   Result<msg::Message> boot(const std::string& item, const std::string& id, std::uint64_t seq,
                             bool is_test, ModelPoint& booted, std::uint64_t& booted_seq);
+  void release(const std::string& vm);
   Result<ModelVm*> vm(const std::string& id);
   Result<ModelReplica*> replica(const std::string& item);
 

@@ -434,8 +434,12 @@ void World::violation(const std::string& what) {
 
 void World::check() {
   const auto& source = hosts_["hostA"].vms[kVm];
+  for (const auto& id : failed_over_) {
+    if (!hosts_["hostB"].vms.contains(id)) violation("a VM that was failed over is gone");
+  }
   for (const auto& [id, vm] : hosts_["hostB"].vms) {
     if (vm.shape.is_test) continue;
+    failed_over_.insert(id);
     // P4: never two active sides.
     if (vm.is_running && source.is_running) violation("P4: both sides run");
     // P3: a planned failover loses nothing.

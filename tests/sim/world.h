@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -100,6 +101,7 @@ class World final {
   std::map<std::string, std::uint64_t> newest_seen_;  // Item -> seq.
   std::map<std::string, msg::FlowPhase> ended_jobs_;
   bool committed_seen_ = false;
+  std::set<std::string> failed_over_;  // VMs that a failover made.
 };
 
 }  // namespace farside::sim

@@ -193,8 +193,15 @@ class Platform {
   // the view is no longer needed.  Call again to learn the progress; `finished` ends it.
   virtual Result<BlockProgress> detach_view(const std::string& vm_id) = 0;
 
+  // The VM becomes the operator's own: from now on nothing tells it from one that he made, and no
+  // call of this interface removes it.  Survives everything, and comes before any record of it
+  // goes. Returns the id by which the host knows it from then on; the old one still finds it in the
+  // calls of this interface.  Errors: kNotFound, kConflict (a test VM, or one that is not whole).
+  virtual Result<std::string> release_vm(const std::string& vm_id) = 0;
+
   // Turns the VM off and removes it, its overlays too if `delete_overlays`.  Errors: kForbidden
-  // for a VM that Farside did not create.
+  // unless it is a test VM of Farside's, or one that create_vm() did not finish: all others hold
+  // somebody's production.
   virtual Status destroy_vm(const std::string& vm_id, bool delete_overlays) = 0;
 
   // Starting this VM here is refused from now on (its role epoch moved away) or allowed again.  The
@@ -203,8 +210,8 @@ class Platform {
   virtual Status set_fenced(const std::string& vm_id, bool fenced) = 0;
   virtual Result<std::vector<std::string>> enforce_fences() = 0;
 
-  // Removes what a crash left behind: open points (their tokens stay), scratch files, VMs of ours
-  // that are not in `vms_to_keep`.  Runs once, before anything else.
+  // Removes what a crash left behind: open points (their tokens stay), scratch files, test VMs and
+  // unfinished ones of ours that are not in `vms_to_keep`.  Runs once, before anything else.
   virtual Status reconcile(const std::vector<std::string>& vms_to_keep) = 0;
 };
 

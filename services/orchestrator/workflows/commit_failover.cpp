@@ -1,4 +1,5 @@
-// Commit of a failover: the point that runs is kept, the journal and all other points are dropped.
+// Commit of a failover: the VM becomes the operator's own, and the replica it came from is dropped,
+// at once or when its time is over.
 //
 //   stop_replication ==> commit_replica ==> record_commit
 //   the operator has decided: only forward
@@ -11,7 +12,8 @@ namespace {
 using msg::CommitState;
 
 CommitState begin(const msg::WorkflowInput& input) {
-  return CommitState{.spec = input.spec};
+  return CommitState{
+      .spec = input.spec, .keep_hours = input.keep_hours, .replica_vm = input.spec.replica_vm};
 }
 
 flow::Request stop_replication(const CommitState& s) {
@@ -19,11 +21,19 @@ flow::Request stop_replication(const CommitState& s) {
 }
 
 flow::Request commit_replica(const CommitState& s) {
-  return flow::ask(s.spec.target_agent, msg::CommitReplica{.item = s.spec.item});
+  return flow::ask(s.spec.target_agent,
+                   msg::CommitReplica{.item = s.spec.item, .keep_hours = s.keep_hours});
+}
+
+Status learn_commit(CommitState& s, const msg::Message& reply) {
+  FARSIDE_ASSIGN(const auto committed, flow::expect<msg::ReplicaCommitted>(reply));
+  if (!committed.vm.empty()) s.replica_vm = committed.vm;
+  return {};
 }
 
 flow::Request record_commit(const CommitState& s) {
-  return record(msg::ItemChange{.item = s.spec.item, .state = msg::ItemState::committed});
+  return record(msg::ItemChange{
+      .item = s.spec.item, .state = msg::ItemState::committed, .replica_vm = s.replica_vm});
 }
 
 using Step = flow::Step<CommitState>;
@@ -35,9 +45,9 @@ constexpr std::array kSteps{
          .silence = kSourceSilence,
          .dispensable = always<CommitState>},
     Step{.name = "commit_replica",
-         .title = "Drop the other recovery points",
+         .title = "Hand the virtual machine over to its operator",
          .act = commit_replica,
-         .learn = flow::learn_done<CommitState, msg::ReplicaCommitted>,
+         .learn = learn_commit,
          .silence = std::chrono::minutes{10}},
     Step{.name = "record_commit",
          .title = "Record the commit",

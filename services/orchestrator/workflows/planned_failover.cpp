@@ -111,8 +111,11 @@ flow::Request verify_point(const PlannedFailoverState& s) {
 }
 
 flow::Request fence_source(const PlannedFailoverState& s) {
-  return ask(s.spec.source_agent,
-             msg::FenceSource{.item = s.spec.item, .vm = s.spec.vm, .epoch = s.new_epoch});
+  return ask(s.spec.source_agent, msg::FenceSource{.item = s.spec.item,
+                                                   .vm = s.spec.vm,
+                                                   .epoch = s.new_epoch,
+                                                   .active_at = "site '" + s.spec.target_site +
+                                                                "' (" + s.spec.target_agent + ")"});
 }
 
 flow::Request unfence_source(const PlannedFailoverState& s) {

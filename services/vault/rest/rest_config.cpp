@@ -47,7 +47,8 @@ Json policy_json(const Call& call, const msg::Policy& policy) {
             {{"everyPointHours", policy.every_point_hours},
              {"bandwidthKbps", policy.bandwidth_kbps},
              {"journalGibMax", policy.journal_gib_max},
-             {"floorHours", policy.floor_hours}}}});
+             {"floorHours", policy.floor_hours},
+             {"keepAfterCommitHours", policy.keep_hours}}}});
 }
 
 // Writes a number of the body into `into`; negative and huge ones are caught by check().
@@ -179,6 +180,7 @@ Reply Rest::put_farside_policy(Call& call) {
   take(call, {"properties", "bandwidthKbps"}, policy.bandwidth_kbps);
   take(call, {"properties", "journalGibMax"}, policy.journal_gib_max);
   take(call, {"properties", "floorHours"}, policy.floor_hours);
+  take(call, {"properties", "keepAfterCommitHours"}, policy.keep_hours);
   if (call.number({"properties", "journalGibMax"}) && !call.number({"properties", "floorHours"}) &&
       policy.floor_hours >= policy.retention_hours) {
     // Nobody asks for a limit that no point could ever go for.

@@ -54,7 +54,10 @@ Json allowed_operations(const msg::ProtectedItem& item) {
       out.push_back("TestFailoverCleanup");
     }
   }
-  if (item.state == ItemState::commitRequired) out.push_back("Commit");
+  // Once more, to let the replica go sooner.
+  if (item.state == ItemState::commitRequired || item.state == ItemState::committed) {
+    out.push_back("Commit");
+  }
   if (item.test_vm.empty()) out.push_back("DisableProtection");
   return out;
 }
@@ -175,6 +178,9 @@ Json Rest::item_json(const Call& call, const msg::ProtectedItem& item) const {
     farside["journalBytes"] = replica->second.journal_bytes;
     farside["baseBytes"] = replica->second.base_bytes;
     farside["oldestPointTime"] = arm_time(replica->second.oldest.captured_at);
+    farside["keptUntil"] = replica->second.kept_until == 0
+                               ? Json(nullptr)
+                               : Json(arm_time(replica->second.kept_until));
     farside["damagedBlocks"] = replica->second.damaged;
     farside["provenAt"] =
         replica->second.proven_at == 0 ? Json(nullptr) : Json(arm_time(replica->second.proven_at));
@@ -292,6 +298,25 @@ Reply Rest::put_item(Call& call) {
         "no VM '" + *vm_id + "' in cloud '" + call["cloud"] + "' of site '" + site.site + "'",
         "list them with `farside vm list`");
   }
+  if (vm->vm.fenced) {
+    return fail(ErrorCode::kConflict,
+                "VM '" + vm->vm.name + "' of site '" + site.site + "' is fenced: it is a copy of " +
+                    "the time of its failover, and the VM is active at " +
+                    (vm->vm.active_at.empty() ? "the other site" : vm->vm.active_at),
+                "protect it there; remove this copy when nobody needs it any more");
+  }
+  FARSIDE_ASSIGN(const auto maker, catalog_.item_that_made(store, site.site, *vm_id));
+  if (maker) {
+    return fail(ErrorCode::kConflict,
+                "VM '" + vm->vm.name + "' was made by the failover of item '" + maker->name +
+                    "' of site '" + maker->source_site + "', which is " +
+                    std::string(words(maker->state).description),
+                maker->state == ItemState::committed
+                    ? "end that protection with `farside unprotect " + maker->name +
+                          "`, then protect the VM here"
+                    : "commit that failover with `farside commit " + maker->name +
+                          "`, end the protection with `farside unprotect`, then protect it here");
+  }
   FARSIDE_ASSIGN(const auto pairs, Catalog::rows(catalog_.pairs, store));
   const auto pair = std::ranges::find_if(pairs, [&](const auto& candidate) {
     return candidate.source_site == site.site && candidate.source_cloud == call["cloud"] &&
@@ -401,10 +426,26 @@ Reply Rest::planned_failover(Call& call) {
 Reply Rest::commit_failover(Call& call) {
   FARSIDE_ASSIGN(auto item, item_of(call));
   FARSIDE_TRY(allow(item, "Commit"));
+  FARSIDE_ASSIGN(const auto policy, catalog_.policy(call.effects.store(), item.policy));
+  auto hours = std::int64_t{policy.keep_hours};
+  if (const auto wanted = call.number({"properties", "farside", "keepHours"})) {
+    hours = *wanted;
+  } else if (item.state == ItemState::committed) {
+    return fail(ErrorCode::kConflict, "the failover of VM '" + item.vm_name + "' is committed",
+                "say with `farside commit " + item.name +
+                    " --keep-hours` how long its replica "
+                    "stays, 0 = no longer");
+  }
+  if (hours < 0 || hours > 720) {
+    return fail(ErrorCode::kInvalidArgument,
+                "keepHours is " + std::to_string(hours) + ", allowed are 0 to 720");
+  }
   const auto path = item_path(call, item);
-  return started(
-      call, path, std::move(item),
-      {.workflow = "commit_failover", .meanwhile = ItemState::commitRequired, .input = {}});
+  const auto meanwhile = item.state;
+  return started(call, path, std::move(item),
+                 {.workflow = "commit_failover",
+                  .meanwhile = meanwhile,
+                  .input = {.keep_hours = static_cast<std::uint32_t>(hours)}});
 }
 
 // ---- What Farside has beyond the original

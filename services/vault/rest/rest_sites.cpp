@@ -79,7 +79,8 @@ Json storage_json(const Call& call, const msg::Inventory& site, const msg::Stora
 }
 
 Json vm_json(const Call& call, const msg::Inventory& site, const std::string& cloud,
-             const Catalog::Found& found, const std::optional<msg::ProtectedItem>& item) {
+             const Catalog::Found& found, const std::optional<msg::ProtectedItem>& item,
+             const std::optional<msg::ProtectedItem>& maker) {
   const auto& vm = found.vm;
   Json disks = Json::array();
   for (const auto& disk : vm.disks) {
@@ -90,12 +91,22 @@ Json vm_json(const Call& call, const msg::Inventory& site, const std::string& cl
   }
   Json problems = Json::array();
   if (!vm.problem.empty()) problems.push_back(vm.problem);
+  if (vm.fenced) {
+    problems.push_back("a copy of the time of its failover: it is active at " +
+                       (vm.active_at.empty() ? "the other site" : vm.active_at));
+  }
+  if (maker) {
+    problems.push_back("made by the failover of '" + maker->name +
+                       "', which ends with `farside unprotect " + maker->name + "`");
+  }
   const bool is_protected = item && item->state != msg::ItemState::enableFailed;
   return resource(container_path(call, site.site, cloud) + "/replicationProtectableItems/" + vm.id,
                   vm.id,
                   "replicationFabrics/replicationProtectionContainers/replicationProtectableItems",
                   Json{{"friendlyName", vm.name},
-                       {"protectionStatus", is_protected ? "Protected" : "Unprotected"},
+                       {"protectionStatus", is_protected ? "Protected"
+                                            : vm.fenced  ? "Fenced"
+                                                         : "Unprotected"},
                        {"replicationProtectedItemId", is_protected ? item_path(call, *item) : ""},
                        {"protectionReadinessErrors", std::move(problems)},
                        {"supportedReplicationProviders", Json::array({"HyperVReplica2012R2"})},
@@ -109,6 +120,7 @@ Json vm_json(const Call& call, const msg::Inventory& site, const std::string& cl
                        {"farside",
                         {{"host", found.host},
                          {"state", msg::to_text(vm.state)},
+                         {"activeAt", vm.active_at},
                          {"memoryMib", vm.memory_mib},
                          {"processors", vm.processors}}}});
 }
@@ -257,7 +269,8 @@ Reply Rest::list_protectable(Call& call) {
   for (const auto& found : Catalog::vms_of_cloud(site, call["cloud"])) {
     if (only != call.values.end() && found.vm.id != only->second) continue;
     FARSIDE_ASSIGN(const auto item, catalog_.item_of_vm(store, site.site, found.vm.id));
-    out.push_back(vm_json(call, site, call["cloud"], found, item));
+    FARSIDE_ASSIGN(const auto maker, catalog_.item_that_made(store, site.site, found.vm.id));
+    out.push_back(vm_json(call, site, call["cloud"], found, item, maker));
   }
   return listing(std::move(out));
 }

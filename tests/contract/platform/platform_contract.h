@@ -474,6 +474,62 @@ TYPED_TEST_P(PlatformContract, ReconcileRemovesVmsOfOursThatNobodyWants) {
   ASSERT_TRUE(this->platform().destroy_vm(wanted.id, true));
 }
 
+// Whatever an agent's records say or have lost, it is somebody's production.
+TYPED_TEST_P(PlatformContract, AVmOfAFailoverIsNeverRemoved) {
+  NewVm vm = this->host().new_vm("production");
+  vm.is_test = false;
+  const auto created = this->platform().create_vm(vm);
+  ASSERT_TRUE(created) << why(created);
+
+  EXPECT_EQ(code(this->platform().destroy_vm(vm.id, true)), ErrorCode::kForbidden);
+  this->host().restart_agent();
+  const auto reconciled = this->platform().reconcile({});
+
+  EXPECT_TRUE(reconciled) << why(reconciled);
+  EXPECT_EQ(this->state(vm.id), msg::PowerState::running);
+  EXPECT_TRUE(this->host().overlay_exists(vm));
+  ASSERT_TRUE(this->platform().power_off(vm.id));
+  ASSERT_TRUE(this->platform().reconcile({}));
+  EXPECT_EQ(this->state(vm.id), msg::PowerState::off);
+  EXPECT_TRUE(this->host().overlay_exists(vm));
+}
+
+TYPED_TEST_P(PlatformContract, AReleasedVmIsTheOperatorsOwn) {
+  NewVm vm = this->host().new_vm("released");
+  const NewVm test = this->host().new_vm("test");
+  vm.is_test = false;
+  ASSERT_TRUE(this->platform().create_vm(vm));
+  ASSERT_TRUE(this->platform().create_vm(test));
+  EXPECT_EQ(code(this->platform().release_vm(test.id)), ErrorCode::kConflict);
+  EXPECT_EQ(code(this->platform().release_vm(this->random_.uuid())), ErrorCode::kNotFound);
+
+  const auto id = this->platform().release_vm(vm.id);
+
+  ASSERT_TRUE(id) << why(id);
+  EXPECT_EQ(this->platform().release_vm(vm.id).value_or(""), *id) << "a repeated call is harmless";
+  this->host().restart_agent();
+  ASSERT_TRUE(this->platform().reconcile({}));
+  const auto released = this->platform().describe_vm(*id);
+  ASSERT_TRUE(released) << why(released);
+  EXPECT_EQ(released->id, *id);
+  EXPECT_EQ(released->name, vm.shape.name);
+  EXPECT_FALSE(released->is_replica);
+  EXPECT_EQ(released->state, msg::PowerState::running);
+  EXPECT_TRUE(this->platform().describe_vm(vm.id)) << "the old id finds it, too";
+  int listed = 0;
+  for (const msg::Vm& one : this->platform().list_vms().value_or(std::vector<msg::Vm>())) {
+    listed += one.name == vm.shape.name ? 1 : 0;
+    EXPECT_NE(one.id, test.id) << "nobody wanted the test VM";
+  }
+  EXPECT_EQ(listed, 1);
+  EXPECT_EQ(code(this->platform().destroy_vm(*id, true)), ErrorCode::kForbidden);
+  EXPECT_EQ(code(this->platform().destroy_vm(vm.id, true)), ErrorCode::kForbidden);
+  ASSERT_TRUE(this->platform().power_off(*id));
+  ASSERT_TRUE(this->platform().reconcile({}));
+  EXPECT_TRUE(this->host().overlay_exists(vm));
+  EXPECT_EQ(this->platform().describe_vm(*id).value_or(msg::Vm{}).state, msg::PowerState::off);
+}
+
 TYPED_TEST_P(PlatformContract, DetachingMakesAVmIndependentOfItsView) {
   const NewVm vm = this->host().new_vm("detached");
   ASSERT_TRUE(this->platform().create_vm(vm));
@@ -590,7 +646,8 @@ REGISTER_TYPED_TEST_SUITE_P(
     ReadsOutsideADiskAreRefused, CreatesAndDestroysVmsOfOursOnly,
     RefusesAVmOnANetworkThatDoesNotExist, ReconcileRemovesVmsOfOursThatNobodyWants,
     TheDefinitionOfAVmThatDoesNotChangeIsTheSame, ProvingAVmLeavesNothing,
-    AVmWhoseGuestDoesNothingShowsNoSignOfLife,
+    AVmWhoseGuestDoesNothingShowsNoSignOfLife, AVmOfAFailoverIsNeverRemoved,
+    AReleasedVmIsTheOperatorsOwn,
     DetachingMakesAVmIndependentOfItsView);  // Last: the VM may take over what others need.
 
 }  // namespace farside::agent

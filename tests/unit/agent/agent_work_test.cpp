@@ -116,6 +116,17 @@ class AgentWorkTest : public testing::Test {
     EXPECT_TRUE(target_.run(msg::RemoveTestVm{.item = kItem, .vm = kTestVm}));
     return vm;
   }
+  void fail_over() {
+    ASSERT_TRUE(prepare());
+    point();
+    ASSERT_TRUE(target_.run(msg::PromoteReplica{.item = kItem, .epoch = 2}));
+    const auto started = target_.run(
+        msg::StartReplica{.item = kItem, .epoch = 2, .vm_name = "web", .nics = {}, .vm = kTestVm});
+    ASSERT_TRUE(started) << started.error().what;
+  }
+  bool has_replica() const {
+    return std::filesystem::exists(folder_.path() + "/storage/farside-replicas/" + kItem);
+  }
   msg::ReplicaMaintained maintain(msg::ReplicaItem replica) {
     const auto result = target_.run(msg::MaintainReplica{.replica = std::move(replica)});
     EXPECT_TRUE(result) << result.error().what;
@@ -344,11 +355,7 @@ TEST_F(AgentWorkTest, ManyBlocksOfPointsThatWentComeBackThoughPointsAgeInEachRou
 }
 
 TEST_F(AgentWorkTest, ACopyThatDoesNotGetOnEndsWithItsCause) {
-  ASSERT_TRUE(prepare());
-  point();
-  ASSERT_TRUE(target_.run(msg::PromoteReplica{.item = kItem, .epoch = 2}));
-  ASSERT_TRUE(
-      target_.run(msg::StartReplica{.item = kItem, .epoch = 2, .vm_name = "web", .vm = kTestVm}));
+  fail_over();
   there_.break_copies(true);
 
   const auto stands = target_.run(msg::DetachReplica{.item = kItem, .vm = kTestVm}, "");
@@ -358,6 +365,66 @@ TEST_F(AgentWorkTest, ACopyThatDoesNotGetOnEndsWithItsCause) {
   EXPECT_NE(stands.error().what.find("has not got on"), std::string::npos);
   there_.break_copies(false);
   EXPECT_TRUE(target_.run(msg::DetachReplica{.item = kItem, .vm = kTestVm}, ""));
+}
+
+TEST_F(AgentWorkTest, ACommittedVmIsTheOperatorsAndItsReplicaStaysForAWhile) {
+  fail_over();
+  const auto committed =
+      target_.run(msg::CommitReplica{.item = kItem, .vm = kTestVm, .keep_hours = 24}, "");
+
+  ASSERT_TRUE(committed) << committed.error().what;
+  const auto& done = std::get<msg::ReplicaCommitted>(committed->value);
+  EXPECT_EQ(done.vm, kTestVm);
+  EXPECT_GT(done.kept_until, (clock_.now() + std::chrono::hours{23}).micros);
+  EXPECT_FALSE(there_.find_vm(kTestVm)->is_replica);
+  EXPECT_FALSE(cycle()) << "nothing is added to it any more";
+  const auto kept = maintain({.item = kItem}).status;
+  EXPECT_EQ(kept.kept_until, done.kept_until);
+  EXPECT_EQ(kept.points, 1U) << "it is all there";
+  EXPECT_TRUE(has_replica());
+
+  target_clock_.skew = std::chrono::hours{25};
+
+  EXPECT_EQ(maintain({.item = kItem}).status.kept_until, 0);
+  EXPECT_FALSE(has_replica());
+  EXPECT_EQ(target_platform_->describe_vm(kTestVm)->state, msg::PowerState::running);
+}
+
+TEST_F(AgentWorkTest, ACommitOnceMoreLetsTheReplicaGoSooner) {
+  fail_over();
+  const msg::CommitReplica commit{.item = kItem, .vm = kTestVm, .keep_hours = 24};
+  ASSERT_TRUE(target_.run(commit, ""));
+  ASSERT_TRUE(target_.run(commit, "")) << "its answer was lost";
+
+  ASSERT_TRUE(target_.run(msg::CommitReplica{.item = kItem, .vm = kTestVm}, ""));
+
+  EXPECT_FALSE(has_replica());
+}
+
+// The vault may not know that the replica was started: it asks for all to be removed.
+TEST_F(AgentWorkTest, DisablingNeverRemovesAVmThatRan) {
+  fail_over();
+  const auto removed = target_.run(msg::RemoveReplica{.item = kItem, .vm = kTestVm});
+
+  ASSERT_TRUE(removed) << removed.error().what;
+  const auto vm = target_platform_->describe_vm(kTestVm);
+  ASSERT_TRUE(vm);
+  EXPECT_EQ(vm->state, msg::PowerState::running);
+  EXPECT_FALSE(vm->is_replica) << "it belongs to the operator";
+  EXPECT_FALSE(has_replica());
+}
+
+// Nothing that the VM came from goes before it stands on its own disks and belongs to the operator.
+TEST_F(AgentWorkTest, ACommitThatMeetsTroubleKeepsTheReplica) {
+  fail_over();
+  for (const char* call : {"detach_view", "release_vm"}) {
+    there_.fail_next(call, Error{.code = ErrorCode::kPlatform, .what = "no"});
+    EXPECT_FALSE(target_.run(msg::CommitReplica{.item = kItem, .vm = kTestVm}, "")) << call;
+    there_.fail_next(call, Error{.code = ErrorCode::kPlatform, .what = "no"});
+    EXPECT_FALSE(target_.run(msg::RemoveReplica{.item = kItem, .keep_vm = true, .vm = kTestVm}));
+    EXPECT_TRUE(has_replica()) << call;
+  }
+  EXPECT_TRUE(target_.run(msg::CommitReplica{.item = kItem, .vm = kTestVm}, ""));
 }
 
 TEST_F(AgentWorkTest, AVmThatCouldNotBeBuiltIsNotProtected) {

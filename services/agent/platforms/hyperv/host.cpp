@@ -201,7 +201,7 @@ Result<VirtualMachine> Host::find(const std::string& vm_id) {
     if (!raw && raw.error().code != ErrorCode::kNotFound) return fail(raw.error());
     if (raw) {
       VirtualMachine vm = read_vm(*raw, networks_, switches);
-      if (vm.vm.id == vm_id) return vm;
+      if (vm.vm.id == vm_id || vm.released_as == vm_id) return vm;
     }
     // What was remembered of it is outdated.
     const std::lock_guard lock(mutex_);

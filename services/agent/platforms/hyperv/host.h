@@ -43,7 +43,8 @@ class Host final {
   Result<std::map<std::string, std::string>> switches();  // Names by GUID.
   std::vector<std::string> switch_names(const std::map<std::string, std::string>& switches) const;
 
-  // Errors: kNotFound.  VMs that Farside created are found by the id it gave them.
+  // Errors: kNotFound.  VMs that Farside created are found by the id it gave them, also once they
+  // are released.
   Result<VirtualMachine> find(const std::string& vm_id);
   Result<std::vector<VirtualMachine>> vms();
   Result<std::set<std::string>> running();  // GUIDs of VMs that are not off.

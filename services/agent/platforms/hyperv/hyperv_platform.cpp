@@ -14,6 +14,7 @@
 #include "services/agent/platforms/hyperv/vhdx_bases.h"
 #include "services/agent/platforms/hyperv/vm_builder.h"
 #include "services/agent/platforms/marks.h"
+#include "services/agent/platforms/ownership.h"
 #include "services/agent/platforms/plan.h"
 
 namespace farside::agent::hyperv {
@@ -23,6 +24,11 @@ using wsman::Value;
 
 constexpr std::uint64_t kStartNothing = 2;  // AutomaticStartupAction.
 constexpr Micros kDiskFactsKept{30'000'000};
+
+// While it is a test or not whole; else it is somebody's production.
+bool is_ours(const Mark& mark) {
+  return mark.is_test || mark.is_unfinished;
+}
 
 class HypervPlatform final : public Platform {
  public:
@@ -52,6 +58,7 @@ class HypervPlatform final : public Platform {
   Result<std::string> sign_of_life(const std::string& vm_id) override;
   Status create_vm(const NewVm& vm) override;
   Result<BlockProgress> detach_view(const std::string& vm_id) override;
+  Result<std::string> release_vm(const std::string& vm_id) override;
   Status destroy_vm(const std::string& vm_id, bool delete_overlays) override;
   Status set_fenced(const std::string& vm_id, bool fenced) override;
   Result<std::vector<std::string>> enforce_fences() override;
@@ -65,6 +72,7 @@ class HypervPlatform final : public Platform {
   Status set_startup_action(const VirtualMachine& vm, std::uint64_t action);
   std::optional<std::uint64_t> former_startup_action(const std::string& vm_id) const;
   Status clean_up(const VirtualMachine& vm, const std::vector<std::string>& vms_to_keep);
+  bool stands_in(const VirtualMachine& vm, const std::string& id) const;
 
   Options options_;
   const Clock& clock_;
@@ -295,6 +303,17 @@ Status HypervPlatform::remove(const VirtualMachine& vm, bool delete_disks) {
   return fenced_.remove(vm.vm.id);
 }
 
+Result<std::string> HypervPlatform::release_vm(const std::string& vm_id) {
+  FARSIDE_ASSIGN(const auto vm, host_.find(vm_id));
+  if (!vm.mark) return vm.guid;
+  if (is_ours(*vm.mark)) return fail(refuse_to_release(vm.vm.name).error());
+  FARSIDE_TRY(bases_.keep_bases(vm.vm.id));
+  FARSIDE_TRY(checkpoints_.forget(vm.vm.id));
+  FARSIDE_TRY(set_notes(host_, vm.settings_id, released(vm.notes)));
+  log::info("vm_released", {{"vm", vm_id}, {"guid", vm.guid}, {"name", vm.vm.name}});
+  return vm.guid;
+}
+
 Status HypervPlatform::destroy_vm(const std::string& vm_id, bool delete_overlays) {
   const auto vm = host_.find(vm_id);
   if (!vm) {
@@ -307,6 +326,7 @@ Status HypervPlatform::destroy_vm(const std::string& vm_id, bool delete_overlays
                 fmt::format("VM '{}' was not created by Farside", vm->vm.name),
                 "remove it with the tools it was created with");
   }
+  if (!is_ours(*vm->mark)) return refuse_to_remove(vm->vm.name);
   return remove(*vm, delete_overlays);
 }
 
@@ -371,9 +391,20 @@ Status HypervPlatform::clean_up(const VirtualMachine& vm,
   if (!vm.mark) return {};
   FARSIDE_TRY(bases_.remove_unfinished(vm.vm.id));
   if (std::ranges::find(vms_to_keep, vm.vm.id) != vms_to_keep.end()) return {};
+  if (!is_ours(*vm.mark)) {  // It may be production, whatever our records say or no longer say.
+    log::warn("vm_of_no_item_left_alone", {{"vm", vm.vm.id}, {"name", vm.vm.name}});
+    return {};
+  }
   log::info("leftover_vm_removed", {{"vm", vm.vm.id}, {"name", vm.vm.name}});
-  // What a failed-over VM wrote is kept even now; what a test VM wrote has no worth.
-  return remove(vm, /*delete_disks=*/vm.mark->is_test || vm.mark->is_unfinished);
+  return remove(vm, /*delete_disks=*/true);
+}
+
+// Whether disks of the VM lie where those of the VM that we knew by `id` do: one that was released,
+// or whose notes somebody wrote anew.
+bool HypervPlatform::stands_in(const VirtualMachine& vm, const std::string& id) const {
+  const std::string folder = bases_.vm_folder(id);
+  return std::ranges::any_of(
+      vm.disks, [&](const VhdxDisk& disk) { return is_in_windows_folder(disk.path, folder); });
 }
 
 // One VM that cannot be put in order does not keep the others from being replicated: create_point
@@ -389,8 +420,8 @@ Status HypervPlatform::reconcile(const std::vector<std::string>& vms_to_keep) {
   // Disks whose VM was never defined.
   FARSIDE_ASSIGN(const auto with_disks, bases_.vms_with_disks());
   for (const std::string& id : with_disks) {
-    const bool has_vm =
-        std::ranges::any_of(all, [&](const VirtualMachine& one) { return one.vm.id == id; });
+    const bool has_vm = std::ranges::any_of(
+        all, [&](const VirtualMachine& one) { return one.vm.id == id || stands_in(one, id); });
     if (has_vm || std::ranges::find(vms_to_keep, id) != vms_to_keep.end()) continue;
     // Those that a committed VM left are the operator's.
     const auto is_kept = bases_.has_kept_bases(id);

@@ -93,6 +93,13 @@ std::string windows_folder_of(std::string_view path) {
   return last == std::string::npos ? "" : whole.substr(0, last);
 }
 
+bool is_in_windows_folder(std::string_view path, std::string_view folder) {
+  const std::string inside = normal(path);
+  const std::string around = normal(folder) + "\\";
+  return inside.size() > around.size() &&
+         is_same(std::string_view(inside).substr(0, around.size()), around);
+}
+
 std::string resolve_windows_path(std::string_view folder, std::string_view relative) {
   std::string path = normal(folder);
   const std::string way = normal(relative);

@@ -44,6 +44,8 @@ class SharedFolders final {
 std::string join_windows_path(std::string_view folder, std::string_view name);
 // All but the last part, without a backslash at its end.
 std::string windows_folder_of(std::string_view path);
+// At any depth, in any case.
+bool is_in_windows_folder(std::string_view path, std::string_view folder);
 // `relative` from `folder` on, with its "." and ".." followed.
 std::string resolve_windows_path(std::string_view folder, std::string_view relative);
 // What leads from one folder to a file: "..\..\replicas\x\base.vhdx".  Empty: on another drive.

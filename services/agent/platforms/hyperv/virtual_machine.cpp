@@ -17,6 +17,7 @@ constexpr std::string_view kVmLine = "farside-vm: ";
 constexpr std::string_view kItemLine = "farside-item: ";
 constexpr std::string_view kTestLine = "farside-test";
 constexpr std::string_view kUnfinishedLine = "farside-unfinished";
+constexpr std::string_view kReleasedLine = "farside-released";
 
 msg::PowerState power_state(std::uint64_t state) {
   switch (state) {
@@ -137,6 +138,17 @@ std::vector<std::string> to_notes(const Mark& mark) {
   return notes;
 }
 
+// What the operator wrote there stays.
+std::vector<std::string> released(std::vector<std::string> notes) {
+  if (notes.size() == 1) {  // As the host's own tools write them.
+    notes.front() += "\r\n";
+    notes.front() += kReleasedLine;
+  } else {
+    notes.emplace_back(kReleasedLine);
+  }
+  return notes;
+}
+
 std::optional<Mark> mark_from(const std::vector<std::string>& notes) {
   Mark mark;
   for (const std::string& note : notes) {
@@ -148,6 +160,7 @@ std::optional<Mark> mark_from(const std::vector<std::string>& notes) {
       if (line.starts_with(kItemLine)) mark.item = line.substr(kItemLine.size());
       if (line == kTestLine) mark.is_test = true;
       if (line == kUnfinishedLine) mark.is_unfinished = true;
+      if (line == kReleasedLine) mark.is_released = true;
       at = end + 1;
     }
   }
@@ -195,7 +208,12 @@ VirtualMachine read_vm(const RawVm& raw, const Switches& networks,
   VirtualMachine out;
   out.guid = raw.system.text("Name");
   out.settings_id = raw.settings.text("InstanceID");
-  out.mark = mark_from(raw.settings.texts("Notes"));
+  out.notes = raw.settings.texts("Notes");
+  out.mark = mark_from(out.notes);
+  if (out.mark && out.mark->is_released) {
+    out.released_as = out.mark->vm;
+    out.mark.reset();
+  }
   out.disks = read_disks(raw.parts);
   out.startup_action = raw.settings.number_or("AutomaticStartupAction", 0);
 

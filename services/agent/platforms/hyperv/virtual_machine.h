@@ -34,11 +34,13 @@ struct Mark {
   std::string item;  // Of the protected item.
   bool is_test = false;
   bool is_unfinished = false;  // Being created.
+  bool is_released = false;    // The operator's own by now: this only says what it was.
 
   bool operator==(const Mark&) const = default;
 };
 
 std::vector<std::string> to_notes(const Mark& mark);
+std::vector<std::string> released(std::vector<std::string> notes);
 std::optional<Mark> mark_from(const std::vector<std::string>& notes);
 
 // What the host says of a VM: the system, its settings, and all parts of those.
@@ -57,7 +59,9 @@ struct VirtualMachine {
   msg::Vm vm;        // Disks without their sizes, which only their files tell.
   std::string guid;  // As the host knows it.
   std::string settings_id;
-  std::optional<Mark> mark;
+  std::vector<std::string> notes;
+  std::optional<Mark> mark;  // None of one that was released.
+  std::string released_as;   // The id that Farside knew it by.
   std::vector<VhdxDisk> disks;
   std::uint64_t startup_action = 0;  // AutomaticStartupAction.
 };

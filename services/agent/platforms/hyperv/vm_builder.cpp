@@ -53,7 +53,7 @@ Status VmBuilder::build(const VmPlan& plan) {
   for (std::size_t i = 0; i < plan.shape.nics.size(); ++i) {
     FARSIDE_TRY(add_card(plan.shape.nics[i], plan.ports.at(i)));
   }
-  return set_notes(plan.mark);
+  return set_notes(host_, settings_id_, to_notes(plan.mark));
 }
 
 Result<std::string> VmBuilder::define(const VmPlan& plan) {
@@ -239,15 +239,6 @@ Status VmBuilder::set_address(const Instance& card, const std::string& text) {
   return {};
 }
 
-Status VmBuilder::set_notes(const Mark& mark) {
-  const Instance change{.class_name = "Msvm_VirtualSystemSettingData",
-                        .properties = {{"InstanceID", Value::text(settings_id_)},
-                                       {"Notes", Value::texts(to_notes(mark))}}};
-  FARSIDE_TRY(host_.call(management(), "ModifySystemSettings",
-                         {{"SystemSettings", Value::embedded(change)}}));
-  return {};
-}
-
 Result<GuestAddress> parse_guest_address(const std::string& text) {
   GuestAddress out{.address = text.substr(0, text.find('/')), .mask = {}, .is_v6 = false};
   in_addr v4{};
@@ -284,6 +275,16 @@ Status destroy(Host& host, const std::string& guid) {
       host.query(fmt::format("SELECT * FROM Msvm_ComputerSystem WHERE Name='{}'", guid));
   if (still && still->empty()) return {};
   return fail(destroyed.error().in("remove VM " + guid));
+}
+
+Status set_notes(Host& host, const std::string& settings_id,
+                 const std::vector<std::string>& notes) {
+  const Instance change{
+      .class_name = "Msvm_VirtualSystemSettingData",
+      .properties = {{"InstanceID", Value::text(settings_id)}, {"Notes", Value::texts(notes)}}};
+  FARSIDE_TRY(host.call(management(), "ModifySystemSettings",
+                        {{"SystemSettings", Value::embedded(change)}}));
+  return {};
 }
 
 }  // namespace farside::agent::hyperv

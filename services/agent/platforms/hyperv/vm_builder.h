@@ -37,7 +37,6 @@ class VmBuilder final {
   Status connect(const wsman::Instance& card, const Port& port);
   Status set_vlan(const wsman::Instance& connection, const Port& port);
   Status set_address(const wsman::Instance& card, const std::string& address);
-  Status set_notes(const Mark& mark);
   // Adds one part to the settings; returns it as the host has made it.
   Result<wsman::Instance> add(wsman::Instance part);
   Result<std::string> path_of(const wsman::Instance& part);
@@ -56,5 +55,6 @@ struct GuestAddress {
 Result<GuestAddress> parse_guest_address(const std::string& text);
 
 Status destroy(Host& host, const std::string& guid);
+Status set_notes(Host& host, const std::string& settings_id, const std::vector<std::string>& notes);
 
 }  // namespace farside::agent::hyperv

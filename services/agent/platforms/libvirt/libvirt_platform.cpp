@@ -38,6 +38,7 @@
 #include "services/agent/platforms/libvirt/session.h"
 #include "services/agent/platforms/libvirt/starting_guests.h"
 #include "services/agent/platforms/libvirt/transform.h"
+#include "services/agent/platforms/ownership.h"
 
 namespace farside::agent::libvirt {
 namespace {
@@ -86,6 +87,7 @@ class LibvirtPlatform final : public Platform {
   Result<std::string> sign_of_life(const std::string& vm_id) override;
   Status create_vm(const NewVm& vm) override;
   Result<BlockProgress> detach_view(const std::string& vm_id) override;
+  Result<std::string> release_vm(const std::string& vm_id) override;
   Status destroy_vm(const std::string& vm_id, bool delete_overlays) override;
   Status set_fenced(const std::string& vm_id, bool fenced) override;
   Result<std::vector<std::string>> enforce_fences() override;
@@ -456,6 +458,21 @@ Status LibvirtPlatform::remove(virDomainPtr domain, const DomainShape& shape,
   return fences_->forget(shape.vm.id);
 }
 
+Result<std::string> LibvirtPlatform::release_vm(const std::string& vm_id) {
+  FARSIDE_ASSIGN(const auto domain, find(vm_id));
+  FARSIDE_ASSIGN(const auto shape, shape_of(domain.get()));
+  if (!shape.is_ours) return vm_id;
+  if (shape.vm.is_test) return fail(refuse_to_release(shape.vm.name).error());
+  unsigned where = VIR_DOMAIN_AFFECT_CONFIG;
+  if (virDomainIsActive(domain.get()) == 1) where |= VIR_DOMAIN_AFFECT_LIVE;
+  if (virDomainSetMetadata(domain.get(), VIR_DOMAIN_METADATA_ELEMENT, nullptr, nullptr, kMarkSpace,
+                           where) != 0) {
+    return libvirt_error(fmt::format("take the mark off VM '{}'", shape.vm.name));
+  }
+  log::info("vm_released", {{"vm", vm_id}, {"name", shape.vm.name}});
+  return vm_id;
+}
+
 Status LibvirtPlatform::destroy_vm(const std::string& vm_id, bool delete_overlays) {
   const auto domain = find(vm_id);
   if (!domain) {
@@ -468,6 +485,7 @@ Status LibvirtPlatform::destroy_vm(const std::string& vm_id, bool delete_overlay
                 fmt::format("VM '{}' was not created by Farside", shape.vm.name),
                 "remove it with the tools it was created with");
   }
+  if (!shape.vm.is_test) return refuse_to_remove(shape.vm.name);
   return remove(domain->get(), shape, delete_overlays);
 }
 
@@ -484,9 +502,12 @@ Status LibvirtPlatform::clean_up(virDomainPtr domain, const std::vector<std::str
   FARSIDE_ASSIGN(const auto shape, shape_of(domain));
   const std::string& id = shape.vm.id;
   if (!shape.is_ours || std::ranges::find(vms_to_keep, id) != vms_to_keep.end()) return {};
+  if (!shape.vm.is_test) {  // It may be production, whatever our records say or no longer say.
+    log::warn("vm_of_no_item_left_alone", {{"vm", id}, {"name", shape.vm.name}});
+    return {};
+  }
   log::info("leftover_vm_removed", {{"vm", id}, {"name", shape.vm.name}});
-  // What a failed-over VM wrote is kept even now; what a test VM wrote has no worth.
-  return remove(domain, shape, /*delete_overlays=*/shape.vm.is_test);
+  return remove(domain, shape, /*delete_overlays=*/true);
 }
 
 bool LibvirtPlatform::is_proof(const std::string& vm_id) {

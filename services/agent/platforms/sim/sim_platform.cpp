@@ -1,5 +1,6 @@
 #include "services/agent/platforms/sim/sim_platform.h"
 
+#include "services/agent/platforms/ownership.h"
 #include "services/agent/platforms/plan.h"
 
 #include <fmt/core.h>
@@ -390,6 +391,19 @@ class SimPlatform final : public Platform {
     return progress;
   }
 
+  Result<std::string> release_vm(const std::string& vm_id) override {
+    const std::lock_guard lock(host_.mutex_);
+    FARSIDE_TRY(host_.take_fault("release_vm"));
+    Machine* machine = host_.find(vm_id);
+    if (machine == nullptr) return no_vm(vm_id);
+    if (machine->is_ours && machine->shape.is_test) {
+      return fail(refuse_to_release(machine->shape.name).error());
+    }
+    machine->is_ours = false;
+    machine->shape.is_replica = false;
+    return vm_id;
+  }
+
   Status destroy_vm(const std::string& vm_id, bool delete_overlays) override {
     const std::lock_guard lock(host_.mutex_);
     FARSIDE_TRY(host_.take_fault("destroy_vm"));
@@ -399,6 +413,7 @@ class SimPlatform final : public Platform {
       return fail(ErrorCode::kForbidden,
                   fmt::format("VM '{}' was not created by Farside", machine->shape.name));
     }
+    if (!machine->shape.is_test) return refuse_to_remove(machine->shape.name);
     remove(vm_id, delete_overlays);
     return {};
   }
@@ -428,11 +443,10 @@ class SimPlatform final : public Platform {
     std::vector<std::string> leftovers;
     for (auto& [id, machine] : host_.machines_) {
       machine.point.reset();
-      if (machine.is_ours && std::ranges::count(vms_to_keep, id) == 0) leftovers.push_back(id);
+      const bool is_ours = machine.is_ours && machine.shape.is_test;
+      if (is_ours && std::ranges::count(vms_to_keep, id) == 0) leftovers.push_back(id);
     }
-    for (const std::string& id : leftovers) {
-      remove(id, /*delete_overlays=*/host_.machines_[id].shape.is_test);
-    }
+    for (const std::string& id : leftovers) remove(id, /*delete_overlays=*/true);
     return {};
   }
 
