@@ -647,7 +647,7 @@ REGISTER_TYPED_TEST_SUITE_P(
     RefusesAVmOnANetworkThatDoesNotExist, ReconcileRemovesVmsOfOursThatNobodyWants,
     TheDefinitionOfAVmThatDoesNotChangeIsTheSame, ProvingAVmLeavesNothing,
     AVmWhoseGuestDoesNothingShowsNoSignOfLife, AVmOfAFailoverIsNeverRemoved,
-    AReleasedVmIsTheOperatorsOwn,
-    DetachingMakesAVmIndependentOfItsView);  // Last: the VM may take over what others need.
+    // Last: these VMs may take over what others need.
+    DetachingMakesAVmIndependentOfItsView, AReleasedVmIsTheOperatorsOwn);
 
 }  // namespace farside::agent
