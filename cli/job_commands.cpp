@@ -51,7 +51,9 @@ void add_jobs(Commands& commands) {
   jobs->require_subcommand(1);
   auto& state = commands.keep<std::string>();
   auto* list = jobs->add_subcommand("list", "All jobs, newest first");
-  list->add_option("--state", state, "Only those InProgress, Failed, Succeeded, …");
+  list->add_option("--state", state, "Only those of this state")
+      ->check(CLI::IsMember(
+          {"NotStarted", "InProgress", "Suspended", "Succeeded", "Failed", "Cancelled"}));
   commands.on(list, [&state](Session& session) { return list_jobs(session, state); });
 
   auto& shown = commands.keep<std::string>();

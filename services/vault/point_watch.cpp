@@ -11,6 +11,7 @@ namespace {
 constexpr Micros kSaveEvery = std::chrono::minutes{1};
 constexpr std::int64_t kIntervalsMax = 5;  // As the agents call it critical.
 constexpr Micros kAllowedMin = std::chrono::seconds{60};
+constexpr Micros kSettles = std::chrono::seconds{30};  // After a start.
 
 bool is_due(const msg::ProtectedItem& item) {
   return item.state == msg::ItemState::protected_ && item.paused_at == 0;
@@ -23,7 +24,8 @@ bool has_points(const msg::ProtectedItem& item) {
 
 }  // namespace
 
-void PointWatch::start(const store::Reader& store) {
+void PointWatch::start(const store::Reader& store, Time now) {
+  started_at_ = now.micros;
   const auto saved = saved_.all(store);
   if (!saved) {
     log::error("newest points unreadable", {{"cause", saved.error()}});
@@ -56,6 +58,7 @@ void PointWatch::check(const std::vector<msg::ProtectedItem>& items, Catalog& ca
       intervals[policy.name] = Micros{std::chrono::seconds{policy.frequency_seconds}}.count();
     }
   }
+  const bool has_settled = now - started_at_ >= kSettles.count() || now < started_at_;
   auto before = std::exchange(known_, {});
   catalog.live.points.clear();
   for (const auto& item : items) {
@@ -78,7 +81,7 @@ void PointWatch::check(const std::vector<msg::ProtectedItem>& items, Catalog& ca
     catalog.live.points[item.id] = Freshness{.arrived_at = known.arrived_at,
                                              .interval = interval,
                                              .allowed = allowed,
-                                             .is_missed = now - since > allowed};
+                                             .is_missed = has_settled && now - since > allowed};
     before.erase(item.id);
   }
   for (const auto& [gone, known] : before) {

@@ -5,8 +5,8 @@
 // paused it, and while a failover is under way.
 // The vault's own clock decides, so that it works with agents that are silent: what a target says
 // of the arrival counts only between the vault's last look and this one.
-// Owns: column "newest_point", so that a restart of the vault forgets nothing.
-// Thread: the reactor's.
+// Owns: column "newest_point", to the minute, so that a restart of the vault forgets nothing;
+// agents have half a minute then to tell what arrived meanwhile. Thread: the reactor's.
 #pragma once
 
 #include <map>
@@ -20,7 +20,7 @@ namespace farside::vault {
 
 class PointWatch final {
  public:
-  void start(const store::Reader& store);
+  void start(const store::Reader& store, Time now);
 
   enum class Side { source, target };
   // One of the two agents tells of the newest point it knows.
@@ -43,6 +43,7 @@ class PointWatch final {
     Told target;
   };
 
+  std::int64_t started_at_ = 0;
   store::Table<msg::RecoveryPoint> saved_{"newest_point"};
   std::map<std::string, Known> known_;  // By item.
 };

@@ -44,7 +44,7 @@ VaultCore::VaultCore(VaultSettings settings, identity::Issuer issuer, Probe& pro
 
 void VaultCore::start(reactor::Effects& effects) {
   registrar_.start(effects);
-  points_.start(effects.store());
+  points_.start(effects.store(), effects.now());
   settings_.refresh(effects);
   effects.set_timer(std::string(kTick), kTickEvery);
 }

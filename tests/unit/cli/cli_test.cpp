@@ -153,6 +153,8 @@ TEST_F(CliTest, WrongUsageIsToldBeforeAnythingIsAsked) {
   EXPECT_EQ(farside({"protect"}).code, kUsage);
   EXPECT_EQ(farside({"key", "create", "--role", "king", "--out", "x"}).code, kUsage);
   EXPECT_EQ(farside({"policy", "create", "p", "--every", "901"}).code, kUsage);
+  EXPECT_EQ(farside({"policy", "create", "p", "--bandwidth-kbps", "-3"}).code, kUsage);
+  EXPECT_EQ(farside({"jobs", "list", "--state", "Faild"}).code, kUsage);
   EXPECT_EQ(farside({"pair", "create", "p", "--from", "west", "--to", "a/b", "--policy", "p"}).code,
             kUsage);
   EXPECT_TRUE(vault_.asked().empty());

@@ -137,6 +137,19 @@ TEST_F(HealthTest, AMissedRpoIsSeenWhenBothAgentsAreSilentAndTheVaultWasRestarte
   EXPECT_EQ(health(), "Critical");
 }
 
+TEST_F(HealthTest, AVaultThatWasDownHearsTheAgentsOutFirst) {
+  source_has(1);
+  tick();
+  now_ = now_ + seconds{1'000};
+
+  restart();
+  tick();
+
+  EXPECT_FALSE(has_reason("missed_rpo")) << "points may have arrived meanwhile";
+  pass(seconds{31});
+  EXPECT_TRUE(has_reason("missed_rpo"));
+}
+
 TEST_F(HealthTest, WhatWasNeverHeardOfCountsFromTheVaultsFirstLook) {
   pass(seconds{100});
   EXPECT_FALSE(has_reason("missed_rpo"));
