@@ -1,7 +1,8 @@
 // The operator's command `farside`, as a function.
 //
 // Exit codes: 0 done; 1 the operation or its job failed; 2 wrong usage (by the command's or the
-// vault's judgement); 3 the vault cannot be reached; 4 not authorised; 5 not found.
+// vault's judgement); 3 the vault cannot be reached; 4 not authorised; 5 not found; 6 the job that
+// was waited for waits for an operator.
 #pragma once
 
 #include <ostream>
@@ -18,6 +19,7 @@ inline constexpr int kUsage = 2;
 inline constexpr int kUnreachable = 3;
 inline constexpr int kNotAuthorised = 4;
 inline constexpr int kMissing = 5;
+inline constexpr int kNeedsOperator = 6;
 
 int exit_code(ErrorCode code);
 

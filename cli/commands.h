@@ -48,7 +48,8 @@ void add_setup_commands(Commands& commands);              // vault, key, identit
 void add_policy_commands(Commands& commands);             // policy, pair, network-map, storage-map
 void add_protect_commands(Commands& commands);            // protect, item, points, failovers
 void add_plan_command(Commands& commands, CLI::App& vm);  // vm plan
-void add_job_commands(Commands& commands);                // jobs, watch
+void add_job_commands(Commands& commands);                // jobs
+void add_watch_command(Commands& commands);
 void add_completion_command(Commands& commands);
 
 }  // namespace farside::cli

@@ -20,14 +20,33 @@ void add_cases(const CLI::App& command, const std::string& path, std::string& ca
   }
 }
 
+// "--ca|--name|…": options whose next word is their value, and no command.
+void add_valued(const CLI::App& command, std::string& pattern) {
+  for (const CLI::Option* option : command.get_options()) {
+    if (option->get_type_size() == 0) continue;
+    for (const std::string& name : option->get_lnames()) {
+      pattern += (pattern.empty() ? "--" : "|--") + name;
+    }
+  }
+  for (const CLI::App* sub : command.get_subcommands({})) add_valued(*sub, pattern);
+}
+
 std::string bash_script(const CLI::App& app) {
   std::string cases;
   add_cases(app, "", cases);
+  std::string valued;
+  add_valued(app, valued);
   return R"(# Completion of farside for bash: source this file.
 _farside() {
-  local current="${COMP_WORDS[COMP_CWORD]}" path="" word words
+  local current="${COMP_WORDS[COMP_CWORD]}" path="" word words is_value=""
   for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
-    [[ "$word" == -* ]] || path="${path:+$path }$word"
+    if [[ -n "$is_value" ]]; then is_value=""; continue; fi
+    case "$word" in
+    )" + valued +
+         R"() is_value=1 ;;
+    -*) ;;
+    *) path="${path:+$path }$word" ;;
+    esac
   done
   while true; do
     case "$path" in

@@ -109,6 +109,32 @@ std::string table(const std::vector<std::string>& headings,
   return out;
 }
 
+std::string table_within(std::size_t width, const std::vector<std::string>& dispensable,
+                         std::vector<std::string> headings,
+                         std::vector<std::vector<std::string>> rows) {
+  auto out = table(headings, rows);
+  const auto is_too_wide = [&] {
+    for (std::size_t start = 0; start < out.size();) {
+      const auto end = std::min(out.find('\n', start), out.size());
+      if (width_of(std::string_view(out).substr(start, end - start)) > width) return true;
+      start = end + 1;
+    }
+    return false;
+  };
+  for (const auto& name : dispensable) {
+    if (!is_too_wide()) break;
+    const auto found = std::ranges::find(headings, name);
+    if (found == headings.end()) continue;
+    const auto column = found - headings.begin();
+    headings.erase(found);
+    for (auto& row : rows) {
+      if (column < std::ssize(row)) row.erase(row.begin() + column);
+    }
+    out = table(headings, rows);
+  }
+  return out;
+}
+
 std::string sheet(const std::vector<std::pair<std::string, std::string>>& lines) {
   std::size_t width = 0;
   for (const auto& [name, value] : lines) {

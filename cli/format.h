@@ -24,6 +24,11 @@ std::string last_segment(std::string_view arm_id);  // Decoded.
 // Rows under headings, columns as wide as their widest cell; "nothing" if there are no rows.
 std::string table(const std::vector<std::string>& headings,
                   const std::vector<std::vector<std::string>>& rows);
+// The same within so many columns, as far as leaving out the columns headed `dispensable` allows,
+// the first of them first.
+std::string table_within(std::size_t width, const std::vector<std::string>& dispensable,
+                         std::vector<std::string> headings,
+                         std::vector<std::vector<std::string>> rows);
 // "name:   value" lines; empty values are left out.
 std::string sheet(const std::vector<std::pair<std::string, std::string>>& lines);
 

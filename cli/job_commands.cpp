@@ -1,4 +1,4 @@
-// What goes on: jobs, and a live view of everything protected.
+// Jobs: what has been asked for and how it went.
 #include <fmt/format.h>
 
 #include "cli/commands.h"
@@ -25,19 +25,18 @@ Status list_jobs(Session& session, const std::string& state) {
                     date_text(text(job, "properties.startTime")),
                     date_text(text(job, "properties.endTime"))});
   }
-  session.show(jobs, table({"JOB", "WHAT", "OF", "STATE", "STARTED", "ENDED"}, rows));
+  session.show(jobs, table({"JOB", "WHAT", "OF", "STATE", "STARTED (UTC)", "ENDED (UTC)"}, rows));
   return {};
 }
 
 Status show_job(Session& session, const std::string& name) {
   FARSIDE_ASSIGN(const Json job, session.vault.get(session.paths.job(name)));
   std::string words = job_lines(job);
-  const auto add_error = [&](const Json& error) {
-    words += fmt::format("error: {} ({})\nnext:  {}\n", text(error, "serviceErrorDetails.message"),
-                         text(error, "serviceErrorDetails.code"),
-                         text(error, "serviceErrorDetails.recommendedAction"));
-  };
-  for (const Json& error : items(job, "properties.errors")) add_error(error);
+  for (const Json& error : items(job, "properties.errors")) {
+    words += fmt::format("error: {} ({})\n", text(error, "serviceErrorDetails.message"),
+                         text(error, "serviceErrorDetails.code"));
+  }
+  words += "next:  " + next_step(job) + "\n";
   session.show(job, words);
   return {};
 }
@@ -52,7 +51,9 @@ void add_jobs(Commands& commands) {
   jobs->require_subcommand(1);
   auto& state = commands.keep<std::string>();
   auto* list = jobs->add_subcommand("list", "All jobs, newest first");
-  list->add_option("--state", state, "Only those InProgress, Failed, Succeeded, …");
+  list->add_option("--state", state, "Only those of this state")
+      ->check(CLI::IsMember(
+          {"NotStarted", "InProgress", "Suspended", "Succeeded", "Failed", "Cancelled"}));
   commands.on(list, [&state](Session& session) { return list_jobs(session, state); });
 
   auto& shown = commands.keep<std::string>();
@@ -61,7 +62,7 @@ void add_jobs(Commands& commands) {
   commands.on(show, [&shown](Session& session) { return show_job(session, shown); });
 
   auto& awaited = commands.keep<std::string>();
-  auto* wait = jobs->add_subcommand("wait", "Follow a job until it ends");
+  auto* wait = jobs->add_subcommand("wait", "Follow a job until it ends or waits for an operator");
   wait->add_option("job", awaited)->required();
   commands.on(wait, [&awaited](Session& session) { return wait_job(session, awaited); });
 
@@ -77,82 +78,10 @@ void add_jobs(Commands& commands) {
   }
 }
 
-std::string item_progress(const Json& item) {
-  const double total = number(item, "properties.farside.bytesTotal");
-  const std::string phase = text(item, "properties.farside.phase");
-  if (total > 0 && (phase == "initial" || phase == "delta" || phase == "resync")) {
-    return bar(number(item, "properties.farside.bytesDone"), total, 20);
-  }
-  return {};
-}
-
-Result<std::string> picture(Session& session) {
-  FARSIDE_ASSIGN(const auto protected_items,
-                 session.vault.list(session.paths.under("replicationProtectedItems")));
-  FARSIDE_ASSIGN(const auto jobs, session.vault.list(session.paths.under("replicationJobs"),
-                                                     {{"$filter", "JobStatus eq 'InProgress'"}}));
-  const Time now = session.clock.now();
-  std::vector<std::vector<std::string>> rows;
-  std::string faults;
-  for (const Json& item : protected_items) {
-    const std::string vm = text(item, "properties.friendlyName");
-    rows.push_back({vm, route_of(item), text(item, "properties.protectionStateDescription"),
-                    text(item, "properties.replicationHealth"),
-                    text(item, "properties.farside.phase"), item_progress(item),
-                    age_text(text(item, "properties.farside.newestPointTime"), now),
-                    bytes_text(number(item, "properties.farside.wireBytes"))});
-    if (const auto fault = text(item, "properties.farside.fault.what"); !fault.empty()) {
-      faults +=
-          vm + ": " + fault + "\n  next: " + text(item, "properties.farside.fault.advice") + "\n";
-    }
-  }
-  std::string out = fmt::format("{} UTC   {}\n\n", date_text(to_iso(now)), session.settings.url);
-  out +=
-      table({"VM", "WHERE", "STATE", "HEALTH", "PHASE", "PROGRESS", "NEWEST POINT", "SENT"}, rows);
-  if (!faults.empty()) out += "\n" + faults;
-  for (const Json& job : jobs) out += "\n" + job_lines(job);
-  return out;
-}
-
-struct Watch {
-  int interval = 2;
-  bool once = false;
-};
-
-// Until interrupted; where nobody looks at a terminal, one picture is all there is to show.
-Status watch(Session& session, const Watch& options) {
-  const bool once = options.once || !session.screen.is_terminal();
-  while (true) {
-    if (session.settings.json) {
-      FARSIDE_ASSIGN(const auto all,
-                     session.vault.list(session.paths.under("replicationProtectedItems")));
-      session.show(all, "");
-      return {};
-    }
-    const auto drawn = picture(session);
-    if (once) {
-      if (!drawn) return fail(drawn.error());
-      session.screen.out() << *drawn;
-      return {};
-    }
-    // A vault that restarts is part of what one watches for.
-    if (!drawn && drawn.error().code != ErrorCode::kUnavailable) return fail(drawn.error());
-    session.screen.redraw(drawn ? *drawn : drawn.error().what + "\n");
-    pause_for(std::chrono::seconds(options.interval));
-  }
-}
-
 }  // namespace
 
 void add_job_commands(Commands& commands) {
   add_jobs(commands);
-  auto& options = commands.keep<Watch>();
-  auto* live = commands.app.add_subcommand("watch", "Everything protected, as it goes on");
-  live->add_option("--interval", options.interval, "Seconds between pictures")
-      ->check(CLI::Range(1, 3600))
-      ->capture_default_str();
-  live->add_flag("--once", options.once, "One picture");
-  commands.on(live, [&options](Session& session) { return watch(session, options); });
 }
 
 }  // namespace farside::cli

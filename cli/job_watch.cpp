@@ -36,7 +36,7 @@ std::string title(const Json& job) {
 // For those who read a log: one line for each change, and for each tenth of a long task.
 class Plain final {
  public:
-  explicit Plain(std::ostream& out) : out_(out) {}
+  explicit Plain(Screen& screen) : screen_(screen) {}
 
   void show(const Json& job) {
     for (const Json& task : items(job, "properties.tasks")) {
@@ -50,24 +50,38 @@ class Plain final {
       shown = {state, tenth};
       const std::string progress = state == "InProgress" ? progress_text(task, false) : "";
       const std::string note = text(task, "farside.note");
-      out_ << "  " << text(task, "friendlyName") << ": " << state
-           << (progress.empty() ? "" : ", " + progress) << (note.empty() ? "" : " (" + note + ")")
-           << "\n"
-           << std::flush;
+      screen_.say(fmt::format("  {}: {}{}{}\n", text(task, "friendlyName"), state,
+                              progress.empty() ? "" : ", " + progress,
+                              note.empty() ? "" : " (" + note + ")"));
     }
-    if (const std::string state = text(job, "properties.state");
-        state == "Suspended" && !suspended_) {
-      suspended_ = true;
-      out_ << "  " << text(job, "properties.stateDescription")
-           << ": see `farside jobs show`, then `farside jobs restart`\n";
+    if (waits_for_operator(job)) {
+      screen_.say("  " + text(job, "properties.stateDescription") + "\n");
     }
   }
 
  private:
-  std::ostream& out_;
+  Screen& screen_;
   std::map<std::string, std::pair<std::string, int>> shown_;
-  bool suspended_ = false;
 };
+
+// The error that a job stands at: of what could not be undone, of itself, of a task.
+const Json* error_in(const Json& job) {
+  for (const Json& task : items(job, "properties.tasks")) {
+    if (text(task, "stateDescription") != "Could not be undone") continue;
+    for (const Json& one : items(task, "errors")) return &one;  // Undone last, so first in order.
+  }
+  const Json* found = nullptr;
+  for (const Json& one : items(job, "properties.errors")) found = &one;
+  for (const Json& task : items(job, "properties.tasks")) {
+    if (found != nullptr) break;
+    for (const Json& one : items(task, "errors")) found = &one;
+  }
+  return found;
+}
+
+std::string advice_in(const Json* error) {
+  return error == nullptr ? "" : text(*error, "serviceErrorDetails.recommendedAction");
+}
 
 }  // namespace
 
@@ -75,6 +89,10 @@ bool has_ended(const Json& job) {
   const std::string state = text(job, "properties.state");
   return state != "NotStarted" && state != "InProgress" && state != "Suspended" &&
          state != "Cancelling";
+}
+
+bool waits_for_operator(const Json& job) {
+  return text(job, "properties.state") == "Suspended";
 }
 
 bool has_succeeded(const Json& job) {
@@ -104,13 +122,17 @@ std::string job_lines(const Json& job) {
       lines += " (" + note + ")";
     }
     lines += "\n";
+    for (const Json& error : items(task, "errors")) {
+      if (state != "InProgress") break;
+      lines += "     tried again after: " + text(error, "serviceErrorDetails.message") + "\n";
+    }
   }
   return lines;
 }
 
 Result<Json> wait_for_job(VaultClient& vault, const Paths& paths, const std::string& job,
                           Screen& screen, const Clock& clock, bool quiet) {
-  Plain plain(screen.out());
+  Plain plain(screen);
   Micros ask_after = kAskFirst;
   Micros answered = clock.monotonic();
   bool told_unreachable = false;
@@ -120,8 +142,7 @@ Result<Json> wait_for_job(VaultClient& vault, const Paths& paths, const std::str
     if (!got && got.error().code == ErrorCode::kUnavailable &&
         clock.monotonic() - answered < kUnreachableMax) {
       if (!quiet && !std::exchange(told_unreachable, true)) {
-        screen.out() << "  the vault does not answer; the job goes on, asking again\n"
-                     << std::flush;
+        screen.say("  the vault does not answer; the job goes on, asking again\n");
         screen.keep();
       }
       pause_for(kAskEvery);
@@ -134,11 +155,11 @@ Result<Json> wait_for_job(VaultClient& vault, const Paths& paths, const std::str
       if (screen.is_terminal()) {
         screen.redraw(job_lines(*got));
       } else {
-        if (!std::exchange(told_name, true)) screen.out() << title(*got) << ", job " << job << "\n";
+        if (!std::exchange(told_name, true)) screen.say(title(*got) + ", job " + job + "\n");
         plain.show(*got);
       }
     }
-    if (has_ended(*got)) {
+    if (has_ended(*got) || waits_for_operator(*got)) {
       screen.keep();
       return got;
     }
@@ -148,22 +169,41 @@ Result<Json> wait_for_job(VaultClient& vault, const Paths& paths, const std::str
 }
 
 Error error_of_job(const Json& job) {
-  Error error{.code = ErrorCode::kPlatform,
-              .what = fmt::format("{}: {}", title(job), text(job, "properties.state")),
-              .advice = "see `farside jobs show " + text(job, "name") + "`"};
-  const Json* found = nullptr;
-  for (const Json& one : items(job, "properties.errors")) found = &one;
-  for (const Json& task : items(job, "properties.tasks")) {
-    if (found != nullptr) break;
-    for (const Json& one : items(task, "errors")) found = &one;
-  }
-  if (found == nullptr) return error;
-  error.what += fmt::format(": {} ({})", text(*found, "serviceErrorDetails.message"),
-                            text(*found, "serviceErrorDetails.code"));
-  if (const auto advice = text(*found, "serviceErrorDetails.recommendedAction"); !advice.empty()) {
-    error.advice = advice;
+  const bool waits = waits_for_operator(job);
+  Error error{
+      .code = ErrorCode::kPlatform,
+      .what = fmt::format("{}: {}", title(job),
+                          waits ? "it waits for an operator" : text(job, "properties.state")),
+      .advice = next_step(job)};
+  if (const Json* found = error_in(job); found != nullptr) {
+    error.what += fmt::format(": {} ({})", text(*found, "serviceErrorDetails.message"),
+                              text(*found, "serviceErrorDetails.code"));
   }
   return error;
+}
+
+std::string next_step(const Json& job) {
+  const std::string id = text(job, "name");
+  const std::string vm = text(job, "properties.targetObjectName");
+  const std::string advice = advice_in(error_in(job));
+  if (waits_for_operator(job)) {
+    return (advice.empty() ? "remove the cause that its tasks tell" : advice) +
+           ", then `farside jobs restart " + id + "`";
+  }
+  if (!has_ended(job)) {
+    return advice.empty() ? "follow it with `farside jobs wait " + id + "`"
+                          : "it is tried again by itself; to help it: " + advice;
+  }
+  if (!has_succeeded(job)) {
+    return advice.empty() ? "see `farside jobs show " + id + "`, then start it again" : advice;
+  }
+  const std::string scenario = text(job, "properties.scenarioName");
+  if (scenario == "PlannedFailover") {
+    return "look at the VM at the other site, then `farside commit " + vm + "`";
+  }
+  if (scenario == "TestFailover") return "look at the test VM, then `farside cleanup " + vm + "`";
+  if (scenario == "EnableDr") return "try it with `farside test-failover " + vm + "`";
+  return "nothing, it is done";
 }
 
 }  // namespace farside::cli

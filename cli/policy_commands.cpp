@@ -100,7 +100,8 @@ void add_policy(Commands& commands) {
   choice("--keep-replica", wanted.delete_replica, false, "");
   create->add_option("--every-point-hours", wanted.every_point_hours,
                      "Keep every point this long, hourly ones after");
-  create->add_option("--bandwidth-kbps", wanted.bandwidth_kbps, "0 = no limit");
+  create->add_option("--bandwidth-kbps", wanted.bandwidth_kbps, "0 = no limit")
+      ->check(CLI::NonNegativeNumber);
   create->add_option("--journal-gib-max", wanted.journal_gib_max, "0 = what the volume holds");
   create->add_option("--floor-hours", wanted.floor_hours,
                      "Points younger than this never go for the limit of the journal [4]");

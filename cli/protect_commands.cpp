@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <set>
 
 #include "cli/commands.h"
 #include "cli/format.h"
@@ -181,10 +182,16 @@ Status show_item(Session& session, const std::string& name) {
        {"proven", proof_text(item, now)},
        {"paused", farside("pausedAt").empty() ? "" : "since " + date_text(farside("pausedAt"))},
        {"allowed now", allowed}});
+  std::set<std::string> said;
+  const auto add_fault = [&](const std::string& what, const std::string& advice) {
+    if (what.empty() || !said.insert(what).second) return;
+    words += "\nfault: " + what + "\nnext:  " + advice + "\n";
+  };
+  for (const Json& error : items(item, "properties.healthErrors")) {
+    add_fault(text(error, "errorMessage"), text(error, "recommendedAction"));
+  }
   for (const std::string fault : {"fault", "proofFault"}) {
-    if (const auto what = farside(fault + ".what"); !what.empty()) {
-      words += "\nfault: " + what + "\nnext:  " + farside(fault + ".advice") + "\n";
-    }
+    if (said.empty()) add_fault(farside(fault + ".what"), farside(fault + ".advice"));
   }
   session.show(item, words);
   return {};

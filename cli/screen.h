@@ -1,6 +1,7 @@
 // Where the command writes: lines, or on a terminal a block that is redrawn in place.
 #pragma once
 
+#include <cstddef>
 #include <ostream>
 #include <string>
 
@@ -13,7 +14,9 @@ class Screen final {
   Screen(std::ostream& out, bool is_terminal) : out_(out), is_terminal_(is_terminal) {}
 
   bool is_terminal() const { return is_terminal_; }
-  std::ostream& out() { return out_; }
+  // At once, also into a pipe: whoever reads there may end us before the next line.
+  void say(const std::string& text) { out_ << text << std::flush; }
+  std::size_t columns() const;  // Of the terminal.
 
   // Replaces the block drawn before with `lines` (each ended by a newline).
   void redraw(const std::string& lines);

@@ -23,9 +23,9 @@ std::string place_of(const Json& item) {
 
 void Session::show(const Json& value, const std::string& words) {
   if (settings.json) {
-    screen.out() << value.dump(2, ' ', false, Json::error_handler_t::replace) << "\n";
+    screen.say(value.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
   } else {
-    screen.out() << words;
+    screen.say(words);
   }
 }
 
@@ -47,8 +47,9 @@ Status Session::finish(const Result<Outcome>& outcome, const std::string& done) 
   FARSIDE_ASSIGN(const Json job, wait_for_job(vault, paths, outcome->job, screen, clock,
                                               /*quiet=*/settings.json));
   if (settings.json) show(job, "");
+  needs_operator = waits_for_operator(job);
   if (!has_succeeded(job)) return fail(error_of_job(job));
-  if (!settings.json) screen.out() << done << "\n";
+  if (!settings.json) screen.say(done + "\n");
   return {};
 }
 

@@ -21,14 +21,16 @@ struct Session {
   Paths paths;
   Screen& screen;
   const Clock& clock;
-  bool wait = true;  // For the job a command starts.
+  bool wait = true;             // For the job a command starts.
+  bool needs_operator = false;  // The job that was waited for does.
 
   // `value` for programs, `words` for people.
   void show(const Json& value, const std::string& words);
   void show(const std::vector<Json>& values, const std::string& words);
 
   // Ends a command that changes something: follows its job if there is one, then says `done`.
-  // Errors: the request's, or why the job did not succeed.
+  // Errors: the request's, or why the job did not succeed; `needs_operator` is set if it has not
+  // ended, and does not go on by itself.
   Status finish(const Result<Outcome>& outcome, const std::string& done);
 };
 

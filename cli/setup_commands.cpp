@@ -46,12 +46,21 @@ Status show_vault(Session& session) {
   }
   int connected = 0;
   for (const Json& site : sites) connected += flag(site, "properties.farside.connected") ? 1 : 0;
+  std::string reasons;
+  for (const Json& reason : items(vault, "properties.farside.reasons")) {
+    const std::string vm = text(reason, "vm");
+    reasons += fmt::format(
+        "\n{}: {}{}\n  next: {}\n", text(reason, "errorLevel") == "Error" ? "critical" : "warning",
+        vm.empty() ? "" : vm + ": ", text(reason, "message"), text(reason, "advice"));
+  }
   session.show(vault, sheet({{"vault", text(vault, "name")},
                              {"url", session.settings.url},
                              {"sites", fmt::format("{} ({} connected)", sites.size(), connected)},
                              {"protected items", std::to_string(protected_items.size())},
                              {"states", counts},
-                             {"unhealthy", std::to_string(unhealthy)}}));
+                             {"health", text(vault, "properties.farside.health")},
+                             {"unhealthy", std::to_string(unhealthy)}}) +
+                          reasons);
   return {};
 }
 

@@ -9,6 +9,7 @@
 
 #include "cli/format.h"
 #include "cli/paths.h"
+#include "common/base/advice.h"
 #include "common/base/random.h"
 
 namespace farside::cli {
@@ -77,7 +78,9 @@ Error error_of(const Reply& reply, const std::string& url) {
   for (const Json& detail : items(body, "error.details")) {
     if (text(detail, "code") == "RecommendedAction") error.advice = text(detail, "message");
   }
-  if (error.advice.empty() && error.code == ErrorCode::kUnauthorized) {
+  const bool says_little =
+      error.advice.empty() || error.advice == default_advice(ErrorCode::kUnauthorized);
+  if (says_little && error.code == ErrorCode::kUnauthorized) {
     error.advice = "check that --token-file holds the token of this vault";
   }
   return error;
@@ -98,6 +101,12 @@ std::string advice_for(CURLcode code, const Settings& settings) {
   }
 }
 
+int on_progress(void* meanwhile, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
+  const auto& call = *static_cast<const std::function<void()>*>(meanwhile);
+  if (call) call();
+  return 0;
+}
+
 // The job behind a 202: the last segment of one of its two links.
 std::string job_of(const Reply& reply) {
   for (const char* name : {"location", "azure-asyncoperation"}) {
@@ -114,6 +123,8 @@ struct VaultClient::Impl {
   Settings settings;
   std::string token;
   CURL* curl = nullptr;
+  long within_ms = kAnswerWithinMs;
+  std::function<void()> meanwhile;
 
   Result<Reply> request(const std::string& method, const std::string& url, const std::string& body);
   std::string url_of(const std::string& path, const QueryValues& query) const;
@@ -142,8 +153,11 @@ Result<Reply> VaultClient::Impl::request(const std::string& method, const std::s
   curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, method.c_str());
   curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
   curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-  curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, kConnectWithinMs);
-  curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, kAnswerWithinMs);
+  curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, std::min(kConnectWithinMs, within_ms));
+  curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, within_ms);
+  curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+  curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
+  curl_easy_setopt(curl, CURLOPT_XFERINFODATA, &meanwhile);
   curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, words.data());
   curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take_body);
   curl_easy_setopt(curl, CURLOPT_WRITEDATA, &reply);
@@ -178,6 +192,11 @@ VaultClient::VaultClient(const Settings& settings, std::string token)
 
 VaultClient::~VaultClient() {
   curl_easy_cleanup(impl_->curl);
+}
+
+void VaultClient::be_impatient(std::chrono::milliseconds within, std::function<void()> meanwhile) {
+  impl_->within_ms = static_cast<long>(within.count());
+  impl_->meanwhile = std::move(meanwhile);
 }
 
 Result<Json> VaultClient::get(const std::string& path, const QueryValues& query) {

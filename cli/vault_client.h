@@ -6,6 +6,8 @@
 // words and advice.
 #pragma once
 
+#include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -31,6 +33,10 @@ class VaultClient final {
   ~VaultClient();
   VaultClient(const VaultClient&) = delete;
   VaultClient& operator=(const VaultClient&) = delete;
+
+  // For whoever cannot wait as long as a change may take: a request is given up after `within`, and
+  // `meanwhile` is called about once a second while one is under way.
+  void be_impatient(std::chrono::milliseconds within, std::function<void()> meanwhile);
 
   Result<Json> get(const std::string& path, const QueryValues& query = {});
   Result<std::vector<Json>> list(const std::string& path,

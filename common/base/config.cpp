@@ -9,25 +9,10 @@
 #include <set>
 #include <sstream>
 
+#include "common/base/similar.h"
+
 namespace farside {
 namespace {
-
-// Levenshtein distance, for "did you mean".
-std::size_t distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = row[0];
-    row[0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t above = row[j];
-      const std::size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, replaced});
-      diagonal = above;
-    }
-  }
-  return row[b.size()];
-}
 
 void leaves(const toml::table& table, const std::string& prefix,
             std::vector<std::pair<std::string, toml::source_position>>& out) {
@@ -175,11 +160,9 @@ Status Config::finish() {
   for (const auto& [path, position] : present) {
     if (impl_->known.contains(path)) continue;
     std::string line = fmt::format("{}:{}: unknown key '{}'", impl_->name, position.line, path);
-    const auto nearest = std::min_element(
-        impl_->known.begin(), impl_->known.end(),
-        [&](const auto& a, const auto& b) { return distance(a, path) < distance(b, path); });
-    if (nearest != impl_->known.end() && distance(*nearest, path) <= 3) {
-      line += fmt::format(", did you mean '{}'?", *nearest);
+    const auto nearest = nearest_of({impl_->known.begin(), impl_->known.end()}, path);
+    if (!nearest.empty()) {
+      line += fmt::format(", did you mean '{}'?", nearest);
     } else {
       line += fmt::format("; known here: {}", fmt::join(impl_->known, ", "));
     }

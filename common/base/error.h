@@ -37,7 +37,7 @@ std::string_view to_text(ErrorCode code);
 struct Error {
   ErrorCode code = ErrorCode::kInternal;
   std::string what;    // What failed, on which object, and why.
-  std::string advice;  // What the operator does next; empty where nothing helps.
+  std::string advice;  // What the operator does next; empty: what advice.h says for the code.
 
   // Prepends what the caller was doing: "start test VM of 'web': no such network".
   Error in(std::string_view doing) const&;

@@ -41,7 +41,7 @@ Engine::Engine(std::vector<Workflow> workflows, EngineLimits limits, Route route
 Result<Engine::Flow> Engine::load(const std::string& id, const reactor::Effects& effects) const {
   FARSIDE_ASSIGN(auto record, flows_.get(effects.store(), id));
   if (!record) {
-    return fail(ErrorCode::kNotFound, "no job '" + id + "'", "list them with `farside jobs`");
+    return fail(ErrorCode::kNotFound, "no job '" + id + "'", "list them with `farside jobs list`");
   }
   const auto workflow = workflows_.find(record->workflow);
   if (workflow == workflows_.end()) {
@@ -213,6 +213,7 @@ void Engine::ask(Flow& flow, reactor::Effects& effects) const {
                                record.restarts, step.tries);
   record.retry_at = 0;
   record.heard_at = effects.now().micros;
+  begin_progress(record, effects.now());
   note(flow, undoing ? FlowEvent::undoStarted : FlowEvent::started, "", effects);
   save(flow, effects);
   ask_again(flow, effects);
@@ -270,27 +271,6 @@ Result<Engine::Running> Engine::running(const store::Reader& store) const {
   return out;
 }
 
-void Engine::on_progress(const msg::Progress& progress, const std::string& from,
-                         reactor::Effects& effects) {
-  if (!owns(progress.request)) return;
-  const auto parts = progress.request.find('/', 5);
-  if (parts == std::string::npos) return;
-  auto flow = load(progress.request.substr(5, parts - 5), effects);
-  if (!flow || flow->record.request != progress.request) return;
-  if (const auto to = asked(*flow); to != from && route_(to) == from) {
-    auto& waiting = flow->record.steps[flow->record.step];
-    if (std::exchange(waiting.note, progress.note) != progress.note) save(*flow, effects);
-    return;
-  }
-  if (!is_asked(*flow, from)) return;
-  auto& step = flow->record.steps[flow->record.step];
-  flow->record.heard_at = effects.now().micros;
-  step.done = progress.done;
-  step.total = progress.total;
-  step.note = progress.note;
-  save(*flow, effects);
-}
-
 void Engine::on_reply(const std::string& request_id, const std::string& from,
                       const msg::Message& reply, reactor::Effects& effects) {
   const auto id_end = request_id.find('/', 5);
@@ -335,7 +315,8 @@ void Engine::on_reply(const std::string& request_id, const std::string& from,
 
 // ---- Failing and going back ----
 
-void Engine::fail_step(Flow& flow, const Error& error, reactor::Effects& effects) const {
+void Engine::fail_step(Flow& flow, const Error& error, reactor::Effects& effects,
+                       bool try_again) const {
   auto& record = flow.record;
   auto& step = record.steps[record.step];
   const bool undoing = record.phase == FlowPhase::unwinding;
@@ -349,23 +330,8 @@ void Engine::fail_step(Flow& flow, const Error& error, reactor::Effects& effects
                                 {"cause", error}});
 
   const bool absent = error.code == ErrorCode::kUnavailable || error.code == ErrorCode::kTimeout;
-  const auto& table = flow.workflow->steps[record.step];
-  const bool dispensable = undoing ? table.undo_dispensable : table.dispensable(record.state);
-  if (absent && dispensable && step.tries >= limits_.dispensable_tries_max) {
-    if (undoing) {
-      step.state = StepState::undoFailed;
-      step.ended_at = effects.now().micros;
-      observe(flow, &step, "undo_skipped", effects);
-      unwind(flow, effects);
-      return;
-    }
-    step.state = StepState::skipped;  // The fault stays: it tells why.
-    step.ended_at = effects.now().micros;
-    observe(flow, &step, "skipped", effects);
-    record.step += 1;
-    advance(flow, effects);
-    return;
-  }
+  const bool is_worth_a_try = try_again && step.tries < limits_.dispensable_tries_max;
+  if (absent && !is_worth_a_try && go_on_without(flow, effects)) return;
 
   const bool past_no_return = !undoing && record.step >= flow.workflow->no_return_from;
   const auto tries_max = undoing ? limits_.undo_tries_max : limits_.tries_max;
@@ -373,7 +339,7 @@ void Engine::fail_step(Flow& flow, const Error& error, reactor::Effects& effects
   const bool may_retry = error.is_retryable() || undoing || past_no_return;
   const bool has_something_to_lose = undoing || past_no_return || has_something_to_undo(flow);
   const auto tries_more = absent && has_something_to_lose ? limits_.away_tries : 0;
-  if (may_retry && step.tries < tries_max + tries_more) {
+  if (try_again && may_retry && step.tries < tries_max + tries_more) {
     record.retry_at =
         (effects.now() + std::min<Micros>(retry_delay(step.tries), std::chrono::seconds{10}))
             .micros;
@@ -403,6 +369,27 @@ void Engine::fail_step(Flow& flow, const Error& error, reactor::Effects& effects
   step.state = StepState::failed;
   observe(flow, &step, "failed", effects);
   begin_unwinding(flow, effects);
+}
+
+// Where the step, or its undo, is dispensable.
+bool Engine::go_on_without(Flow& flow, reactor::Effects& effects) const {
+  auto& record = flow.record;
+  auto& step = record.steps[record.step];
+  const auto& table = flow.workflow->steps[record.step];
+  const bool undoing = record.phase == FlowPhase::unwinding;
+  if (undoing ? !table.undo_dispensable : !table.dispensable(record.state)) return false;
+  step.ended_at = effects.now().micros;
+  if (undoing) {
+    step.state = StepState::undoFailed;
+    observe(flow, &step, "undo_skipped", effects);
+    unwind(flow, effects);
+    return true;
+  }
+  step.state = StepState::skipped;  // The fault stays: it tells why.
+  observe(flow, &step, "skipped", effects);
+  record.step += 1;
+  advance(flow, effects);
+  return true;
 }
 
 bool Engine::has_something_to_undo(const Flow& flow) {
@@ -497,7 +484,12 @@ void Engine::tick(Flow& flow, reactor::Effects& effects) const {
   }
   if (silence < Micros{0}) {  // The clock was set back.
     record.heard_at = now;
+    record.moved_at = std::min(record.moved_at, now);
     flows_.put(effects.writes, record.id, record);
+  }
+  if (const auto stalled = stalled_error(flow, effects.now())) {
+    fail_step(flow, *stalled, effects, /*try_again=*/false);  // It was told of all the time.
+    return;
   }
   const auto second = std::chrono::duration_cast<std::chrono::seconds>(silence).count();
   if (second > 0 && second % limits_.resend_after.count() == 0) ask_again(flow, effects);

@@ -12,10 +12,12 @@
 //     also the outbox: tick() repeats every unanswered request under the same id.
 //   * An unknown outcome counts as "may have happened": unwinding begins with the current step.
 //   * Past the point of no return a flow only goes forward.
+//   * A step that is told of but does not get on ends with a cause; see progress.cpp.
 #pragma once
 
 #include <chrono>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -102,11 +104,16 @@ class Engine final {
   void advance(Flow& flow, reactor::Effects& effects) const;
   void ask(Flow& flow, reactor::Effects& effects) const;
   void ask_again(Flow& flow, reactor::Effects& effects) const;
-  void fail_step(Flow& flow, const Error& error, reactor::Effects& effects) const;
+  void fail_step(Flow& flow, const Error& error, reactor::Effects& effects,
+                 bool try_again = true) const;
+  bool go_on_without(Flow& flow, reactor::Effects& effects) const;
   static bool has_something_to_undo(const Flow& flow);
   void begin_unwinding(Flow& flow, reactor::Effects& effects) const;
   void unwind(Flow& flow, reactor::Effects& effects) const;
   void end(Flow& flow, msg::FlowPhase phase, reactor::Effects& effects) const;
+  static void begin_progress(msg::FlowRecord& record, Time now);
+  // Set if the step is told of, and has not got on for longer than it may.
+  static std::optional<Error> stalled_error(const Flow& flow, Time now);
   static std::string asked(const Flow& flow);
   static bool is_asked(const Flow& flow, const std::string& principal);
   void observe(const Flow& flow, const msg::StepRecord* step, std::string_view result,

@@ -33,6 +33,9 @@ Request ask(std::string to, Body body) {
   return Request{.to = std::move(to), .body = msg::Message(std::move(body))};
 }
 
+// Longer than what is under way at one piece, such as the digest of a large disk, may take.
+inline constexpr std::chrono::hours kStalledAfter{2};
+
 template <class State>
 struct Step {
   std::string_view name;   // As in the diagram at the top of the workflow's file.
@@ -41,6 +44,7 @@ struct Step {
   Status (*learn)(State&, const msg::Message& reply) = nullptr;
   Request (*undo)(const State&) = nullptr;
   std::chrono::seconds silence{60};  // No reply and no progress for so long: ask again, then fail.
+  std::chrono::seconds stalled{kStalledAfter};  // Told of, but not getting on, for so long: fail.
   bool (*skip)(const State&) = nullptr;
   // The workflow goes on without it if nobody is there to do it (kUnavailable, kTimeout) after two
   // tries: for what heals by itself once they are back.  Shown as skipped, with the cause.
@@ -63,6 +67,7 @@ struct StepView {
   std::string name;
   std::string title;
   std::chrono::seconds silence;
+  std::chrono::seconds stalled;
   bool has_undo = false;
   bool undo_dispensable = false;
   std::function<bool(std::string_view state)> dispensable;
@@ -110,6 +115,7 @@ Workflow fold(const Definition<State>& definition) {
     StepView view{.name = std::string(step.name),
                   .title = std::string(step.title),
                   .silence = step.silence,
+                  .stalled = step.stalled,
                   .has_undo = step.undo != nullptr,
                   .undo_dispensable = step.undo_dispensable,
                   .dispensable = {},

@@ -206,7 +206,7 @@ Status Registrar::revoke(const std::string& principal, reactor::Effects& effects
   FARSIDE_ASSIGN(auto identity, identities_.get(effects.store(), principal));
   if (!identity) {
     return fail(ErrorCode::kNotFound, "no identity '" + principal + "'",
-                "list them with `farside site list`");
+                "list them with `farside identity list`");
   }
   identity->peer.revoked = true;
   identities_.put(effects.writes, principal, *identity);

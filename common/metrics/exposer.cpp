@@ -35,11 +35,14 @@ class MetricsPage final : public CivetHandler {
 
 class HealthPage final : public CivetHandler {
  public:
-  explicit HealthPage(Exposer::Health health) : health_(std::move(health)) {}
+  HealthPage(Exposer::Health health, Exposer::Notices notices)
+      : health_(std::move(health)), notices_(std::move(notices)) {}
   bool handleGet(CivetServer*, mg_connection* connection) override {
     const std::string problem = health_ ? health_() : std::string();
+    const std::string notices = notices_ ? notices_() : std::string();
     if (problem.empty()) {
-      answer(connection, 200, "OK", "text/plain; charset=utf-8", "ok\n");
+      answer(connection, 200, "OK", "text/plain; charset=utf-8",
+             notices.empty() ? "ok\n" : "ok, but\n" + notices + "\n");
     } else {
       answer(connection, 503, "Service Unavailable", "text/plain; charset=utf-8", problem + "\n");
     }
@@ -48,6 +51,7 @@ class HealthPage final : public CivetHandler {
 
  private:
   const Exposer::Health health_;
+  const Exposer::Notices notices_;
 };
 
 // What the library says, which is the only place where it tells why it could not listen.  Later
@@ -72,7 +76,8 @@ int remember_message(const mg_connection* connection, const char* message) {
 }  // namespace
 
 struct Exposer::Impl {
-  Impl(const Registry& registry, Health health) : metrics(registry), healthz(std::move(health)) {}
+  Impl(const Registry& registry, Health health, Notices notices)
+      : metrics(registry), healthz(std::move(health), std::move(notices)) {}
 
   MetricsPage metrics;
   HealthPage healthz;
@@ -100,14 +105,15 @@ Exposer::~Exposer() {
 }
 
 Result<std::unique_ptr<Exposer>> Exposer::start(const std::string& address, std::uint16_t port,
-                                                const Registry& registry, Health health) {
+                                                const Registry& registry, Health health,
+                                                Notices notices) {
   // An IPv6 address is told from its port by brackets.
   const std::string host =
       address.contains(':') && !address.starts_with('[') ? fmt::format("[{}]", address) : address;
   const std::string endpoint = fmt::format("{}:{}", host, port);
   const std::vector<std::string> options{"listening_ports",    endpoint, "num_threads", "2",
                                          "request_timeout_ms", "5000"};
-  auto impl = std::make_unique<Impl>(registry, std::move(health));
+  auto impl = std::make_unique<Impl>(registry, std::move(health), std::move(notices));
   impl->address = address == "0.0.0.0" || address == "::" ? "localhost" : address;
   CivetCallbacks callbacks;
   callbacks.log_message = remember_message;

@@ -20,6 +20,9 @@ namespace farside::metrics {
 void Counter::add(double amount) {
   if (counter_ != nullptr && amount > 0) counter_->Increment(amount);
 }
+void Counter::raise_to(double total) {
+  add(total - value());
+}
 double Counter::value() const {
   return counter_ == nullptr ? 0 : counter_->Value();
 }

@@ -26,6 +26,7 @@ class Counter final {
  public:
   Counter() = default;
   void add(double amount = 1);  // Negative amounts are ignored: counters only grow.
+  void raise_to(double total);  // Of what is counted elsewhere; a smaller one is ignored.
   double value() const;
 
  private:

@@ -89,6 +89,9 @@ struct FlowRecord {
   logSeq @17 :UInt64;
   restarts @18 :UInt32;       # Times an operator sent a stuck flow on; makes request ids fresh.
   pastReturn @19 :Bool;       # It can only go forward.
+  movedAt @20 :Int64;         # When the try under way last got on; what counts is in engine.h.
+  furthest @21 :UInt64;       # The most it has had done ...
+  leastLeft @22 :UInt64;      # ... and the least it had left; 0 = not known yet.
 }
 
 enum FlowEvent {

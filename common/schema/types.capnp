@@ -106,6 +106,20 @@ struct HostState {
   dataEndpoint @9 :Text;      # tcp://host:8084
   publicKey @10 :Text;
   problem @11 :Text;          # What is wrong there for everything on it; empty: nothing.
+  troubles @12 :List(VmTrouble);
+}
+
+enum VmTroubleKind {
+  unclean @0;      # Something of ours is open on it that should not be, and could not be ended.
+  stray @1;        # It is fenced and was found running.
+}
+
+struct VmTrouble {
+  # What an operator has to know of one VM of a host, whatever its replication does.
+  vm @0 :Text;
+  kind @1 :VmTroubleKind;
+  what @2 :Text;
+  at @3 :Int64;               # When it was last seen.
 }
 
 struct Subnet {

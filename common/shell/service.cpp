@@ -120,12 +120,13 @@ Result<std::unique_ptr<Service>> Service::open(std::string program, CommonSettin
   FARSIDE_ASSIGN(service->keys_, bus::load_or_create_keys(dir + "/identity.key"));
   FARSIDE_ASSIGN(
       service->exposer_,
-      metrics::Exposer::start(service->settings_.metrics_address, service->settings_.metrics_port,
-                              service->registry_,
-                              [&live = service->liveness_, &problems = service->problems_] {
-                                auto text = live.problem();
-                                return text.empty() ? problems.text() : text;
-                              }));
+      metrics::Exposer::start(
+          service->settings_.metrics_address, service->settings_.metrics_port, service->registry_,
+          [&live = service->liveness_, &problems = service->problems_] {
+            auto text = live.problem();
+            return text.empty() ? problems.text() : text;
+          },
+          [&notices = service->notices_] { return notices.text(); }));
   log::info("opened", {{"version", kVersion},
                        {"data", dir},
                        {"public_key", service->keys_.public_key},
@@ -199,6 +200,16 @@ void Service::publish(const reactor::ReactorStats& stats) {
       static_cast<double>(traffic.refused_keys));
   set("farside_bus_dropped_frames", "Frames that could not be sent since start.",
       static_cast<double>(traffic.dropped));
+  const auto count = [&](const char* name, const char* help, std::uint64_t total) {
+    registry_.counter(name, help).raise_to(static_cast<double>(total));
+  };
+  count("farside_bus_received_frames_total", "Frames taken from peers.", traffic.frames_in);
+  count("farside_bus_sent_frames_total", "Frames handed to peers.", traffic.frames_out);
+  count("farside_bus_refused_frames_total",
+        "Frames refused: malformed, or from a peer that is no longer admitted.",
+        traffic.refused_frames);
+  count("farside_bus_redials_total", "Connections that were made anew because nothing came.",
+        traffic.redials);
 }
 
 Status Service::run(Run run) {

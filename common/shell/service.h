@@ -13,6 +13,7 @@
 #include "common/base/clock.h"
 #include "common/base/config.h"
 #include "common/base/random.h"
+#include "common/base/version.h"
 #include "common/bus/zmq_bus.h"
 #include "common/identity/registrar.h"
 #include "common/metrics/exposer.h"
@@ -22,7 +23,6 @@
 #include "common/reactor/reactor.h"
 #include "common/reactor/watchdog.h"
 #include "common/reactor/worker_pool.h"
-#include "common/shell/version.h"
 #include "common/store/rocks_store.h"
 
 namespace farside::shell {
@@ -98,6 +98,7 @@ class Service final {
   Random& random() { return random_; }
   metrics::Registry& metrics() { return registry_; }
   metrics::Problems& problems() { return problems_; }
+  metrics::Problems& notices() { return notices_; }  // What is wrong elsewhere, for /healthz.
   store::Store& store() { return *store_; }
   bus::ZmqBus& bus() { return *bus_; }
 
@@ -115,6 +116,7 @@ class Service final {
   metrics::Registry registry_;
   metrics::Liveness liveness_;
   metrics::Problems problems_;
+  metrics::Problems notices_;
   bus::CurveKeys keys_;
   std::unique_ptr<store::RocksStore> store_;
   std::unique_ptr<metrics::Exposer> exposer_;

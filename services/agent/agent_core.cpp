@@ -18,6 +18,7 @@ constexpr std::string_view kStatus = "status";
 constexpr std::string_view kMaintain = "maintain";
 constexpr std::string_view kReconcile = "reconcile";
 constexpr std::string_view kProgress = "progress";
+constexpr Micros kStrayTold = std::chrono::hours{1};
 constexpr std::string_view kCyclePrefix = "cycle/";
 constexpr std::string_view kOrderPrefix = "order/";
 constexpr std::string_view kSettingsPrefix = "settings/";
@@ -144,12 +145,10 @@ void AgentCore::on_observed(const Result<msg::Message>& result, reactor::Effects
 // What is known of the host, and what is wrong with it, also while it does not answer.  If it never
 // has, that is its name alone; without a platform, so that the provider forgets nothing for it.
 void AgentCore::report_host(reactor::Effects& effects) {
-  auto problem = fence_problem_;
-  if (!host_problem_.empty()) problem += (problem.empty() ? "" : "; ") + host_problem_;
-  if (!host_ && problem.empty()) return;
   auto report = host_.value_or(
       msg::HostReport{.host = {.name = effects.self().substr(effects.self().rfind('/') + 1)}});
-  report.host.problem = std::move(problem);
+  report.host.problem = host_troubles(report.host.troubles);
+  if (!host_ && report.host.problem.empty() && report.host.troubles.empty()) return;
   for (auto& vm : report.vms) {
     const auto fence = fence_of(vm.id, effects.store());
     vm.fenced = fence && *fence;
@@ -160,6 +159,27 @@ void AgentCore::report_host(reactor::Effects& effects) {
                                         .body = reactor::message(std::move(report))});
 }
 
+// What is wrong with the host; adds what is wrong with single VMs beyond what the platform knows.
+std::string AgentCore::host_troubles(std::vector<msg::VmTrouble>& troubles) const {
+  std::string text;
+  for (const auto* problem : {&fence_problem_, &reconcile_problem_, &host_problem_}) {
+    if (!problem->empty()) text += (text.empty() ? "" : "; ") + *problem;
+  }
+  for (const auto& [vm, at] : strays_) {
+    auto name = vm;
+    for (const auto& known : host_.value_or(msg::HostReport{}).vms) {
+      if (known.id == vm) name = known.name;
+    }
+    troubles.push_back(
+        msg::VmTrouble{.vm = vm,
+                       .kind = msg::VmTroubleKind::stray,
+                       .what = "fenced VM '" + name + "' was found running at " + to_iso(at) +
+                               " and was turned off: its active side is the other site",
+                       .at = at.micros});
+  }
+  return text;
+}
+
 void AgentCore::on_fences(const Result<msg::Message>& result, reactor::Effects& effects) {
   if (!result) {
     fence_problem(result.error().what, effects);
@@ -167,12 +187,27 @@ void AgentCore::on_fences(const Result<msg::Message>& result, reactor::Effects& 
   }
   fences_checked_ = effects.monotonic();
   fence_problem("", effects);
+  probe_.fences_held(effects.now());
   if (const auto* enforced = std::get_if<msg::FencesEnforced>(&result->value)) {
-    for (const auto& vm : enforced->stopped) {
-      log::error("fenced VM turned off",
-                 {{"vm", vm}, {"cause", "its active side is the other site"}});
-    }
+    note_strays(enforced->stopped, effects);
   }
+}
+
+// Somebody or something starts what must not run: told for an hour after it was last seen.
+void AgentCore::note_strays(const std::vector<std::string>& stopped, reactor::Effects& effects) {
+  auto now_known = strays_;
+  std::erase_if(now_known, [&](const auto& stray) {
+    return effects.now() - stray.second > kStrayTold || stray.second > effects.now();
+  });
+  for (const auto& vm : stopped) {
+    log::error("fenced VM turned off",
+               {{"vm", vm}, {"cause", "its active side is the other site"}});
+    probe_.fenced_vm_stopped();
+    now_known[vm] = effects.now();
+  }
+  if (now_known == strays_) return;
+  strays_ = std::move(now_known);
+  report_host(effects);
 }
 
 // A VM whose active side is the other site might be running here, unseen.
@@ -316,12 +351,15 @@ void AgentCore::on_reconciled(const Result<msg::Message>& result, reactor::Effec
   if (error) {
     log::error("reconcile failed", {{"cause", *error}});
     not_reconciled_ = error->what;
+    reconcile_problem_ = "what was left on this host is not cleaned up: " + error->what;
     probe_.problem("reconcile", error->what);
+    report_host(effects);
     effects.set_timer(std::string(kReconcile), kReconcileAgain);
     return;
   }
   reconciled_ = true;
   probe_.problem("reconcile", "");
+  if (!std::exchange(reconcile_problem_, {}).empty()) report_host(effects);
   for (const auto& [item, source] : *items) schedule(item, Micros{0}, effects);
 }
 

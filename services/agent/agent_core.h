@@ -109,6 +109,8 @@ class AgentCore final : public reactor::Core {
   void on_observed(const Result<msg::Message>& result, reactor::Effects& effects);
   void on_fences(const Result<msg::Message>& result, reactor::Effects& effects);
   void fence_problem(const std::string& problem, reactor::Effects& effects);
+  void note_strays(const std::vector<std::string>& stopped, reactor::Effects& effects);
+  std::string host_troubles(std::vector<msg::VmTrouble>& troubles) const;
   void report_host(reactor::Effects& effects);
   void on_progress(const msg::Progress& progress, reactor::Effects& effects);
   void report_status(reactor::Effects& effects);
@@ -154,6 +156,8 @@ class AgentCore final : public reactor::Core {
   std::string not_reconciled_ = "it looks at what it left on its host";
   Micros fences_checked_{};                       // Monotonic.
   std::string fence_problem_;                     // Why fences are not known to hold.
+  std::string reconcile_problem_;                 // Why the host is not in order yet.
+  std::map<std::string, Time> strays_;            // Fenced VMs found running, and when, last.
   std::string host_problem_;                      // Why the host cannot be observed.
   std::optional<msg::HostReport> host_;           // As it was observed last.
   std::map<std::string, msg::Envelope> orders_;   // Request id -> order at the workers.

@@ -1,6 +1,6 @@
 #include "services/agent/agent_worker.h"
 
-#include "common/shell/version.h"
+#include "common/base/version.h"
 
 namespace farside::agent {
 namespace {
@@ -21,7 +21,7 @@ std::optional<Result<msg::Message>> try_each(Work& work, const msg::Message& job
 Result<msg::Message> AgentWorker::observe() {
   FARSIDE_ASSIGN(auto host, platform_.describe_host());
   FARSIDE_ASSIGN(auto vms, platform_.list_vms());
-  host.agent_version = std::string(shell::kVersion);
+  host.agent_version = std::string(kVersion);
   host.data_endpoint = data_endpoint_;
   host.public_key = public_key_;
   return reactor::message(msg::HostReport{.host = std::move(host), .vms = std::move(vms)});

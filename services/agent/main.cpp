@@ -103,7 +103,11 @@ Status run(int argc, char** argv) {
              source.cancel_all();
              target.cancel_all();
            },
-       .on_turn = [&] { service->problems().set("data port", receiver->problem()); }});
+       .on_turn =
+           [&] {
+             service->problems().set("data port", receiver->problem());
+             probe.data_port(receiver->figures());
+           }});
 }
 
 }  // namespace

@@ -20,11 +20,6 @@ double number(std::uint64_t value) {
   return static_cast<double>(value);
 }
 
-// A total that is kept elsewhere, as the counter it is.
-void raise(metrics::Counter counter, std::uint64_t total) {
-  counter.add(number(total) - counter.value());
-}
-
 }  // namespace
 
 Probe::Probe(metrics::Registry& registry, metrics::Problems& problems)
@@ -37,7 +32,7 @@ void Probe::source(const msg::SourceItem& item, const msg::ReplicationStatus& st
     registry_.gauge(name, help, labels).set(value);
   };
   const auto counter = [&](const char* name, const char* help, std::uint64_t total) {
-    raise(registry_.counter(name, help, labels), total);
+    registry_.counter(name, help, labels).raise_to(number(total));
   };
   gauge("farside_recovery_point_timestamp_seconds",
         "When the newest durable recovery point was captured; 0 = none yet.",
@@ -90,9 +85,12 @@ void Probe::replica(const msg::ReplicaStatus& status) {
   gauge("farside_replica_scrub_timestamp_seconds",
         "End of the last whole pass over base and journal; 0 = none yet.",
         seconds(status.scrubbed_at));
-  raise(registry_.counter("farside_replica_scrub_mismatches_total",
-                          "Blocks that did not match their hash.", labels),
-        status.scrub_mismatches);
+  gauge("farside_replica_damaged_blocks",
+        "Stored blocks known as damaged that a recovery point needs.", number(status.damaged));
+  registry_
+      .counter("farside_replica_scrub_mismatches_total", "Blocks that did not match their hash.",
+               labels)
+      .raise_to(number(status.scrub_mismatches));
 }
 
 void Probe::cycle_ended(const msg::CycleDone& done, bool is_final) {
@@ -112,6 +110,34 @@ void Probe::cycle_failed(const std::string& item) {
       .counter("farside_replication_cycle_failures_total", "Cycles that failed.",
                {{"source_item", item}})
       .add();
+}
+
+void Probe::fences_held(Time at) {
+  registry_
+      .gauge("farside_fences_held_timestamp_seconds",
+             "When every fenced VM of the host was last known to be off.")
+      .set(seconds(at.micros));
+}
+
+void Probe::fenced_vm_stopped() {
+  registry_.counter("farside_fenced_vms_stopped_total", "Times a fenced VM was found running.")
+      .add();
+}
+
+void Probe::data_port(const data::ReceiverFigures& figures) {
+  const auto counter = [&](const char* name, const char* help, std::uint64_t total) {
+    registry_.counter(name, help).raise_to(number(total));
+  };
+  registry_.gauge("farside_data_port_sessions", "Sources that are connected to the data port.")
+      .set(number(figures.sessions));
+  counter("farside_data_port_batches_total", "Batches of blocks taken.", figures.batches);
+  counter("farside_data_port_sealed_batches_total", "Of them, those taken beside CURVE.",
+          figures.sealed_batches);
+  counter("farside_data_port_payload_bytes_total", "Bytes of their blocks.", figures.payload_bytes);
+  counter("farside_data_port_refused_sessions_total", "Sessions ended with an error.",
+          figures.refused);
+  counter("farside_data_port_unknown_keys_total", "Handshakes with unknown keys.",
+          figures.strangers);
 }
 
 void Probe::forget_source(const std::string& item) {

@@ -6,9 +6,11 @@
 
 #include <string>
 
+#include "common/base/clock.h"
 #include "common/metrics/problems.h"
 #include "common/metrics/registry.h"
 #include "common/schema/agent.plain.h"
+#include "services/agent/data_plane/figures.h"
 
 namespace farside::agent {
 
@@ -22,6 +24,11 @@ class Probe final {
 
   void cycle_ended(const msg::CycleDone& done, bool is_final);
   void cycle_failed(const std::string& item);
+
+  void fences_held(Time at);
+  void fenced_vm_stopped();
+  // After each turn; figures since the start.
+  void data_port(const data::ReceiverFigures& figures);
 
   void forget_source(const std::string& item);
   void forget_replica(const std::string& item);

@@ -177,6 +177,7 @@ void ProviderCore::on_host_report(const reactor::PeerId& peer, const msg::HostRe
     if (report.host.platform.empty()) {
       now = **stored;
       now.host.problem = report.host.problem;
+      now.host.troubles = report.host.troubles;
     }
     if (is_same(**stored, now)) return;
   }

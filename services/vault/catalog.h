@@ -18,13 +18,29 @@
 
 namespace farside::vault {
 
+// How old the newest recovery point of an item is; see point_watch.h.  Times in microseconds.
+struct Freshness {
+  std::int64_t arrived_at = 0;
+  std::int64_t interval = 0;  // Of its policy.
+  std::int64_t allowed = 0;   // So old it may get.
+  bool is_missed = false;     // It has got older.
+};
+
+// Why the job of an item waits for an operator.
+struct Stuck {
+  std::string job;
+  msg::Fault fault;
+};
+
 struct Live {
-  std::map<std::string, msg::ReplicationStatus> sources;  // By item.
-  std::map<std::string, msg::ReplicaStatus> replicas;     // By item.
-  std::map<std::string, bool> connected;                  // By principal.
-  std::map<std::string, std::string> host_problems;       // By agent; those that have one.
-  std::map<std::string, msg::Fault> stuck;                // By item: why its job needs an operator.
-  std::map<std::string, std::int64_t> heard_at;           // By site: its last inventory report.
+  std::map<std::string, msg::ReplicationStatus> sources;        // By item.
+  std::map<std::string, msg::ReplicaStatus> replicas;           // By item.
+  std::map<std::string, bool> connected;                        // By principal.
+  std::map<std::string, std::string> host_problems;             // By agent; those that have one.
+  std::map<std::string, std::vector<msg::VmTrouble>> troubles;  // By agent.
+  std::map<std::string, Stuck> stuck;                           // By item.
+  std::map<std::string, Freshness> points;                      // By item; none without points.
+  std::map<std::string, std::int64_t> heard_at;  // By site: its last inventory report.
 };
 
 class Catalog final {

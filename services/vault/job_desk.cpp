@@ -107,6 +107,16 @@ void JobDesk::refused(const std::string& id, const Error& error, reactor::Effect
   ended(flow, effects);
 }
 
+void JobDesk::restarted(const std::string& id, reactor::Effects& effects) {
+  auto job = catalog_.jobs.get(effects.store(), id);
+  if (!job || !*job || (*job)->flow.phase != FlowPhase::needsOperator) return;
+  auto& flow = (*job)->flow;
+  const bool was_undoing =
+      flow.step < flow.steps.size() && flow.steps[flow.step].state == msg::StepState::undoFailed;
+  flow.phase = was_undoing ? FlowPhase::unwinding : FlowPhase::running;
+  catalog_.jobs.put(effects.writes, id, **job);
+}
+
 void JobDesk::changed(const msg::JobChanged& changed, reactor::Effects& effects) {
   const auto& flow = changed.flow;
   auto job = catalog_.jobs.get(effects.store(), flow.id);

@@ -37,6 +37,10 @@ class JobDesk final {
   void accepted(const std::string& job, reactor::Effects& effects);
   void refused(const std::string& job, const Error& error, reactor::Effects& effects);
 
+  // The orchestrator has sent a job on: whoever looks before it tells how far it is must not find
+  // it waiting for an operator still.
+  void restarted(const std::string& job, reactor::Effects& effects);
+
   void changed(const msg::JobChanged& changed, reactor::Effects& effects);
   Status record(const msg::ItemChange& change, reactor::Effects& effects);
 

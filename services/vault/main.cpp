@@ -97,7 +97,7 @@ Status run(int argc, char** argv) {
   FARSIDE_TRY(prepare_orchestrator_key(*service, settings.data_dir + "/orchestrator.key"));
 
   Waiting waiting;
-  vault::Probe probe(service->metrics());
+  vault::Probe probe(service->metrics(), service->notices());
   vault::VaultCore core(own, service->issuer(std::string(kPrincipal)), probe);
   std::unique_ptr<front_door::Server> server;
   const auto on_ready = [&](reactor::WorkerPool& pool) -> Status {
@@ -130,7 +130,8 @@ Status run(int argc, char** argv) {
                           }
                         },
                     .on_ready = on_ready,
-                    .on_end = [&] { server.reset(); }});
+                    .on_end = [&] { server.reset(); },
+                    .on_turn = [&] { probe.front_door(server->stats()); }});
   return status;
 }
 

@@ -32,8 +32,28 @@ void Probe::items(const std::vector<msg::ProtectedItem>& items, const Live& live
                 {"target_agent", item.target_agent},
                 {"state", std::string(msg::to_text(item.state))}})
         .set(1);
+    const auto health = health_of(item, live);
     gauge("farside_item_health", "0 unknown, 1 normal, 2 warning, 3 critical.",
-          static_cast<double>(health_of(item, live).health));
+          static_cast<double>(health.health));
+    for (const auto& reason : health.reasons) {
+      registry_
+          .gauge("farside_item_problem",
+                 "2 (warning) or 3 (critical) for each reason why the item is not well.",
+                 {{"item", item.id},
+                  {"name", item.name},
+                  {"reason", std::string(to_text(reason.kind))}})
+          .set(reason.is_critical ? 3 : 2);
+    }
+    if (const auto point = live.points.find(item.id); point != live.points.end()) {
+      gauge("farside_item_recovery_point_arrived_timestamp_seconds",
+            "When its newest recovery point arrived, by the vault's clock.",
+            seconds(point->second.arrived_at));
+      gauge("farside_item_recovery_point_allowed_seconds",
+            "How old that may get before its RPO is missed.", seconds(point->second.allowed));
+      gauge("farside_item_rpo_missed",
+            "1 while no recovery point has arrived for longer than that.",
+            point->second.is_missed ? 1 : 0);
+    }
     gauge("farside_item_epoch", "Role epoch of the item.", static_cast<double>(item.epoch));
     gauge("farside_item_drill_timestamp_seconds",
           "When its newest test failover showed that its VM lives; 0 = it did not, or never.",
@@ -47,6 +67,30 @@ void Probe::items(const std::vector<msg::ProtectedItem>& items, const Live& live
     if (!now.contains(id)) registry_.forget("item", id);
   }
   shown_ = std::move(now);
+}
+
+void Probe::health(const VaultHealth& health) {
+  registry_
+      .gauge("farside_vault_health",
+             "Of all that the vault keeps, the worst: 1 normal, 2 warning, 3 critical.")
+      .set(static_cast<double>(health.health));
+  notices_.set("critical", critical_lines(health));
+}
+
+void Probe::front_door(const front_door::ServerStats& stats) {
+  const auto counter = [&](const char* name, const char* help, std::uint64_t total) {
+    registry_.counter(name, help).raise_to(static_cast<double>(total));
+  };
+  registry_.gauge("farside_front_door_connections", "HTTPS connections that are open.")
+      .set(static_cast<double>(stats.connections));
+  counter("farside_front_door_connections_total", "HTTPS connections accepted.", stats.accepted);
+  counter("farside_front_door_refused_connections_total",
+          "HTTPS connections closed at once because there were too many.", stats.refused);
+  counter("farside_front_door_failed_handshakes_total", "TLS handshakes that failed.",
+          stats.failed_handshakes);
+  counter("farside_front_door_requests_total", "Requests taken.", stats.requests);
+  counter("farside_front_door_unanswered_total", "Requests answered 504: nobody did in time.",
+          stats.unanswered);
 }
 
 void Probe::peers(const Live& live) {

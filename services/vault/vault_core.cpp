@@ -2,6 +2,7 @@
 
 #include "common/base/log.h"
 #include "common/flow/fault.h"
+#include "services/vault/item_health.h"
 
 namespace farside::vault {
 namespace {
@@ -17,6 +18,20 @@ bool is_agent_of(const std::string& principal, const reactor::PeerId& provider) 
   return principal.starts_with("agent/" + site + "/");
 }
 
+// What it stands at: where an undo failed, that is not what it began to unwind for.
+msg::Fault why_stuck(const msg::FlowRecord& flow) {
+  if (flow.step < flow.steps.size()) {
+    const auto& step = flow.steps[flow.step];
+    if (step.state == msg::StepState::undoFailed && step.fault) {
+      auto fault = *step.fault;
+      fault.what = "'" + step.title + "' could not be undone: " + fault.what;
+      return fault;
+    }
+  }
+  return flow.fault.value_or(
+      msg::Fault{.code = static_cast<std::uint16_t>(ErrorCode::kConflict), .what = flow.workflow});
+}
+
 }  // namespace
 
 VaultCore::VaultCore(VaultSettings settings, identity::Issuer issuer, Probe& probe)
@@ -29,6 +44,7 @@ VaultCore::VaultCore(VaultSettings settings, identity::Issuer issuer, Probe& pro
 
 void VaultCore::start(reactor::Effects& effects) {
   registrar_.start(effects);
+  points_.start(effects.store(), effects.now());
   settings_.refresh(effects);
   effects.set_timer(std::string(kTick), kTickEvery);
 }
@@ -41,7 +57,9 @@ void VaultCore::on_timer(const std::string& name, reactor::Effects& effects) {
   settings_.refresh(effects);
   if (const auto items = Catalog::rows(catalog_.items, effects.store())) {
     find_stuck(*items, effects.store());
+    points_.check(*items, catalog_, effects);
     probe_.items(*items, catalog_.live);
+    probe_.health(health_of(*items, catalog_.live));
   }
   probe_.peers(catalog_.live);
   effects.set_timer(std::string(kTick), kTickEvery);
@@ -55,8 +73,7 @@ void VaultCore::find_stuck(const std::vector<msg::ProtectedItem>& items,
     if (item.job.empty()) continue;
     const auto job = catalog_.jobs.get(store, item.job);
     if (!job || !*job || (*job)->flow.phase != msg::FlowPhase::needsOperator) continue;
-    catalog_.live.stuck[item.id] = (*job)->flow.fault.value_or(msg::Fault{
-        .code = static_cast<std::uint16_t>(ErrorCode::kConflict), .what = (*job)->flow.workflow});
+    catalog_.live.stuck[item.id] = Stuck{.job = item.job, .fault = why_stuck((*job)->flow)};
   }
 }
 
@@ -128,9 +145,12 @@ void VaultCore::on_report(const reactor::PeerId& peer, const msg::Envelope& enve
     catalog_.live.heard_at[inventory.site] = effects.now().micros;
     auto& problems = catalog_.live.host_problems;
     std::erase_if(problems, [&](const auto& one) { return is_agent_of(one.first, peer); });
+    auto& troubles = catalog_.live.troubles;
+    std::erase_if(troubles, [&](const auto& one) { return is_agent_of(one.first, peer); });
     for (const auto& host : inventory.hosts) {
       catalog_.live.connected[host.principal] = host.connected;
       if (!host.host.problem.empty()) problems[host.principal] = host.host.problem;
+      if (!host.host.troubles.empty()) troubles[host.principal] = host.host.troubles;
     }
     // Free space and memory move all the time; what is stored is what was there at the last
     // change of anything else, which is enough to answer before the provider is back.
@@ -142,6 +162,7 @@ void VaultCore::on_report(const reactor::PeerId& peer, const msg::Envelope& enve
       const auto item = catalog_.items.get(effects.store(), one.item);
       if (item && *item && (*item)->source_agent == envelope.from) {
         catalog_.live.sources[one.item] = one;
+        points_.on_report(one.item, PointWatch::Side::source, one.newest, effects.now());
       }
       settings_.on_source(envelope.from, one, effects);
     }
@@ -150,6 +171,7 @@ void VaultCore::on_report(const reactor::PeerId& peer, const msg::Envelope& enve
       const auto item = catalog_.items.get(effects.store(), one.item);
       if (item && *item && (*item)->target_agent == envelope.from) {
         catalog_.live.replicas[one.item] = one;
+        points_.on_report(one.item, PointWatch::Side::target, one.newest, effects.now());
       }
       settings_.on_replica(envelope.from, one, effects);
     }

@@ -1,16 +1,17 @@
 // The vault: system of record and front door.  Never receives VM data.
 //
-// Owns: the catalog's columns, "job_unaccepted"; through Registrar keys and identities.
-// Thread: the reactor's.
-// Messages in: Register, InventoryReport, StatusReport, ReplicaReport, JobChanged, RecordItem,
-// replies to what it asked; HttpRequest from its own front door.  Out: Registered, PeersChanged,
-// StartWorkflow, CancelWorkflow, RestartWorkflow, JobNoted, ItemSettings; HttpResponse.
+// Owns: the catalog's columns, "job_unaccepted", "newest_point"; through Registrar keys and
+// identities. Thread: the reactor's. Messages in: Register, InventoryReport, StatusReport,
+// ReplicaReport, JobChanged, RecordItem, replies to what it asked; HttpRequest from its own front
+// door.  Out: Registered, PeersChanged, StartWorkflow, CancelWorkflow, RestartWorkflow, JobNoted,
+// ItemSettings; HttpResponse.
 #pragma once
 
 #include "common/identity/registrar.h"
 #include "common/reactor/effects.h"
 #include "services/vault/catalog.h"
 #include "services/vault/job_desk.h"
+#include "services/vault/point_watch.h"
 #include "services/vault/probe.h"
 #include "services/vault/rest/rest.h"
 #include "services/vault/settings_desk.h"
@@ -45,6 +46,7 @@ class VaultCore final : public reactor::Core {
   identity::Issuer issuer_;
   identity::Registrar registrar_;
   Catalog catalog_;
+  PointWatch points_;
   JobDesk desk_;
   SettingsDesk settings_;
   Rest rest_;

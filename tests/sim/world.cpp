@@ -71,7 +71,7 @@ struct World::Process {
 struct World::Figures {
   metrics::Registry registry;
   metrics::Problems problems;
-  vault::Probe vault{registry};
+  vault::Probe vault{registry, problems};
   orchestrator::Probe orchestrator{registry};
   provider::Probe provider{registry, problems};
   agent::Probe agent{registry, problems};

@@ -14,6 +14,7 @@
 #include "common/base/clock.h"
 #include "common/base/result.h"
 #include "common/bus/curve_keys.h"
+#include "services/agent/data_plane/figures.h"
 #include "services/agent/replica_store/item.h"
 
 namespace farside::data {
@@ -32,15 +33,6 @@ struct ReceiverOptions {
       open_item;
   // A point became durable; any session's thread.  May be empty.
   std::function<void(const std::string& item, const msg::RecoveryPoint& point)> on_durable;
-};
-
-struct ReceiverFigures {
-  std::uint64_t sessions = 0;        // Now.
-  std::uint64_t batches = 0;         // Since the start, as the following.
-  std::uint64_t sealed_batches = 0;  // Of them, beside CURVE.
-  std::uint64_t payload_bytes = 0;
-  std::uint64_t refused = 0;    // Sessions ended with an error.
-  std::uint64_t strangers = 0;  // Handshakes of unknown keys.
 };
 
 class Receiver final {

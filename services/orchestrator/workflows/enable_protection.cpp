@@ -183,7 +183,9 @@ constexpr std::array kSteps{
          .act = initial_replication,
          .learn = learn_initial,
          .undo = nullptr,
-         .silence = std::chrono::hours{2}},
+         .silence = std::chrono::hours{2},
+         // It waits for its turn, for the link and for whoever paused it; what it sent is kept.
+         .stalled = std::chrono::days{7}},
     Step{.name = "record_protected",
          .title = "Finalize protection",
          .act = record_protected,

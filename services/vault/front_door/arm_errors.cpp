@@ -2,6 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "common/base/advice.h"
+
 namespace farside::front_door {
 namespace {
 
@@ -83,7 +85,7 @@ HttpResponse arm_error(const Error& error) {
   return arm_error(ArmError{.status = mapping.status,
                             .code = std::string(mapping.code),
                             .message = error.what,
-                            .advice = error.advice});
+                            .advice = advice_of(error)});
 }
 
 int http_status(ErrorCode code) {

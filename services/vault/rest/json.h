@@ -34,6 +34,10 @@ std::string policy_path(const Call& call, const std::string& policy);
 std::string item_path(const Call& call, const msg::ProtectedItem& item);
 std::string job_path(const Call& call, const std::string& job);
 
+// The recovery point a text names; 0 is the newest, as are "" and "latest".
+// Errors: kInvalidArgument.
+Result<std::uint64_t> point_from(const std::string& text);
+
 std::string_view health_text(msg::Health health);
 
 }  // namespace farside::vault

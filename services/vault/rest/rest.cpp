@@ -125,6 +125,8 @@ std::vector<front_door::Router<Rest::Handler>::Route> Rest::routes() {
        &Rest::test_failover_cleanup},
       {"POST", ITEM "/plannedFailover", "protectedItems.plannedFailover", &Rest::planned_failover},
       {"POST", ITEM "/failoverCommit", "protectedItems.failoverCommit", &Rest::commit_failover},
+      {"POST", ITEM "/repairReplication", "protectedItems.repairReplication",
+       &Rest::repair_replication},
       {"POST", ITEM "/farside/pause", "farside.items.pause", &Rest::pause_item},
       {"POST", ITEM "/farside/resume", "farside.items.resume", &Rest::resume_item},
       {"POST", ITEM "/farside/retry", "farside.items.retry", &Rest::retry_item},

@@ -133,6 +133,7 @@ class Rest final {
   Reply test_failover_cleanup(Call& call);
   Reply planned_failover(Call& call);
   Reply commit_failover(Call& call);
+  Reply repair_replication(Call& call);
   Reply pause_item(Call& call);
   Reply resume_item(Call& call);
   Reply retry_item(Call& call);

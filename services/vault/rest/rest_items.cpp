@@ -1,7 +1,6 @@
 // Protected items, what may be done with them, and their recovery points.
-#include <charconv>
-
 #include "common/base/log.h"
+#include "common/flow/fault.h"
 #include "common/flow/step.h"
 #include "services/vault/front_door/uri.h"
 #include "services/vault/item_health.h"
@@ -53,6 +52,7 @@ Json allowed_operations(const msg::ProtectedItem& item) {
     } else {
       out.push_back("TestFailoverCleanup");
     }
+    out.push_back("RepairReplication");
   }
   // Once more, to let the replica go sooner.
   if (item.state == ItemState::commitRequired || item.state == ItemState::committed) {
@@ -89,7 +89,8 @@ Json health_errors(const ItemHealth& health) {
              {"errorCode", "67501"},
              {"errorMessage", reason.fault.what},
              {"possibleCauses", to_text(static_cast<ErrorCode>(reason.fault.code))},
-             {"recommendedAction", reason.fault.advice}});
+             {"recommendedAction", advice_of(flow::to_error(reason.fault))},
+             {"farside", {{"reason", to_text(reason.kind)}}}});
   }
   return out;
 }
@@ -98,32 +99,6 @@ Json health_errors(const ItemHealth& health) {
 std::string drill_words(const msg::ProtectedItem& item) {
   if (item.drilled_at == 0) return {};
   return item.drill_sign.empty() ? "Succeeded, not confirmed" : "Succeeded: " + item.drill_sign;
-}
-
-Json point_json(const std::string& path, const msg::RecoveryPoint& point) {
-  const auto name = std::to_string(point.seq);
-  return resource(
-      path + "/recoveryPoints/" + name, name,
-      "replicationFabrics/replicationProtectionContainers/replicationProtectedItems/"
-      "recoveryPoints",
-      Json{{"recoveryPointTime", arm_time(point.captured_at)},
-           {"recoveryPointType", point.app_consistent ? "AppConsistent" : "CrashConsistent"},
-           {"farside",
-            {{"bytes", point.bytes},
-             {"epoch", point.epoch},
-             {"arrivedTime", arm_time(point.arrived_at)},
-             {"claimedTime",
-              point.claimed_at == 0 ? Json(nullptr) : Json(arm_time(point.claimed_at))}}}});
-}
-
-// "" and "latest" are the newest point.
-Result<std::uint64_t> point_from(const std::string& text) {
-  if (text.empty() || text == "latest" || text == "Latest") return 0;
-  std::uint64_t seq = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seq);
-  if (error == std::errc{} && end == text.data() + text.size() && seq > 0) return seq;
-  return fail(ErrorCode::kInvalidArgument, "'" + text + "' is not a recovery point",
-              "list them with `farside points`");
 }
 
 }  // namespace
@@ -155,6 +130,10 @@ Json Rest::item_json(const Call& call, const msg::ProtectedItem& item) const {
                {"failoverPoint", item.failover_seq},
                {"notes", item.notes},
                {"health", health_text(health.health)}};
+  if (const auto point = catalog_.live.points.find(item.id); point != catalog_.live.points.end()) {
+    farside["newestPointArrived"] = arm_time(point->second.arrived_at);
+    farside["rpoMissed"] = point->second.is_missed;
+  }
   if (status) {
     farside["phase"] = msg::to_text(status->phase);
     farside["bytesDone"] = status->bytes_done;
@@ -448,6 +427,17 @@ Reply Rest::commit_failover(Call& call) {
                   .input = {.keep_hours = static_cast<std::uint32_t>(hours)}});
 }
 
+// What `farside resync` does, as clients of the original know it: at once, without a job.
+Reply Rest::repair_replication(Call& call) {
+  FARSIDE_ASSIGN(const auto item, item_of(call));
+  return ask(call, identity::neighbour_of(item.source_agent), item.source_agent,
+             reactor::message(msg::RetryReplication{.item = item.id, .compare = true}),
+             [body = item_json(call, item)](const msg::Message& reply, reactor::Effects&) -> Reply {
+               FARSIDE_TRY(flow::expect<msg::ReplicationRetried>(reply));
+               return ok(body);
+             });
+}
+
 // ---- What Farside has beyond the original
 
 Reply Rest::pause_item(Call& call) {
@@ -494,62 +484,6 @@ Reply Rest::ask_for_delta(Call& call, bool compare) {
                FARSIDE_TRY(flow::expect<msg::ReplicationRetried>(reply));
                return ok(Json{{"id", id}, {"status", compare ? "Resynchronizing" : "Retrying"}});
              });
-}
-
-Reply Rest::plan_item(Call& call) {
-  FARSIDE_ASSIGN(const auto item, item_of(call));
-  if (item.target_agent.empty() || item.state == ItemState::committed) {
-    return fail(ErrorCode::kConflict, "VM '" + item.vm_name + "' has no replica to build it from",
-                "a plan exists from protection until a failover is committed");
-  }
-  return ask(call, identity::neighbour_of(item.target_agent), item.target_agent,
-             reactor::message(
-                 msg::ProveReplica{.item = item.id, .vm_name = item.vm_name, .plan_only = true}),
-             [](const msg::Message& reply, reactor::Effects&) -> Reply {
-               FARSIDE_ASSIGN(const auto proven, flow::expect<msg::ReplicaProven>(reply));
-               Json out = Json::array();
-               for (const auto& row : proven.plan) {
-                 out.push_back(Json{{"what", row.what},
-                                    {"rule", msg::to_text(row.rule)},
-                                    {"source", row.source},
-                                    {"target", row.target},
-                                    {"note", row.note}});
-               }
-               return listing(std::move(out));
-             });
-}
-
-Reply Rest::list_points(Call& call) {
-  FARSIDE_ASSIGN(const auto item, item_of(call));
-  if (item.target_agent.empty() || item.state == ItemState::committed) return listing({});
-  return ask(call, identity::neighbour_of(item.target_agent), item.target_agent,
-             reactor::message(msg::ListPoints{.item = item.id}),
-             [path = item_path(call, item)](const msg::Message& reply, reactor::Effects&) -> Reply {
-               FARSIDE_ASSIGN(const auto points, flow::expect<msg::Points>(reply));
-               Json out = Json::array();
-               for (const auto& point : points.points) out.push_back(point_json(path, point));
-               return listing(std::move(out));
-             });
-}
-
-Reply Rest::get_point(Call& call) {
-  FARSIDE_ASSIGN(const auto item, item_of(call));
-  FARSIDE_ASSIGN(const auto seq, point_from(call["point"]));
-  if (item.target_agent.empty() || item.state == ItemState::committed) {
-    return fail(ErrorCode::kNotFound, "VM '" + item.vm_name + "' has no recovery points",
-                "they exist from initial replication until a failover is committed");
-  }
-  return ask(
-      call, identity::neighbour_of(item.target_agent), item.target_agent,
-      reactor::message(msg::ListPoints{.item = item.id}),
-      [path = item_path(call, item), seq](const msg::Message& reply, reactor::Effects&) -> Reply {
-        FARSIDE_ASSIGN(const auto points, flow::expect<msg::Points>(reply));
-        for (const auto& point : points.points) {
-          if (point.seq == seq) return ok(point_json(path, point));
-        }
-        return fail(ErrorCode::kNotFound, "no recovery point " + std::to_string(seq),
-                    "it has been thinned or folded; list them with `farside points`");
-      });
 }
 
 }  // namespace farside::vault

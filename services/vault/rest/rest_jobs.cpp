@@ -68,7 +68,7 @@ Json error_json(const msg::Fault& fault, const std::string& task) {
                {{"code", to_text(static_cast<ErrorCode>(fault.code))},
                 {"message", fault.what},
                 {"possibleCauses", fault.what},
-                {"recommendedAction", fault.advice}}},
+                {"recommendedAction", advice_of(flow::to_error(fault))}}},
               {"errorLevel", "Error"},
               {"taskId", task}};
 }
@@ -140,12 +140,10 @@ Json Rest::job_json(const Call& call, const msg::JobRecord& job) const {
   out["startTime"] = arm_time(job.flow.started_at);
   out["endTime"] = arm_time(job.flow.ended_at);
   if (job.flow.fault) {
-    out["error"] =
-        Json{{"code", to_text(static_cast<ErrorCode>(job.flow.fault->code))},
-             {"message",
-              job.flow.fault->what +
-                  (job.flow.fault->advice.empty() ? "" : ". Next: " + job.flow.fault->advice)},
-             {"details", nullptr}};
+    out["error"] = Json{
+        {"code", to_text(static_cast<ErrorCode>(job.flow.fault->code))},
+        {"message", job.flow.fault->what + ". Next: " + advice_of(flow::to_error(*job.flow.fault))},
+        {"details", nullptr}};
   }
   return out;
 }
@@ -154,7 +152,7 @@ Result<msg::JobRecord> Rest::job_of(Call& call) const {
   FARSIDE_ASSIGN(auto job, catalog_.jobs.get(call.effects.store(), call["job"]));
   if (job) return std::move(*job);
   return fail(ErrorCode::kNotFound, "no job '" + call["job"] + "'",
-              "list them with `farside jobs`");
+              "list them with `farside jobs list`");
 }
 
 Reply Rest::list_jobs(Call& call) {
@@ -193,7 +191,9 @@ Reply Rest::restart_job(Call& call) {
   FARSIDE_ASSIGN(const auto job, job_of(call));
   return ask(call, "orchestrator", "orchestrator",
              reactor::message(msg::RestartWorkflow{.job = job.flow.id}),
-             [body = job_json(call, job)](const msg::Message&, reactor::Effects&) -> Reply {
+             [this, body = job_json(call, job), id = job.flow.id](
+                 const msg::Message&, reactor::Effects& effects) -> Reply {
+               desk_.restarted(id, effects);
                return ok(body);
              });
 }

@@ -2,6 +2,7 @@
 #include "common/flow/step.h"
 #include "common/identity/key_file.h"
 #include "services/vault/front_door/arm_errors.h"
+#include "services/vault/item_health.h"
 #include "services/vault/rest/json.h"
 
 namespace farside::vault {
@@ -16,6 +17,25 @@ Json vault_json(const Call& call, const std::string& name) {
               {"properties", {{"provisioningState", "Succeeded"}}}};
 }
 
+constexpr std::size_t kReasonsMax = 100;
+
+// How well everything is that the vault keeps; the worst of it, at most kReasonsMax.
+Json health_json(const VaultHealth& health) {
+  Json reasons = Json::array();
+  for (const auto& one : health.reasons) {
+    if (reasons.size() >= kReasonsMax) break;
+    reasons.push_back(Json{{"item", one.item},
+                           {"vm", one.vm},
+                           {"reason", to_text(one.reason.kind)},
+                           {"errorLevel", one.reason.is_critical ? "Error" : "Warning"},
+                           {"message", one.reason.fault.what},
+                           {"advice", advice_of(flow::to_error(one.reason.fault))}});
+  }
+  return Json{{"health", health_text(health.health)},
+              {"reasonCount", health.reasons.size()},
+              {"reasons", std::move(reasons)}};
+}
+
 Json key_json(const msg::RegistrationKey& key) {
   return Json{{"name", key.name},
               {"role", msg::to_text(key.role)},
@@ -27,7 +47,10 @@ Json key_json(const msg::RegistrationKey& key) {
 }  // namespace
 
 Reply Rest::get_vault(Call& call) {
-  return ok(vault_json(call, settings_.name));
+  FARSIDE_ASSIGN(const auto items, Catalog::rows(catalog_.items, call.effects.store()));
+  auto body = vault_json(call, settings_.name);
+  body["properties"]["farside"] = health_json(health_of(items, catalog_.live));
+  return ok(body);
 }
 
 Reply Rest::put_vault(Call& call) {
@@ -101,6 +124,22 @@ Reply Rest::list_identities(Call& call) {
                        {"registeredAt", arm_time(identity.registered_at)},
                        {"revoked", identity.peer.revoked},
                        {"connected", catalog_.live.connected[identity.peer.principal]}});
+  }
+  // Agents are admitted by the provider of their site, which reports those it has heard of.
+  FARSIDE_ASSIGN(const auto sites, Catalog::rows(catalog_.inventories, call.effects.store()));
+  for (const auto& site : sites) {
+    for (const auto& host : site.hosts) {
+      FARSIDE_ASSIGN(const auto revoked,
+                     catalog_.revoked.get(call.effects.store(), host.principal));
+      out.push_back(Json{{"principal", host.principal},
+                         {"role", msg::to_text(msg::Role::agent)},
+                         {"site", site.site},
+                         {"name", host.host.name},
+                         {"publicKey", host.host.public_key},
+                         {"registeredAt", nullptr},
+                         {"revoked", revoked && revoked->public_key == host.host.public_key},
+                         {"connected", catalog_.live.connected[host.principal]}});
+    }
   }
   return listing(std::move(out));
 }

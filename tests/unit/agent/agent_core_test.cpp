@@ -840,5 +840,61 @@ TEST_F(AgentCoreTest, BeforeItHasReconciledItSaysWhyOrdersWait) {
   EXPECT_NE(problems_.text().find("reconcile: planted"), std::string::npos);
 }
 
+TEST_F(AgentCoreTest, AFencedVmThatWasFoundRunningIsToldForAnHour) {
+  job_done("observe", reactor::message(msg::HostReport{.host = {.name = "host", .platform = "sim"},
+                                                       .vms = {{.id = "vm", .name = "web"}}}));
+  EXPECT_TRUE(told<msg::HostReport>()->host.troubles.empty());
+
+  job_done("fences", reactor::message(msg::FencesEnforced{.stopped = {"vm"}}));
+
+  ASSERT_NE(told<msg::HostReport>(), nullptr) << "at once";
+  const auto troubles = told<msg::HostReport>()->host.troubles;
+  ASSERT_EQ(troubles.size(), 1U);
+  EXPECT_EQ(troubles.front().kind, msg::VmTroubleKind::stray);
+  EXPECT_NE(troubles.front().what.find("'web' was found running at 2027-01-15"), std::string::npos)
+      << troubles.front().what;
+  EXPECT_NE(registry_.text().find("farside_fenced_vms_stopped_total 1"), std::string::npos);
+
+  now_ = now_ + std::chrono::minutes{59};
+  job_done("fences", reactor::message(msg::FencesEnforced{}));
+  EXPECT_EQ(told<msg::HostReport>(), nullptr) << "nothing has changed";
+  now_ = now_ + std::chrono::minutes{2};
+  job_done("fences", reactor::message(msg::FencesEnforced{}));
+  ASSERT_NE(told<msg::HostReport>(), nullptr);
+  EXPECT_TRUE(told<msg::HostReport>()->host.troubles.empty());
+}
+
+TEST_F(AgentCoreTest, WhatACrashLeftAndCannotBeCleanedUpIsToldToTheVault) {
+  job_done("reconcile", failure(ErrorCode::kPlatform));
+
+  ASSERT_NE(told<msg::HostReport>(), nullptr);
+  EXPECT_NE(told<msg::HostReport>()->host.problem.find("is not cleaned up: planted"),
+            std::string::npos);
+  job_done("reconcile", reactor::message(msg::Reconciled{}));
+  job_done("observe", reactor::message(msg::HostReport{.host = {.platform = "sim"}}));
+  EXPECT_EQ(told<msg::HostReport>()->host.problem, "");
+}
+
+TEST_F(AgentCoreTest, WhatTheDataPortAndTheScrubCountAreFigures) {
+  probe_.data_port({.sessions = 2,
+                    .batches = 7,
+                    .sealed_batches = 5,
+                    .payload_bytes = 4096,
+                    .refused = 3,
+                    .strangers = 4});
+  probe_.replica({.item = kItem, .scrub_mismatches = 6, .damaged = 8});
+
+  const auto text = registry_.text();
+
+  for (const std::string line :
+       {"# HELP farside_data_port_sessions ", "farside_data_port_sessions 2",
+        "farside_data_port_batches_total 7", "farside_data_port_sealed_batches_total 5",
+        "farside_data_port_payload_bytes_total 4096", "farside_data_port_refused_sessions_total 3",
+        "farside_data_port_unknown_keys_total 4", "# HELP farside_replica_damaged_blocks ",
+        "farside_replica_damaged_blocks{"}) {
+    EXPECT_NE(text.find(line), std::string::npos) << line;
+  }
+}
+
 }  // namespace
 }  // namespace farside::agent

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <fstream>
+#include <mutex>
 #include <sstream>
 #include <thread>
 
@@ -152,6 +153,8 @@ TEST_F(CliTest, WrongUsageIsToldBeforeAnythingIsAsked) {
   EXPECT_EQ(farside({"protect"}).code, kUsage);
   EXPECT_EQ(farside({"key", "create", "--role", "king", "--out", "x"}).code, kUsage);
   EXPECT_EQ(farside({"policy", "create", "p", "--every", "901"}).code, kUsage);
+  EXPECT_EQ(farside({"policy", "create", "p", "--bandwidth-kbps", "-3"}).code, kUsage);
+  EXPECT_EQ(farside({"jobs", "list", "--state", "Faild"}).code, kUsage);
   EXPECT_EQ(farside({"pair", "create", "p", "--from", "west", "--to", "a/b", "--policy", "p"}).code,
             kUsage);
   EXPECT_TRUE(vault_.asked().empty());
@@ -438,6 +441,155 @@ TEST_F(CliTest, AFailedJobFailsTheCommandWithItsCauseAndRemedy) {
   EXPECT_EQ(Json::parse(programs.out)["properties"]["state"], "Failed");
 }
 
+// A pipe's reader, who has what was flushed and nothing else.
+class Pipe final : public std::stringbuf {
+ public:
+  int sync() override {
+    const std::lock_guard lock(mutex_);
+    flushed_ = str();
+    return 0;
+  }
+  std::string flushed() const {
+    const std::lock_guard lock(mutex_);
+    return flushed_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::string flushed_;
+};
+
+Json suspended_job() {
+  Json stuck = task_json("Start", "Failed");
+  stuck["errors"] = {{{"serviceErrorDetails",
+                       {{"code", "Platform"},
+                        {"message", "domain 'db' already exists"},
+                        {"recommendedAction", "remove it"}}}}};
+  Json job = job_json("job-1", "Suspended", {task_json("Check", "Succeeded"), stuck},
+                      {stuck["errors"][0]});
+  job["properties"]["stateDescription"] = "Waits for an operator";
+  return job;
+}
+
+TEST_F(CliTest, AJobThatWaitsForAnOperatorEndsTheWaitingWithACodeOfItsOwn) {
+  vault_.starts["plannedFailover"] = "job-1";
+  vault_.jobs["job-1"] = {job_json("job-1", "InProgress", {task_json("Check", "InProgress")}),
+                          suspended_job()};
+
+  const Ran people = farside({"planned-failover", "web"});
+
+  EXPECT_EQ(people.code, kNeedsOperator);
+  EXPECT_THAT(people.out, HasSubstr("Waits for an operator"));
+  EXPECT_EQ(people.err,
+            "farside: Enable protection of web: it waits for an operator: domain 'db' already "
+            "exists (Platform)\n"
+            "next: remove it, then `farside jobs restart job-1`\n");
+
+  const Ran waiting = farside({"jobs", "wait", "job-1", "--json"});
+
+  EXPECT_EQ(waiting.code, kNeedsOperator);
+  EXPECT_EQ(Json::parse(waiting.out)["properties"]["state"], "Suspended");
+  EXPECT_THAT(text(Json::parse(waiting.err), "error.message"), HasSubstr("already exists"));
+}
+
+TEST_F(CliTest, AJobThatMerelyTriesAgainIsWaitedFor) {
+  Json trying = task_json("Start", "InProgress");
+  trying["errors"] = suspended_job()["properties"]["errors"];
+  vault_.jobs["job-1"] = {job_json("job-1", "InProgress", {trying}),
+                          job_json("job-1", "InProgress", {trying}),
+                          job_json("job-1", "Succeeded", {task_json("Start", "Succeeded")})};
+
+  EXPECT_EQ(farside({"jobs", "wait", "job-1"}).code, kDone);
+}
+
+TEST_F(CliTest, EveryLineIsInThePipeAtOnce) {
+  Pipe pipe;
+  std::ostream out(&pipe);
+  std::ostringstream err;
+  std::string at_the_second_look;
+  vault_.jobs["job-1"] = {job_json("job-1", "InProgress", {task_json("Copy", "InProgress")}),
+                          suspended_job()};
+  int looks = 0;
+  vault_.before = [&](const Asked& asked) -> std::optional<front_door::HttpResponse> {
+    if (asked.path.ends_with("/job-1") && ++looks == 2) at_the_second_look = pipe.flushed();
+    return std::nullopt;
+  };
+
+  run({"jobs", "wait", "job-1", "--vault-url", vault_.url(), "--ca", vault_.ca_file(),
+       "--token-file", vault_.token_file()},
+      out, err, /*is_terminal=*/false);
+
+  EXPECT_EQ(at_the_second_look, "Enable protection of web, job job-1\n  Copy: InProgress\n");
+  EXPECT_THAT(pipe.flushed(), HasSubstr("Waits for an operator"));
+}
+
+TEST_F(CliTest, ShowingAJobEndsWithTheNextStepWhateverItIsAt) {
+  const auto next_of = [&](Json job, const std::string& scenario = "") {
+    job["properties"]["scenarioName"] = scenario;
+    vault_.jobs["job-1"] = {std::move(job)};
+    const std::string out = farside({"jobs", "show", "job-1"}).out;
+    const auto at = out.rfind("next:  ");
+    return at == std::string::npos ? "" : out.substr(at + 7);
+  };
+  const auto plain = [](const std::string& state) { return job_json("job-1", state, {}); };
+
+  EXPECT_EQ(next_of(suspended_job()), "remove it, then `farside jobs restart job-1`\n");
+  EXPECT_THAT(next_of(plain("Suspended")), HasSubstr("farside jobs restart job-1"));
+  EXPECT_THAT(next_of(plain("InProgress")), HasSubstr("farside jobs wait job-1"));
+  EXPECT_THAT(next_of(plain("Failed")), HasSubstr("start it again"));
+  EXPECT_THAT(next_of(plain("Succeeded"), "PlannedFailover"), HasSubstr("farside commit web"));
+  EXPECT_THAT(next_of(plain("Succeeded"), "TestFailover"), HasSubstr("farside cleanup web"));
+  EXPECT_THAT(next_of(plain("Succeeded"), "Other"), HasSubstr("nothing"));
+}
+
+TEST_F(CliTest, WhatWasProbablyMeantIsSaid) {
+  EXPECT_THAT(farside({"protct", "web"}).err, AllOf(HasSubstr("no command 'protct'"),
+                                                    HasSubstr("did you mean `farside protect`?")));
+  EXPECT_THAT(farside({"jobs", "shwo", "x"}).err, HasSubstr("did you mean `farside jobs show`?"));
+  EXPECT_THAT(farside({"frobnicate"}).err, HasSubstr("its commands are vault, key"));
+  EXPECT_THAT(farside({"watch", "--intervall", "3"}).err, HasSubstr("did you mean `--interval`?"));
+  EXPECT_THAT(farside({"jobs"}).err, HasSubstr("farside jobs --help"));
+}
+
+TEST_F(CliTest, WrongUsageIsJsonForProgramsToo) {
+  const Ran ran = farside({"--json", "protct", "web"});
+
+  EXPECT_EQ(ran.code, kUsage);
+  const Json error = Json::parse(ran.err);
+  EXPECT_EQ(error["error"]["code"], "InvalidArgument");
+  EXPECT_THAT(text(error, "error.advice"), HasSubstr("farside protect"));
+}
+
+TEST_F(CliTest, HelpOfACommandTellsTheOptionsOfAllAndTheVersionIsTold) {
+  const Ran help = run_bare({"planned-failover", "--help"});
+  const Ran verb = run_bare({"help", "planned-failover"});
+  const Ran version = run_bare({"--version"});
+
+  EXPECT_EQ(help.code, kDone);
+  EXPECT_THAT(help.out, AllOf(HasSubstr("--json"), HasSubstr("--no-wait"), HasSubstr("item")));
+  EXPECT_EQ(verb.out, help.out);
+  EXPECT_EQ(version.code, kDone);
+  EXPECT_THAT(version.out, HasSubstr("farside 0."));
+  EXPECT_THAT(run_bare({"--help"}).out, HasSubstr("6 the job waits for an operator"));
+}
+
+TEST_F(CliTest, TheVaultAtAGlanceTellsWhyItIsNotWell) {
+  vault_.resources[""] = {{"name", "farside"},
+                          {"properties",
+                           {{"farside",
+                             {{"health", "Critical"},
+                              {"reasons",
+                               {{{"item", "id-1"},
+                                 {"vm", "web"},
+                                 {"errorLevel", "Error"},
+                                 {"message", "no recovery point has arrived"},
+                                 {"advice", "look at the link"}}}}}}}}};
+
+  EXPECT_THAT(farside({"vault"}).out,
+              AllOf(HasSubstr("Critical"), HasSubstr("web: no recovery point has arrived"),
+                    HasSubstr("next: look at the link")));
+}
+
 TEST_F(CliTest, ANameThatFitsSeveralIsNotGuessed) {
   const Ran ran = farside({"protect", "twin"});
 
@@ -597,6 +749,22 @@ TEST_F(CliTest, WatchShowsProgressFaultsAndRunningJobs) {
                     HasSubstr("next: mend it"), HasSubstr("[..] Copy")));
 }
 
+TEST_F(CliTest, WatchShowsAJobThatWaitsForAnOperatorAndWhyHealthIsBad) {
+  auto& properties = vault_.lists["replicationprotecteditems"][0]["properties"];
+  properties["currentScenario"] = {{"scenarioName", "PlannedFailover"},
+                                   {"jobId", TestVault::path("/replicationJobs/job-1")}};
+  properties["replicationHealth"] = "Critical";
+  properties["healthErrors"] = {
+      {{"errorMessage", "the RPO is missed"}, {"recommendedAction", "look at the link"}}};
+  vault_.jobs["job-1"] = {suspended_job()};
+
+  const Ran ran = farside({"watch"});
+
+  EXPECT_THAT(ran.out,
+              AllOf(HasSubstr("WAITS FOR AN OPERATOR"), HasSubstr("[!!] Start"),
+                    HasSubstr("web: the RPO is missed"), HasSubstr("next: look at the link")));
+}
+
 TEST_F(CliTest, AnAnswerThatIsNotAVaultsIsTold) {
   vault_.before = [](const Asked&) {
     return front_door::HttpResponse{.status = 200, .headers = {}, .body = "<html>"};
@@ -629,6 +797,7 @@ TEST_F(CliTest, TheCompletionScriptWorksInBash) {
 
   EXPECT_THAT(completions(script, "farside pl", 1), HasSubstr("planned-failover"));
   EXPECT_THAT(completions(script, "farside vm l", 2), HasSubstr("list"));
+  EXPECT_THAT(completions(script, "farside --vault-url x vm l", 4), HasSubstr("list"));
   EXPECT_THAT(completions(script, "farside policy create gold --e", 4), HasSubstr("--every"));
   EXPECT_THAT(completions(script, "farside jobs \"\"", 2), Not(HasSubstr("protect")));
 }

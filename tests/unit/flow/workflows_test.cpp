@@ -77,6 +77,23 @@ class WorkflowTest : public testing::TestWithParam<std::string> {
     return **found;
   }
 
+  // Until `until` or the end of the first step, a sign of life each quarter of a minute.
+  void talk(const Sent& request, std::chrono::minutes until,
+            const std::function<msg::Progress(int)>& say) {
+    const auto begun = now_;
+    for (int i = 0; now_ - begun < until && is_at_first_step(); ++i) {
+      auto progress = say(i);
+      progress.request = request.id;
+      turn([&](auto& effects) { engine_->on_progress(progress, request.to, effects); });
+      wait(std::chrono::seconds{15});
+    }
+  }
+  bool is_at_first_step() {
+    const auto flow = record();
+    return flow.phase == msg::FlowPhase::running && flow.step == 0 &&
+           flow.steps.front().tries == 1 && !flow.steps.front().fault;
+  }
+
   // Answers everything with success until nothing is asked any more.
   void finish(std::vector<Sent> requests) {
     for (int i = 0; i < 100 && !requests.empty(); ++i) {
@@ -251,6 +268,54 @@ TEST_P(WorkflowTest, TheNeighbourMayExplainASilenceButNotProlongIt) {
 
   EXPECT_EQ(record().steps.front().note, "it is away");
   EXPECT_EQ(record().heard_at, heard);
+}
+
+TEST_P(WorkflowTest, AStepThatIsToldOfButDoesNotGetOnEndsWithItsLastFigures) {
+  talk(begin().back(), std::chrono::hours{20}, [](int i) {
+    // To and fro is nowhere, and a note that changes is no work.
+    return msg::Progress{.done = i % 2 == 0 ? 5U : 3U,
+                         .total = 10,
+                         .note = "waits for its turn, " + std::to_string(i)};
+  });
+
+  const auto flow = record();
+
+  EXPECT_FALSE(is_at_first_step());
+  EXPECT_NE(flow.phase, msg::FlowPhase::succeeded);
+  ASSERT_TRUE(flow.steps.front().fault) << msg::to_text(flow);
+  const auto& fault = *flow.steps.front().fault;
+  EXPECT_NE(fault.what.find("has not got on since 2027-01-15T08:00:0"), std::string::npos)
+      << fault.what;
+  EXPECT_NE(fault.what.find(" of 10 done"), std::string::npos) << fault.what;
+  EXPECT_NE(fault.what.find("waits for its turn"), std::string::npos) << fault.what;
+  EXPECT_FALSE(fault.advice.empty());
+}
+
+TEST_P(WorkflowTest, AStepThatGetsOnIsWaitedForHoweverLong) {
+  talk(begin().back(), std::chrono::hours{20}, [](int i) {
+    return msg::Progress{.done = static_cast<std::uint64_t>(i / 100), .total = 1'000'000};
+  });
+
+  EXPECT_TRUE(is_at_first_step()) << msg::to_text(record());
+}
+
+TEST_P(WorkflowTest, LessLeftThanEverIsGettingOnAlsoIfItWasBegunAnew) {
+  talk(begin().back(), std::chrono::hours{10}, [](int i) {
+    // A break after each hour; what arrived before stays, so that the next try has less to do.
+    const auto left = static_cast<std::uint64_t>(5'000 - i);
+    const auto since = static_cast<std::uint64_t>(i % 240);
+    return msg::Progress{.done = since, .total = left + since};
+  });
+
+  EXPECT_TRUE(is_at_first_step()) << msg::to_text(record());
+}
+
+TEST(FaultTest, AFaultAlwaysSaysWhatToDoNext) {
+  for (std::uint16_t code = 1; code <= 40; ++code) {
+    const auto fault = to_fault(Error{.code = static_cast<ErrorCode>(code), .what = "x"});
+    EXPECT_FALSE(fault.advice.empty()) << code;
+  }
+  EXPECT_EQ(to_fault(Error{.code = ErrorCode::kIo, .what = "x", .advice = "look"}).advice, "look");
 }
 
 class DispensableTest : public WorkflowTest {};

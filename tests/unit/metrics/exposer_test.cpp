@@ -52,6 +52,23 @@ TEST(ExposerTest, ServesTheFiguresAsTheyAreNow) {
   EXPECT_THAT(answer.body, HasSubstr("farside_turns_total 42"));
 }
 
+TEST(ExposerTest, WhatIsWrongElsewhereIsToldUnderAStatusThatStartsNobodyAgain) {
+  Registry registry;
+  std::string problem;
+  const auto exposer = Exposer::start(
+      "127.0.0.1", 0, registry, [&] { return problem; }, [] { return "critical: web: too old"; });
+  ASSERT_TRUE(exposer) << exposer.error().what;
+
+  const Answer well = get((*exposer)->port(), "/healthz");
+  problem = "reactor has not turned for 40 s";
+  const Answer ill = get((*exposer)->port(), "/healthz");
+
+  EXPECT_EQ(well.status, 200);
+  EXPECT_EQ(well.body, "ok, but\ncritical: web: too old\n");
+  EXPECT_EQ(ill.status, 503);
+  EXPECT_THAT(ill.body, HasSubstr("reactor has not turned"));
+}
+
 TEST(ExposerTest, HealthFollowsWhatTheProcessSays) {
   Registry registry;
   std::atomic<bool> well = true;

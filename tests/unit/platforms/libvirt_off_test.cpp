@@ -117,5 +117,17 @@ TEST(LeftoversTest, AreKeptUntilTheyAreEnded) {
   EXPECT_FALSE(leftovers.of("vm"));
 }
 
+TEST(LeftoversTest, AreAnOperatorsMatterOnceTheyStayAndNobodyElseIsAtWork) {
+  Leftovers leftovers;
+  leftovers.add("a", {.code = ErrorCode::kUnavailable, .what = "away", .advice = ""});
+  leftovers.add("b", {.code = ErrorCode::kBusy, .what = "another tool's backup", .advice = ""});
+
+  EXPECT_TRUE(leftovers.stuck(std::chrono::seconds{3'600}).empty()) << "not for long yet";
+  const auto stuck = leftovers.stuck(std::chrono::seconds{0});
+
+  ASSERT_EQ(stuck.size(), 1U);
+  EXPECT_EQ(stuck.at("a").what, "away");
+}
+
 }  // namespace
 }  // namespace farside::agent::libvirt

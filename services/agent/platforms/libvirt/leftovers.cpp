@@ -38,6 +38,16 @@ std::optional<Error> Leftovers::of(const std::string& vm_id) const {
   return found->second.why;
 }
 
+std::map<std::string, Error> Leftovers::stuck(std::chrono::seconds time) const {
+  const std::lock_guard lock(mutex_);
+  std::map<std::string, Error> out;
+  for (const auto& [vm_id, left] : all_) {
+    if (left.why.code == ErrorCode::kBusy || steady_clock::now() - left.since < time) continue;
+    out.emplace(vm_id, left.why);
+  }
+  return out;
+}
+
 Status Leftovers::run(const std::string& vm_id, const CleanUp& clean_up) {
   auto cleaned = clean_up(vm_id);
   const std::lock_guard lock(mutex_);

@@ -28,6 +28,10 @@ class Leftovers {
   // Why it could not be ended so far.
   std::optional<Error> of(const std::string& vm_id) const;
 
+  // VMs of which something is left for longer than `time`, and why; those that somebody else is at
+  // work on are theirs to end.
+  std::map<std::string, Error> stuck(std::chrono::seconds time) const;
+
   // Ends what is left of this VM, so that something new can be begun.  Nothing left: success.
   // Errors: those of `clean_up`; kBusy if another thread is at it for
   // long.
@@ -42,6 +46,7 @@ class Leftovers {
     bool is_under_way = false;
     std::chrono::milliseconds pause{};
     std::chrono::steady_clock::time_point again{};
+    std::chrono::steady_clock::time_point since = std::chrono::steady_clock::now();
   };
   Status run(const std::string& vm_id, const CleanUp& clean_up);
 

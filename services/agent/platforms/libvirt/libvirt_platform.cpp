@@ -46,6 +46,7 @@ namespace {
 using std::chrono::seconds;
 
 constexpr std::chrono::milliseconds kKeepPeriod(500);
+constexpr seconds kUncleanAfter(60);  // Twice as long as the longest pause between two tries.
 constexpr unsigned kUndefineFlags = VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA |
                                     VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA |
                                     VIR_DOMAIN_UNDEFINE_MANAGED_SAVE;
@@ -195,6 +196,12 @@ Result<msg::HostState> LibvirtPlatform::describe_host() {
     if (error) continue;
     host.storage.push_back(
         {.path = path, .total_bytes = space.capacity, .free_bytes = space.available});
+  }
+  for (const auto& [vm_id, why] : points_->leftovers().stuck(kUncleanAfter)) {
+    host.troubles.push_back(
+        {.vm = vm_id,
+         .kind = msg::VmTroubleKind::unclean,
+         .what = "what an earlier point left on VM " + vm_id + " is not cleaned up: " + why.what});
   }
   return host;
 }

@@ -3,8 +3,8 @@
 
 #include <string_view>
 
-namespace farside::shell {
+namespace farside {
 
 inline constexpr std::string_view kVersion = "0.1.0";
 
-}  // namespace farside::shell
+}  // namespace farside
