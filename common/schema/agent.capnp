@@ -75,6 +75,16 @@ struct SourceRestarted {
   item @0 :Text;
 }
 
+struct SyncSource {           # A delta now, while the VM runs, and the digest of its point.
+  item @0 :Text;
+}
+
+struct SourceSynced {
+  item @0 :Text;
+  point @1 :T.RecoveryPoint;
+  digest @2 :Text;            # Of the source's disks as of the point, taken by the source itself.
+}
+
 struct FinalSync {            # The last delta of a VM that is shut down.
   item @0 :Text;
 }
@@ -143,6 +153,7 @@ struct VerifyPoint {
   item @0 :Text;
   seq @1 :UInt64;
   digest @2 :Text;
+  since @3 :UInt64;           # A point that was verified: what came later is read; 0: all is.
 }
 
 struct PointVerified {
@@ -349,7 +360,8 @@ struct Reconciled {           # Sources are let in and views served.
 struct RunCycle {
   source @0 :SourceItem;
   attempt @1 :Text;           # Token of the point to take.
-  final @2 :Bool;             # VM is shut down: also return the digest of its disks.
+  final @2 :Bool;             # VM is shut down: only the last delta is read.
+  digest @3 :Bool;            # Also return the digest of its disks.
 }
 
 struct CancelCycle {

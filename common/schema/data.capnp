@@ -156,3 +156,18 @@ struct StoredPending {
   epoch @3 :UInt64;
   disks @4 :List(StoredPendingDisk);
 }
+
+struct HashedDisk {
+  name @0 :Text;
+  id @1 :Text;                # See Disk.id.
+  bytes @2 :UInt64;
+  sumHigh @3 :UInt64;         # Of the hashes of its blocks (replica_store/digest.h).
+  sumLow @4 :UInt64;
+  unknown @5 :UInt64;         # Blocks whose hash is not known.
+}
+
+struct StoredHashes {         # Head of the file with the hashes of all blocks.
+  point @0 :Text;             # Token of the point that they are of, ...
+  cycle @1 :Text;             # ... but for the delta under way; empty: none is, and sums hold.
+  disks @2 :List(HashedDisk);
+}

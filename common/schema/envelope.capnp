@@ -110,5 +110,7 @@ struct Message {
     lifeSeen @87 :A.LifeSeen;
     retryReplication @88 :A.RetryReplication;
     replicationRetried @89 :A.ReplicationRetried;
+    syncSource @90 :A.SyncSource;
+    sourceSynced @91 :A.SourceSynced;
   }
 }

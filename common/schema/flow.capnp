@@ -156,6 +156,7 @@ struct PlannedFailoverState {
   nics @7 :List(T.Nic);
   replicaVm @8 :Text;
   plan @9 :List(T.PlanRow);   # Where the VM at the target differs.
+  verified @10 :UInt64;       # The point whose bytes were all compared while the VM ran.
 }
 
 struct CommitState {

@@ -45,3 +45,16 @@ struct StoredPin {
   seq @0 :UInt64;
   lastSegment @1 :UInt32;              # Segments up to this one stay until the pin is gone.
 }
+
+struct DiskSum {
+  disk @0 :UInt16;                     # Its number.
+  high @1 :UInt64;
+  low @2 :UInt64;
+}
+
+struct StoredVerified {
+  # The last point whose every byte was read, and the sums of its disks.
+  seq @0 :UInt64;
+  attempt @1 :Text;                    # Of that point: numbers are used again after a rewind.
+  sums @2 :List(DiskSum);
+}

@@ -282,7 +282,7 @@ msg::ReplicationStatus AgentCore::status_of(const msg::SourceItem& source,
 void AgentCore::still_alive(const msg::SourceItem& source, const msg::ReplicationStatus& status,
                             reactor::Effects& effects) {
   if (is_stalled(source.item, effects)) return;
-  for (const auto* waiting : {&initial_, &final_}) {
+  for (const auto* waiting : {&initial_, &final_, &synced_}) {
     const auto envelope = waiting->find(source.item);
     if (envelope == waiting->end()) continue;
     upwards(envelope->second.from,

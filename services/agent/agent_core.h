@@ -86,13 +86,20 @@ class AgentCore final : public reactor::Core {
   bool has_slot(const msg::SourceItem& item) const;
   void start_due(reactor::Effects& effects);
   void cancel_cycle(const std::string& item, reactor::Effects& effects);
-  void start_cycle(msg::SourceItem& item, bool final, reactor::Effects& effects);
+  enum class CycleKind {
+    kPlain,
+    kDigest,  // Also tells the digest of its point.
+    kFinal,   // Of a VM that is shut down; the digest, too.
+  };
+  void start_cycle(msg::SourceItem& item, CycleKind kind, reactor::Effects& effects);
   void schedule(const std::string& item, Micros delay, reactor::Effects& effects);
   void on_cycle_timer(const std::string& item, reactor::Effects& effects);
   void on_cycle_done(const std::string& item, const Result<msg::Message>& result,
                      reactor::Effects& effects);
   void succeed_cycle(msg::SourceItem& item, const msg::CycleDone& done, reactor::Effects& effects);
   void fail_cycle(msg::SourceItem& item, const Error& error, reactor::Effects& effects);
+  void answer_initial(const msg::SourceItem& item, const std::optional<Error>& error,
+                      reactor::Effects& effects);
   void answer_waiting(const msg::SourceItem& item, const std::optional<Error>& error,
                       const std::string& digest, reactor::Effects& effects);
   void resume_deferred(const std::string& item, reactor::Effects& effects);
@@ -132,7 +139,7 @@ class AgentCore final : public reactor::Core {
   void forget_running(const std::string& item);
 
   struct Running {  // A cycle under way.
-    bool final = false;
+    CycleKind kind = CycleKind::kPlain;
     bool full = false;  // Reads whole disks.
     std::string attempt;
     Time started;
@@ -165,6 +172,7 @@ class AgentCore final : public reactor::Core {
   std::deque<std::string> due_;                   // Items whose next cycle waits for a slot.
   std::map<std::string, msg::Envelope> initial_;  // Item -> AwaitInitial to answer.
   std::map<std::string, msg::Envelope> final_;    // Item -> FinalSync to answer.
+  std::map<std::string, msg::Envelope> synced_;   // Item -> SyncSource to answer.
   std::map<std::string, std::vector<msg::Envelope>> deferred_;  // Until the item's cycle ended.
   struct Life {                                                 // An AwaitLife to answer.
     msg::Envelope envelope;

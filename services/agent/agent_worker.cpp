@@ -45,14 +45,16 @@ Result<msg::Message> AgentWorker::run(const std::string& id, const msg::Message&
                              msg::FenceSource, msg::UnfenceSource>(source_, job)) {
     return std::move(*result);
   }
-  if (auto result =
-          try_each<TargetWork, msg::Reconcile, msg::ItemSettings, msg::PrepareReplica,
-                   msg::RemoveReplica, msg::VerifyPoint, msg::PromoteReplica, msg::DemoteReplica,
-                   msg::StartReplica, msg::StartTestVm, msg::RemoveTestVm, msg::ListPoints,
-                   msg::AwaitLife, msg::MaintainReplica>(target_, job)) {
+  if (auto result = try_each<TargetWork, msg::Reconcile, msg::ItemSettings, msg::PrepareReplica,
+                             msg::RemoveReplica, msg::PromoteReplica, msg::DemoteReplica,
+                             msg::StartReplica, msg::StartTestVm, msg::RemoveTestVm,
+                             msg::ListPoints, msg::AwaitLife, msg::MaintainReplica>(target_, job)) {
     return std::move(*result);
   }
   if (const auto* order = std::get_if<msg::ProveReplica>(&job.value)) {
+    return target_.run(*order, id);
+  }
+  if (const auto* order = std::get_if<msg::VerifyPoint>(&job.value)) {
     return target_.run(*order, id);
   }
   if (const auto* order = std::get_if<msg::DetachReplica>(&job.value)) {

@@ -29,7 +29,7 @@ void AgentCore::on_cycle_timer(const std::string& item, reactor::Effects& effect
     return;
   }
   if (has_slot(**source)) {
-    start_cycle(**source, false, effects);
+    start_cycle(**source, CycleKind::kPlain, effects);
   } else if (std::ranges::find(due_, item) == due_.end()) {
     due_.push_back(item);
   }
@@ -58,7 +58,7 @@ void AgentCore::cancel_cycle(const std::string& item, reactor::Effects& effects)
                 reactor::message(msg::CancelCycle{.item = item, .attempt = cycle->second.attempt}));
 }
 
-void AgentCore::start_cycle(msg::SourceItem& item, bool final, reactor::Effects& effects) {
+void AgentCore::start_cycle(msg::SourceItem& item, CycleKind kind, reactor::Effects& effects) {
   item.attempts += 1;
   item.status.phase = item.resync          ? ReplicationPhase::resync
                       : item.token.empty() ? ReplicationPhase::initial
@@ -67,14 +67,16 @@ void AgentCore::start_cycle(msg::SourceItem& item, bool final, reactor::Effects&
   sources_.put(effects.writes, item.item, item);
   // A counter alone would repeat itself after the agent's state was lost.
   auto attempt = fmt::format("farside-{}-{}", item.attempts, effects.fresh_id().substr(0, 8));
-  cycles_[item.item] = Running{.final = final,
+  cycles_[item.item] = Running{.kind = kind,
                                .full = item.resync || item.token.empty(),
                                .attempt = attempt,
                                .started = effects.now(),
                                .moved = effects.monotonic()};
   effects.start("cycle/" + item.item,
-                reactor::message(
-                    msg::RunCycle{.source = item, .attempt = std::move(attempt), .final = final}));
+                reactor::message(msg::RunCycle{.source = item,
+                                               .attempt = std::move(attempt),
+                                               .final = kind == CycleKind::kFinal,
+                                               .digest = kind != CycleKind::kPlain}));
 }
 
 void AgentCore::on_cycle_done(const std::string& item, const Result<msg::Message>& result,
@@ -125,7 +127,7 @@ void AgentCore::succeed_cycle(msg::SourceItem& item, const msg::CycleDone& done,
         static_cast<double>(effects.now().micros - item.started_at) / 1'000'000.0;
   }
   sources_.put(effects.writes, item.item, item);
-  probe_.cycle_ended(done, cycle.final);
+  probe_.cycle_ended(done, cycle.kind == CycleKind::kFinal);
   answer_waiting(item, std::nullopt, done.digest, effects);
   if (item.stopped || item.paused) return;
   // From start to start; a cycle that took longer is followed by the next at once.
@@ -142,13 +144,22 @@ void AgentCore::fail_cycle(msg::SourceItem& item, const Error& error, reactor::E
     item.resync = true;
     sources_.put(effects.writes, item.item, item);
     if (final_.contains(item.item)) {
-      start_cycle(item, true, effects);
+      // Not while the VM is down: it is started again, and compared while it runs.
+      answer_waiting(item,
+                     Error{.code = ErrorCode::kConflict,
+                           .what = error.what,
+                           .advice = "all blocks are compared once the VM runs again; then fail "
+                                     "over anew"},
+                     "", effects);
+    } else if (synced_.contains(item.item)) {
+      start_cycle(item, CycleKind::kDigest, effects);
     } else if (!item.stopped) {
       schedule(item.item, Micros{0}, effects);
     }
     return;
   }
-  if (error.code == ErrorCode::kCancelled && !item.stopped && !final_.contains(item.item)) {
+  const bool is_awaited = final_.contains(item.item) || synced_.contains(item.item);
+  if (error.code == ErrorCode::kCancelled && !item.stopped && !is_awaited) {
     // Ended by ourselves: the peer was revoked, or an operator paused it and may have resumed it.
     if (item.paused) status.phase = ReplicationPhase::paused;
     sources_.put(effects.writes, item.item, item);
@@ -177,9 +188,9 @@ void AgentCore::fail_cycle(msg::SourceItem& item, const Error& error, reactor::E
   if (!item.stopped && !item.peer_revoked && !item.paused) schedule(item.item, wait, effects);
 }
 
-// Tells who waits for the first or the last point of this item.
-void AgentCore::answer_waiting(const msg::SourceItem& item, const std::optional<Error>& error,
-                               const std::string& digest, reactor::Effects& effects) {
+// Tells who waits for the first point of this item.
+void AgentCore::answer_initial(const msg::SourceItem& item, const std::optional<Error>& error,
+                               reactor::Effects& effects) {
   if (const auto waiting = initial_.find(item.item); waiting != initial_.end()) {
     const auto& status = item.status;
     if (!error) {
@@ -196,6 +207,12 @@ void AgentCore::answer_waiting(const msg::SourceItem& item, const std::optional<
       initial_.erase(waiting);
     }
   }
+}
+
+// Tells who waits for any point of this item, now that a cycle has ended.
+void AgentCore::answer_waiting(const msg::SourceItem& item, const std::optional<Error>& error,
+                               const std::string& digest, reactor::Effects& effects) {
+  answer_initial(item, error, effects);
   if (const auto waiting = final_.find(item.item); waiting != final_.end()) {
     if (error) {
       reply(waiting->second, fail(*error), effects);
@@ -206,6 +223,17 @@ void AgentCore::answer_waiting(const msg::SourceItem& item, const std::optional<
             effects);
     }
     final_.erase(waiting);
+  }
+  if (const auto waiting = synced_.find(item.item); waiting != synced_.end()) {
+    if (error) {
+      reply(waiting->second, fail(*error), effects);
+    } else {
+      reply(waiting->second,
+            reactor::message(msg::SourceSynced{
+                .item = item.item, .point = item.status.newest, .digest = digest}),
+            effects);
+    }
+    synced_.erase(waiting);
   }
 }
 
@@ -230,6 +258,7 @@ void AgentCore::forget_running(const std::string& item) {
   cycles_.erase(item);
   initial_.erase(item);
   final_.erase(item);
+  synced_.erase(item);
   deferred_.erase(item);
 }
 

@@ -172,7 +172,17 @@ Result<std::optional<msg::Message>> AgentCore::decide(const msg::Envelope& envel
   if (const auto* order = std::get_if<msg::AwaitInitial>(&body)) {
     FARSIDE_ASSIGN(const auto source, source_of(order->item));
     initial_[order->item] = envelope;
-    if (source.status.newest.seq > 0) answer_waiting(source, std::nullopt, "", effects);
+    if (source.status.newest.seq > 0) answer_initial(source, std::nullopt, effects);
+    return std::nullopt;
+  }
+  if (const auto* order = std::get_if<msg::SyncSource>(&body)) {
+    FARSIDE_ASSIGN(auto source, source_of(order->item));
+    const auto cycle = cycles_.find(order->item);
+    if (cycle != cycles_.end() && cycle->second.kind != CycleKind::kDigest) {
+      return later(order->item);
+    }
+    synced_[order->item] = envelope;
+    if (cycle == cycles_.end()) start_cycle(source, CycleKind::kDigest, effects);
     return std::nullopt;
   }
   if (const auto* order = std::get_if<msg::FinalSync>(&body)) {
@@ -182,14 +192,14 @@ Result<std::optional<msg::Message>> AgentCore::decide(const msg::Envelope& envel
                   "the last delta follows the shutdown of the VM");
     }
     if (cycles_.contains(order->item)) {
-      if (cycles_[order->item].final) {
+      if (cycles_[order->item].kind == CycleKind::kFinal) {
         final_[order->item] = envelope;
         return std::nullopt;
       }
       return later(order->item);
     }
     final_[order->item] = envelope;
-    start_cycle(source, true, effects);
+    start_cycle(source, CycleKind::kFinal, effects);
     return std::nullopt;
   }
   if (const auto* order = std::get_if<msg::RetryReplication>(&body)) {
@@ -223,7 +233,9 @@ Result<std::optional<msg::Message>> AgentCore::decide(const msg::Envelope& envel
     deferred_.erase(order->item);
     final_.erase(order->item);
     const auto cycle = cycles_.find(order->item);
-    if (cycle != cycles_.end() && cycle->second.final) return std::nullopt;  // It is asked again.
+    if (cycle != cycles_.end() && cycle->second.kind == CycleKind::kFinal) {
+      return std::nullopt;  // It is asked again.
+    }
     return to_workers(envelope.body);
   }
   if (const auto* order = std::get_if<msg::UnfenceSource>(&body)) {

@@ -29,9 +29,12 @@ struct PatienceOf {
   Patient operator()(const msg::Reconcile&) const { return {.max = minutes{5}}; }
   Patient operator()(const msg::CancelCycle&) const { return {.max = seconds{20}}; }
 
-  // One try of a point, its blocks and its acknowledgement; a last one also the digest.
+  // One try of a point, its blocks and its acknowledgement, and maybe its digest.
   Patient operator()(const msg::RunCycle&) const {
     return {.max = minutes{5}, .by_progress = true};
+  }
+  Patient operator()(const msg::VerifyPoint&) const {
+    return {.max = minutes{10}, .by_progress = true};
   }
   Patient operator()(const msg::DetachReplica&) const {
     return {.max = minutes{10}, .by_progress = true};
@@ -44,7 +47,6 @@ struct PatienceOf {
     return {.max = seconds{order.deadline_seconds} + minutes{2}};
   }
   // These read everything, or wait for an order that does.
-  Patient operator()(const msg::VerifyPoint&) const { return {.max = hours{12}}; }
   Patient operator()(const msg::ItemSettings&) const { return {.max = hours{12}}; }
   Patient operator()(const msg::RemoveReplica&) const { return {.max = hours{12}}; }
   Patient operator()(const msg::MaintainReplica&) const { return {.max = minutes{30}}; }

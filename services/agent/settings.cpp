@@ -78,7 +78,7 @@ void AgentCore::apply_settings(msg::SourceItem& source, const msg::ItemSettings&
   }
 }
 
-// No new points from here on; the last one of a failover is still taken.
+// No new points from here on; those of a failover are still taken.
 void AgentCore::pause(msg::SourceItem& source, reactor::Effects& effects) {
   source.status.retry_at = 0;
   if (source.stopped || source.peer_revoked) return;
@@ -86,7 +86,9 @@ void AgentCore::pause(msg::SourceItem& source, reactor::Effects& effects) {
   source.status.fault.reset();
   effects.cancel_timer("cycle/" + source.item);
   const auto cycle = cycles_.find(source.item);
-  if (cycle != cycles_.end() && !cycle->second.final) cancel_cycle(source.item, effects);
+  if (cycle != cycles_.end() && cycle->second.kind == CycleKind::kPlain) {
+    cancel_cycle(source.item, effects);
+  }
 }
 
 // The data port learns it first; what is recorded is what it works by.

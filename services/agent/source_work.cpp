@@ -77,7 +77,8 @@ Result<std::unique_ptr<Point>> SourceWork::take_point(const msg::RunCycle& job, 
       .since = plan.since,
       .app_consistent = !job.final && wants_app_consistency(source, clock_.now())};
   auto point = platform_.create_point(request);
-  if (point || point.error().code != ErrorCode::kTrackingLost || plan.since == source.token) {
+  if (point || point.error().code != ErrorCode::kTrackingLost || plan.since == source.token ||
+      job.final) {
     return point;
   }
   // Only the broken attempt's token is gone: what is staged is compared by hash instead.
@@ -89,6 +90,16 @@ Result<std::unique_ptr<Point>> SourceWork::take_point(const msg::RunCycle& job, 
   return platform_.create_point(fresh);
 }
 
+// Hashes that are not kept are read; of a VM that is down no more than its last delta may be.
+Result<std::string> SourceWork::digest_of(
+    const msg::RunCycle& job, Point& point, const data::Shipped& shipped, std::stop_token stop,
+    const std::function<void(const data::Progress&)>& on_progress) const {
+  if (!job.digest) return std::string();
+  data::DigestRequest request{.attempt = job.attempt, .reads = {}, .stop = std::move(stop)};
+  if (job.final) request.reads = shipped.delta_blocks;
+  return shipper_.digest(job.source.item, point, request, on_progress);
+}
+
 Result<msg::Message> SourceWork::cycle(const msg::RunCycle& job, std::stop_token stop) {
   const auto& source = job.source;
   const auto started = clock_.monotonic();
@@ -96,6 +107,12 @@ Result<msg::Message> SourceWork::cycle(const msg::RunCycle& job, std::stop_token
   if (job.final) FARSIDE_TRY(platform_.power_off(source.vm));
 
   FARSIDE_ASSIGN(auto how, plan(source));
+  if (job.final && how.mode != data::ShipMode::kChanged) {
+    return fail(ErrorCode::kConflict,
+                "all blocks of item '" + source.item +
+                    "' would have to be read while its VM is down: its change tracking was lost",
+                "they are compared by themselves once the VM runs again; then fail over anew");
+  }
   FARSIDE_ASSIGN(const auto point, take_point(job, how));
   const auto frozen = clock_.monotonic();
   auto reported = Micros{0};
@@ -131,14 +148,10 @@ Result<msg::Message> SourceWork::cycle(const msg::RunCycle& job, std::stop_token
     }
     return fail(std::move(error));
   }
-  std::string digest;
-  if (job.final) {
-    auto taken = data::digest_of(*point, stop, on_progress);
-    if (!taken) {
-      std::ignore = point->abandon();
-      return fail(taken.error().in("digest of the source's disks"));
-    }
-    digest = std::move(*taken);
+  auto digest = digest_of(job, *point, *shipped, stop, on_progress);
+  if (!digest) {
+    std::ignore = point->abandon();
+    return fail(digest.error().in("digest of the source's disks"));
   }
   const auto durable = clock_.monotonic();
   if (const auto closed = point->close(); !closed) {
@@ -160,7 +173,7 @@ Result<msg::Message> SourceWork::cycle(const msg::RunCycle& job, std::stop_token
       .wire_bytes = shipped->wire_bytes,
       .resynced = shipped->resynced,
       .full_copy = how.mode == data::ShipMode::kEverything,
-      .digest = digest,
+      .digest = std::move(*digest),
       .millis = static_cast<std::uint64_t>((clock_.monotonic() - started).count() / 1000),
       .captured_at = point->captured_at_micros()});
 }

@@ -1,6 +1,7 @@
 // What an agent's workers do for VMs that are replicated from this host.
 //
-// Owns: nothing durable but the shipper's pending maps.  Thread: any worker; one cycle per item.
+// Owns: nothing durable but the shipper's pending maps and hashes.  Thread: any worker; one cycle
+// per item.
 #pragma once
 
 #include <functional>
@@ -46,6 +47,9 @@ class SourceWork final {
   };
   Result<Plan> plan(const msg::SourceItem& source);
   Result<std::unique_ptr<Point>> take_point(const msg::RunCycle& job, Plan& plan);
+  Result<std::string> digest_of(
+      const msg::RunCycle& job, Point& point, const data::Shipped& shipped, std::stop_token stop,
+      const std::function<void(const data::Progress&)>& on_progress) const;
   Result<msg::Message> cycle(const msg::RunCycle& job, std::stop_token stop);
 
   Platform& platform_;

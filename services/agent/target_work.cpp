@@ -251,22 +251,6 @@ Result<msg::Message> TargetWork::run(const msg::DemoteReplica& order) {
   return reactor::message(msg::ReplicaDemoted{.item = order.item});
 }
 
-Result<msg::Message> TargetWork::run(const msg::VerifyPoint& order) {
-  FARSIDE_ASSIGN(const auto entry, kept(order.item));
-  const auto busy = turn_of(*entry);
-  FARSIDE_ASSIGN(const auto item, item_of(replica_of(*entry)));
-  FARSIDE_ASSIGN(auto digest, item->digest_at(order.seq));
-  if (digest != order.digest) {
-    return fail(ErrorCode::kCorrupt,
-                fmt::format("recovery point {} of item '{}' differs from the source: digest {}, "
-                            "the source has {}",
-                            order.seq, order.item, digest, order.digest),
-                "resynchronise it with `farside resync`, then fail over again");
-  }
-  return reactor::message(
-      msg::PointVerified{.item = order.item, .seq = order.seq, .digest = std::move(digest)});
-}
-
 Result<msg::Message> TargetWork::run(const msg::ListPoints& order) {
   // Beside whatever order is under way: those may take hours.
   FARSIDE_ASSIGN(const auto entry, kept(order.item));

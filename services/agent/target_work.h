@@ -60,7 +60,7 @@ class TargetWork final {
   Result<msg::Message> run(const msg::ItemSettings& settings);
   Result<msg::Message> run(const msg::PrepareReplica& order);
   Result<msg::Message> run(const msg::RemoveReplica& order);
-  Result<msg::Message> run(const msg::VerifyPoint& order);
+  Result<msg::Message> run(const msg::VerifyPoint& order, const std::string& job);
   Result<msg::Message> run(const msg::PromoteReplica& order);
   Result<msg::Message> run(const msg::DemoteReplica& order);
   Result<msg::Message> run(const msg::StartReplica& order);

@@ -31,6 +31,9 @@ SimWorkers::End AgentModel::begin_cycle(const msg::RunCycle& job) {
   if (!source) return [error = source.error()] { return fail(error); };
   auto& taken = **source;
   if (job.final) taken.is_running = false;
+  if (job.final && (job.source.resync || job.source.token.empty())) {
+    return [] { return fail(ErrorCode::kConflict, "not all blocks while the VM is down"); };
+  }
   if (!job.source.token.empty() && !taken.tokens.contains(job.source.token) && !job.source.resync) {
     return [] { return fail(ErrorCode::kTrackingLost, "no such token"); };
   }
@@ -60,7 +63,7 @@ SimWorkers::End AgentModel::begin_cycle(const msg::RunCycle& job) {
                                   .guest_bytes = writes,
                                   .wire_bytes = writes,
                                   .resynced = job.source.resync,
-                                  .digest = "digest-" + std::to_string(writes)});
+                                  .digest = job.digest ? "digest-" + std::to_string(writes) : ""});
   };
 }
 
@@ -204,6 +207,10 @@ Result<msg::Message> AgentModel::run(const msg::Message& job) {
         "digest-" + std::to_string(point->second.writes) != order->digest) {
       return fail(ErrorCode::kCorrupt, "digests differ");
     }
+    if (order->since != 0 && found->verified != order->since && found->verified != order->seq) {
+      return fail(ErrorCode::kConflict, "that point was not verified");
+    }
+    found->verified = order->seq;
     return message(msg::PointVerified{.item = order->item, .seq = order->seq});
   }
   if (const auto* order = std::get_if<msg::ProveReplica>(&body)) {

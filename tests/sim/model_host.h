@@ -32,7 +32,8 @@ struct ModelPoint {
 struct ModelReplica {
   std::uint64_t epoch = 0;
   bool is_open = false;  // The data plane takes deltas for it.
-  std::map<std::uint64_t, ModelPoint> points;
+  std::map<std::uint64_t, ModelPoint> points{};
+  std::uint64_t verified = 0;  // The point that was compared with its source last.
 };
 
 struct ModelHost {

@@ -28,6 +28,7 @@ inline msg::Message answer_to(const msg::Message& request) {
   if (std::get_if<msg::AwaitInitial>(&body) != nullptr) return msg::InitialDone{};
   if (std::get_if<msg::ShutDownSource>(&body) != nullptr) return msg::SourceShutDown{};
   if (std::get_if<msg::RestartSource>(&body) != nullptr) return msg::SourceRestarted{};
+  if (std::get_if<msg::SyncSource>(&body) != nullptr) return msg::SourceSynced{};
   if (std::get_if<msg::FinalSync>(&body) != nullptr) return msg::FinalSynced{};
   if (std::get_if<msg::FenceSource>(&body) != nullptr) return msg::SourceFenced{};
   if (std::get_if<msg::UnfenceSource>(&body) != nullptr) return msg::SourceUnfenced{};

@@ -13,6 +13,7 @@ namespace farside::data {
 Packed pack(PackJob job, Guess& guess) {
   Packed out;
   out.batch.disk = job.disk;
+  out.first = job.first;
   out.guest_bytes = job.plain.size();
   // As long as every block goes as it is, the payload is the job's own buffer: nothing is copied.
   bool is_plain = true;

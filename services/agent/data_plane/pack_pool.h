@@ -31,7 +31,8 @@ struct Packed {
   std::string payload;
   std::uint64_t guest_bytes = 0;  // Looked at.
   std::uint64_t zero_blocks = 0;
-  std::vector<std::uint64_t> hashes;  // Of all blocks of the job, in order.
+  std::uint32_t first = 0;
+  std::vector<std::uint64_t> hashes;  // Of all blocks of the job, `first` and those after it.
 };
 
 // Whether compressing is worth a try.  Data that does not shrink comes in long runs: after one has

@@ -10,6 +10,17 @@ namespace {
 constexpr auto kReadDeadline = std::chrono::seconds(60);
 }
 
+replica::BlockSet touched(const std::vector<agent::Extent>& extents, std::uint64_t bytes,
+                          bool only_data) {
+  replica::BlockSet out(replica::blocks_of(bytes));
+  for (const agent::Extent& extent : extents) {
+    if (extent.length == 0 || (only_data && extent.zero)) continue;
+    out.add_range(extent.offset / replica::kBlockBytes,
+                  (extent.offset + extent.length - 1) / replica::kBlockBytes + 1);
+  }
+  return out;
+}
+
 BlockReader::~BlockReader() {
   // The disk writes into our buffers: give reads under way their time, then leak rather than let
   // it write into memory that is somebody else's.

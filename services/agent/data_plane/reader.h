@@ -18,6 +18,10 @@
 
 namespace farside::data {
 
+// The blocks that the extents touch; `only_data` leaves out those that read as zeros.
+replica::BlockSet touched(const std::vector<agent::Extent>& extents, std::uint64_t bytes,
+                          bool only_data);
+
 struct Chunk {
   std::uint16_t disk = 0;
   std::uint32_t first = 0;  // Block.

@@ -26,11 +26,13 @@ std::chrono::steady_clock::time_point now() {
 }  // namespace
 
 Shipment::Shipment(agent::Point& point, const ShipRequest& request, Channel& channel,
-                   PackPool& pool, const std::function<void(const Progress&)>& on_progress)
+                   PackPool& pool, const std::function<void(const Progress&)>& on_progress,
+                   KeptHashes* hashes)
     : point_(point),
       request_(request),
       channel_(channel),
       pool_(pool),
+      hashes_(hashes),
       on_progress_(on_progress),
       rate_(request.bytes_per_second) {
   for (const auto& disk : point.disks()) sent_.emplace_back(blocks_of(disk->bytes()));
@@ -222,6 +224,14 @@ Status Shipment::pump_incoming(int timeout_ms) {
   return {};
 }
 
+// What arrives at the target is known by its hash here, also where this attempt does not end well.
+void Shipment::take_packed() {
+  while (auto packed = pool_.take()) {
+    if (hashes_ != nullptr) hashes_->set(packed->batch.disk, packed->first, packed->hashes);
+    ready_.push_back(std::move(*packed));
+  }
+}
+
 Status Shipment::send_range(const std::vector<BlockSet>& data, bool compare) {
   BlockReader reader(point_, data);
   const int level = request_.compression ? 1 : 0;
@@ -248,7 +258,7 @@ Status Shipment::send_range(const std::vector<BlockSet>& data, bool compare) {
       }
       pool_.put(std::move(job));
     }
-    while (auto packed = pool_.take()) ready_.push_back(std::move(*packed));
+    take_packed();
     FARSIDE_TRY(flush_batches());
     if (reader.is_done() && pool_.under_way() == 0 && ready_.empty()) return {};
 
@@ -267,7 +277,9 @@ Status Shipment::send(const std::vector<BlockSet>& blocks, const std::vector<Blo
   if (!compare) {
     std::vector<BlockSet> to_read;
     for (std::size_t i = 0; i < blocks.size(); ++i) {
-      plan_zeros(static_cast<std::uint16_t>(i), blocks[i] - data[i], nullptr, 0);
+      const BlockSet zeros = blocks[i] - data[i];
+      if (hashes_ != nullptr) hashes_->set_zero(i, zeros);
+      plan_zeros(static_cast<std::uint16_t>(i), zeros, nullptr, 0);
       to_read.push_back(blocks[i] & data[i]);
     }
     FARSIDE_TRY(send_range(to_read, false));
@@ -304,7 +316,7 @@ Status Shipment::check_complete() const {
 void Shipment::drain() {
   const auto until = now() + kDrainMax;
   while (now() < until) {
-    while (auto packed = pool_.take()) ready_.push_back(std::move(*packed));
+    take_packed();
     if (!flush_batches()) return;
     if (pool_.under_way() == 0 && ready_.empty() && credit_ >= window_bytes_) return;
     const auto received = channel_.receive(kNapMs, pool_.under_way() > 0 ? pool_.fd() : -1);

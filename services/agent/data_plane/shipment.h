@@ -13,6 +13,7 @@
 
 #include "common/base/result.h"
 #include "services/agent/data_plane/channel.h"
+#include "services/agent/data_plane/kept_hashes.h"
 #include "services/agent/data_plane/pack_pool.h"
 #include "services/agent/data_plane/pending_map.h"
 #include "services/agent/data_plane/rate_limit.h"
@@ -24,7 +25,7 @@ namespace farside::data {
 class Shipment final {
  public:
   Shipment(agent::Point& point, const ShipRequest& request, Channel& channel, PackPool& pool,
-           const std::function<void(const Progress&)>& on_progress);
+           const std::function<void(const Progress&)>& on_progress, KeptHashes* hashes = nullptr);
 
   // The target's answer to OpenDelta; adds what it still has staged.
   Result<msg::DeltaOpened> open(const std::string& cycle, bool compare);
@@ -54,6 +55,7 @@ class Shipment final {
                   const std::vector<std::uint64_t>* known, std::uint64_t first);
   Result<std::vector<std::uint64_t>> ask_hashes(std::uint16_t disk, std::uint64_t first,
                                                 std::uint64_t count);
+  void take_packed();
   Status send_range(const std::vector<BlockSet>& data, bool compare);
   void report();
 
@@ -61,6 +63,7 @@ class Shipment final {
   const ShipRequest& request_;
   Channel& channel_;
   PackPool& pool_;
+  KeptHashes* hashes_;  // Null: nobody keeps them.
   const std::function<void(const Progress&)>& on_progress_;
   RateLimit rate_;
   Progress progress_;

@@ -1,12 +1,12 @@
 #include "services/agent/data_plane/shipper.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <utility>
 
 #include "common/base/log.h"
 #include "services/agent/data_plane/shipment.h"
 #include "services/agent/replica_store/block.h"
-#include "services/agent/replica_store/digest.h"
 
 namespace farside::data {
 namespace {
@@ -14,21 +14,25 @@ namespace {
 using replica::blocks_of;
 using replica::kBlockBytes;
 
-// The blocks that the extents touch; `only_data` leaves out those that read as zeros.
-BlockSet touched(const std::vector<agent::Extent>& extents, std::uint64_t bytes, bool only_data) {
-  BlockSet out(blocks_of(bytes));
-  for (const agent::Extent& extent : extents) {
-    if (extent.length == 0 || (only_data && extent.zero)) continue;
-    out.add_range(extent.offset / kBlockBytes,
-                  (extent.offset + extent.length - 1) / kBlockBytes + 1);
-  }
-  return out;
-}
-
 struct Plan {
   std::vector<PendingDisk> changed;  // Blocks that changed since `since`, or all allocated ones.
-  std::vector<BlockSet> data;        // Blocks that may hold anything but zeros.
+  std::vector<BlockSet> data;        // Of these, those that may hold anything but zeros.
 };
+
+// A block that only partly changed to zeros still has its other bytes: it must be read unless all
+// that we know of it are zeros that cover it.
+BlockSet data_among(const BlockSet& changed, const std::vector<agent::Extent>& changes,
+                    std::uint64_t bytes) {
+  BlockSet data = changed;
+  for (const agent::Extent& extent : changes) {
+    if (!extent.zero) continue;
+    const std::uint64_t first = (extent.offset + kBlockBytes - 1) / kBlockBytes;
+    const std::uint64_t end_byte = extent.offset + extent.length;
+    const std::uint64_t end = end_byte == bytes ? blocks_of(end_byte) : end_byte / kBlockBytes;
+    for (std::uint64_t block = first; block < end; ++block) data.remove(block);
+  }
+  return data;
+}
 
 Result<Plan> plan_of(agent::Point& point, bool whole) {
   Plan plan;
@@ -39,24 +43,21 @@ Result<Plan> plan_of(agent::Point& point, bool whole) {
                             .bytes = disk->bytes(),
                             .needed = touched(changes, disk->bytes(), false)});
     if (!whole) {
-      // A block that only partly changed to zeros still has its other bytes: it must be read
-      // unless all that we know of it are zeros that cover it.
-      BlockSet data = plan.changed.back().needed;
-      for (const agent::Extent& extent : changes) {
-        if (!extent.zero) continue;
-        const std::uint64_t first = (extent.offset + kBlockBytes - 1) / kBlockBytes;
-        const std::uint64_t end_byte = extent.offset + extent.length;
-        const std::uint64_t end =
-            end_byte == disk->bytes() ? blocks_of(end_byte) : end_byte / kBlockBytes;
-        for (std::uint64_t block = first; block < end; ++block) data.remove(block);
-      }
-      plan.data.push_back(std::move(data));
+      plan.data.push_back(data_among(plan.changed.back().needed, changes, disk->bytes()));
       continue;
     }
     FARSIDE_ASSIGN(const std::vector<agent::Extent> allocated, disk->allocated());
     plan.data.push_back(touched(allocated, disk->bytes(), true));
   }
   return plan;
+}
+
+// What an earlier attempt did not bring over is read, whatever it holds: to ask for the allocation
+// of whole disks costs more than the rest of a delta.
+void read_what_is_left(Plan& plan, const Pending& pending) {
+  for (std::size_t i = 0; i < plan.data.size(); ++i) {
+    plan.data[i] |= pending.disks[i].needed - plan.changed[i].needed;
+  }
 }
 
 std::vector<BlockSet> all_blocks(agent::Point& point) {
@@ -78,6 +79,10 @@ PendingMap Shipper::map_of(const std::string& item) const {
   return PendingMap(state_folder_ + "/" + item + ".pending");
 }
 
+std::string Shipper::hashes_of(const std::string& item) const {
+  return state_folder_ + "/" + item + ".hashes";
+}
+
 Result<Shipped> Shipper::ship(agent::Point& point, const ShipRequest& request,
                               const std::function<void(const Progress&)>& on_progress) {
   const PendingMap map = map_of(request.item);
@@ -87,17 +92,21 @@ Result<Shipped> Shipper::ship(agent::Point& point, const ShipRequest& request,
                        pending.attempt == request.since;
   bool compare = request.mode == ShipMode::kResync;
   const std::string last_attempt = resumes ? pending.attempt : std::string();
-  FARSIDE_ASSIGN(Plan plan, plan_of(point, resumes || compare));
+  FARSIDE_ASSIGN(Plan plan, plan_of(point, compare));
+  KeptHashes hashes(hashes_of(request.item), point);
 
   std::string cycle = random_.uuid();
   if (compare) {
+    hashes.begin_whole(cycle);
     FARSIDE_TRY(map.clear());  // Hashes tell more than it does.
   } else {
     pending =
         resumes ? next_attempt(std::move(pending), request.attempt, plan.changed)
                 : first_attempt(cycle, request.attempt, request.since, request.epoch, plan.changed);
     cycle = pending.cycle;
+    hashes.begin(pending, last_attempt, plan.changed);
     FARSIDE_TRY(map.save(pending));
+    if (resumes) read_what_is_left(plan, pending);
   }
 
   FARSIDE_ASSIGN(Channel channel, Channel::open(context_, {.endpoint = request.endpoint,
@@ -105,7 +114,7 @@ Result<Shipped> Shipper::ship(agent::Point& point, const ShipRequest& request,
                                                            .keys = request.keys,
                                                            .silent_s = request.silent_s}));
   PackPool pool(pack_threads_);
-  Shipment shipment(point, request, channel, pool, on_progress);
+  Shipment shipment(point, request, channel, pool, on_progress, &hashes);
   FARSIDE_ASSIGN(msg::DeltaOpened opened, shipment.open(cycle, compare));
 
   if (resumes && opened.newest_attempt == last_attempt) {
@@ -113,6 +122,7 @@ Result<Shipped> Shipper::ship(agent::Point& point, const ShipRequest& request,
     pending =
         first_attempt(random_.uuid(), request.attempt, request.since, request.epoch, plan.changed);
     cycle = pending.cycle;
+    hashes.rebase(cycle, pending.base);
     FARSIDE_TRY(map.save(pending));
     FARSIDE_ASSIGN(opened, shipment.open(cycle, false));
   }
@@ -121,6 +131,7 @@ Result<Shipped> Shipper::ship(agent::Point& point, const ShipRequest& request,
     // There is an older copy, so that what is not allocated here may be there.
     compare = true;
     FARSIDE_TRY(map.clear());
+    hashes.begin_whole(cycle);
     FARSIDE_ASSIGN(plan, plan_of(point, true));
     FARSIDE_ASSIGN(opened, shipment.open(random_.uuid(), true));
   } else if (!compare && opened.newest_attempt != pending.base) {
@@ -170,48 +181,25 @@ Result<Shipped> Shipper::ship(agent::Point& point, const ShipRequest& request,
   for (std::size_t i = 0; i < staged.size(); ++i) {
     total += compare ? (staged[i] | shipment.sent()[i]).count() : pending.disks[i].needed.count();
   }
-  FARSIDE_ASSIGN(const Shipped shipped, shipment.finish(total));
+  FARSIDE_ASSIGN(Shipped shipped, shipment.finish(total));
+  shipped.delta_blocks = total;
+  hashes.finish(request.attempt);
   // Kept until the next delta begins: whoever learns of this success may die before it is noted.
   FARSIDE_TRY(map.save(finished(cycle, request.attempt, request.epoch)));
   return shipped;
 }
 
-Result<std::string> digest_of(agent::Point& point, std::stop_token stop,
-                              const std::function<void(const Progress&)>& on_progress) {
-  const auto& disks = point.disks();
-  std::vector<std::vector<std::uint64_t>> hashes;
-  std::vector<BlockSet> data;
-  for (const auto& disk : disks) {
-    const std::uint64_t blocks = blocks_of(disk->bytes());
-    hashes.emplace_back(blocks, replica::zero_hash());
-    FARSIDE_ASSIGN(const std::vector<agent::Extent> allocated, disk->allocated());
-    data.push_back(touched(allocated, disk->bytes(), true));
-  }
-  Progress progress;
-  for (const auto& blocks : data) progress.total += blocks.count() * kBlockBytes;
-  // XXH3 outruns any disk: this thread is enough.
-  BlockReader reader(point, data);
-  while (!reader.is_done()) {
-    if (stop.stop_requested()) return fail(ErrorCode::kCancelled, "the digest was stopped");
-    FARSIDE_TRY(reader.advance(8, 20));
-    while (const auto chunk = reader.take()) {
-      progress.done += chunk->bytes.size();
-      if (on_progress) on_progress(progress);
-      for (std::size_t at = 0; at < chunk->bytes.size(); at += kBlockBytes) {
-        hashes[chunk->disk][chunk->first + at / kBlockBytes] =
-            replica::hash_of(std::string_view(chunk->bytes).substr(at, kBlockBytes));
-      }
-    }
-  }
-  std::vector<std::size_t> order(disks.size());
-  for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
-  std::ranges::sort(order, {}, [&](std::size_t i) { return disks[i]->name(); });
-  replica::Digest digest;
-  for (const std::size_t i : order) {
-    digest.begin_disk(disks[i]->name(), disks[i]->bytes());
-    for (const std::uint64_t hash : hashes[i]) digest.add(hash);
-  }
-  return digest.finish();
+Result<std::string> Shipper::digest(const std::string& item, agent::Point& point,
+                                    const DigestRequest& request,
+                                    const std::function<void(const Progress&)>& on_progress) const {
+  return digest_by(hashes_of(item), point, request, on_progress);
+}
+
+Status Shipper::forget(const std::string& item) const {
+  std::error_code error;
+  std::filesystem::remove(hashes_of(item), error);
+  if (error) return fail(from_errno(error.value(), "remove " + hashes_of(item)));
+  return map_of(item).clear();
 }
 
 }  // namespace farside::data

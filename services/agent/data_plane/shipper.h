@@ -24,6 +24,7 @@
 #include "common/base/result.h"
 #include "common/bus/curve_keys.h"
 #include "common/schema/types.plain.h"
+#include "services/agent/data_plane/kept_hashes.h"
 #include "services/agent/data_plane/pending_map.h"
 #include "services/agent/platforms/platform.h"
 
@@ -62,14 +63,16 @@ struct Shipped {
   std::uint64_t guest_bytes = 0;  // Of the blocks that were looked at in this attempt.
   std::uint64_t wire_bytes = 0;
   std::uint64_t blocks_sent = 0;
-  std::uint64_t zero_blocks = 0;  // Of them.
-  bool resynced = false;          // Hashes were compared.
-  bool resumed = false;           // An earlier attempt's blocks were not sent again.
+  std::uint64_t zero_blocks = 0;   // Of them.
+  std::uint64_t delta_blocks = 0;  // That the point differs by, sent in whichever attempt.
+  bool resynced = false;           // Hashes were compared.
+  bool resumed = false;            // An earlier attempt's blocks were not sent again.
 };
 
 class Shipper final {
  public:
-  // `state_folder` keeps one small file per item while a delta is pending.
+  // `state_folder` keeps one small file per item while a delta is pending, and one with the hashes
+  // of all its blocks.
   Shipper(std::string state_folder, Random& random, std::size_t pack_threads = 2);
 
   // Errors: kTrackingLost (the replica is not at the point that the changes count from, or the
@@ -79,20 +82,22 @@ class Shipper final {
   Result<Shipped> ship(agent::Point& point, const ShipRequest& request,
                        const std::function<void(const Progress&)>& on_progress = {});
 
+  // The digest of `point`, which was just shipped; see digest_by().
+  Result<std::string> digest(const std::string& item, agent::Point& point,
+                             const DigestRequest& request,
+                             const std::function<void(const Progress&)>& on_progress = {}) const;
+
   Result<Pending> pending(const std::string& item) const { return map_of(item).load(); }
-  Status forget(const std::string& item) const { return map_of(item).clear(); }
+  Status forget(const std::string& item) const;
 
  private:
   PendingMap map_of(const std::string& item) const;
+  std::string hashes_of(const std::string& item) const;
 
   std::string state_folder_;
   Random& random_;
   std::size_t pack_threads_;
   zmq::context_t context_{1};
 };
-
-// What Item::digest_at() will say of a point with this content: reads all allocated ranges.
-Result<std::string> digest_of(agent::Point& point, std::stop_token stop = {},
-                              const std::function<void(const Progress&)>& on_progress = {});
 
 }  // namespace farside::data

@@ -42,8 +42,7 @@ Status Item::drop_locked(const std::vector<std::uint64_t>& seqs) {
     if (seq == newest_seq() || is_pinned(seq)) {
       return fail(ErrorCode::kConflict,
                   "point " + std::to_string(seq) + " of " + replica_.item + " is " +
-                      (seq == newest_seq() ? "the newest" : "in use by a view") +
-                      " and cannot be dropped");
+                      (seq == newest_seq() ? "the newest" : "in use") + " and cannot be dropped");
     }
     batch.erase(kPoints, number_key(seq, 8));
     batch.put(kDropped, number_key(seq, 8), "");
@@ -61,7 +60,12 @@ Status Item::drop_locked(const std::vector<std::uint64_t>& seqs) {
 Status Item::retain(const msg::Policy& policy, Time now) {
   const std::vector<msg::RecoveryPoint> kept = points();
   std::set<std::uint64_t> pinned;
-  for (const auto& [view, seq] : pins()) pinned.insert(seq);
+  {
+    const std::lock_guard lock(mutex_);
+    for (const msg::RecoveryPoint& point : kept) {
+      if (is_pinned(point.seq)) pinned.insert(point.seq);
+    }
+  }
   FARSIDE_TRY(drop_points(points_to_drop(kept, pinned, policy, now)));
   const std::lock_guard lock(mutex_);
   measure_journal(policy, now);
@@ -324,6 +328,7 @@ Status Item::rewind(std::uint64_t seq) {
   points_.erase(points_.upper_bound(seq), points_.end());
   dropped_.erase(dropped_.upper_bound(seq), dropped_.end());
   walk_ = {};
+  if (held_ > seq) held_ = 0;  // Its number will be another point's.
   FARSIDE_TRY(drop_unused_shapes());
   return finish_rewind();
 }

@@ -8,7 +8,6 @@
 
 #include "common/base/assert.h"
 #include "common/base/log.h"
-#include "services/agent/replica_store/digest.h"
 
 namespace farside::replica {
 namespace {
@@ -16,7 +15,6 @@ namespace {
 // A member of an unfinished delta costs a get and two erases; this many go into one batch.
 constexpr std::size_t kEraseBatch = 4096;
 constexpr std::size_t kUnflushedOperationsMax = 65'536;
-constexpr std::uint32_t kDigestSlice = 65'536;
 constexpr std::size_t kVisitSlice = 1024;
 
 constexpr store::RocksStore::Tuning kIndexTuning{.write_buffer_bytes = std::size_t{8} << 20U,
@@ -35,7 +33,7 @@ Status Item::Dirty::sync() const {
 }
 
 void Item::make_reader() {
-  reader_ = std::make_unique<PointReader>(
+  reader_ = std::make_shared<PointReader>(
       *index_, folder_, replica_,
       [this](const std::string& name) { return limits_.bases->open(folder_, name); });
 }
@@ -120,6 +118,12 @@ Status Item::load() {
     FARSIDE_ASSIGN(replica_, msg::decode<msg::StoredReplica>(*stored));
   }
 
+  FARSIDE_ASSIGN(const std::optional<std::string> verified, index->get(kReplica, kVerified));
+  verified_ = {};
+  if (verified) {
+    FARSIDE_ASSIGN(verified_, msg::decode<msg::StoredVerified>(*verified));
+  }
+
   Status broken;
   const auto each = [&](std::string_view column, auto&& keep) -> Status {
     FARSIDE_TRY(index->scan(column, {}, {}, [&](std::string_view key, std::string_view value) {
@@ -150,6 +154,8 @@ Status Item::load() {
                    msg::decode<msg::StoredSegment>(value));
     return {};
   }));
+
+  hold_verified();
 
   staged_.clear();
   for (const msg::ReplicaDisk& disk : replica_.disks) staged_.emplace_back(blocks_of(disk.bytes));
@@ -678,37 +684,6 @@ Result<std::vector<std::uint64_t>> Item::newest_hashes(std::uint16_t disk, std::
   return hashes;
 }
 
-Result<std::string> Item::digest_at(std::uint64_t seq) {
-  FARSIDE_ASSIGN(auto shape, disks_at(seq));
-  std::ranges::sort(shape, {}, [](const DiskAt& each) { return each.disk.name; });
-
-  Digest digest;
-  for (const DiskAt& each : shape) {
-    digest.begin_disk(each.disk.name, each.disk.bytes);
-    const std::uint64_t blocks = blocks_of(each.disk.bytes);
-    std::uint64_t next = 0;
-    const auto zeros_up_to = [&](std::uint64_t end) {
-      for (; next < end; ++next) digest.add(zero_hash());
-    };
-    // Others get their turn between slices; the state at a point does not change meanwhile.
-    while (next < blocks) {
-      const std::uint64_t end = std::min<std::uint64_t>(blocks, next + kDigestSlice);
-      const std::lock_guard lock(mutex_);
-      FARSIDE_TRY(ready());
-      FARSIDE_TRY(check_point(seq));
-      FARSIDE_TRY(reader_->for_each(each.number, seq, static_cast<std::uint32_t>(next), end,
-                                    [&](const Version& version) {
-                                      zeros_up_to(version.key.block);
-                                      digest.add(version.entry.hash);
-                                      ++next;
-                                      return true;
-                                    }));
-      zeros_up_to(end);
-    }
-  }
-  return digest.finish();
-}
-
 Status Item::for_each_above_base(std::uint16_t disk, std::uint64_t seq, const VisitBlock& visit) {
   FARSIDE_ASSIGN(const auto shape, disks_at(seq));
   const auto at = std::ranges::find(shape, disk, &DiskAt::number);
@@ -771,7 +746,8 @@ Status Item::read(std::uint16_t disk, std::uint64_t seq, std::uint64_t offset, s
 // ---- pins
 
 bool Item::is_pinned(std::uint64_t seq) const {
-  return std::ranges::any_of(pins_, [&](const auto& pin) { return pin.second.seq == seq; });
+  return is_held(seq) ||
+         std::ranges::any_of(pins_, [&](const auto& pin) { return pin.second.seq == seq; });
 }
 
 Status Item::pin(const std::string& view, std::uint64_t seq) {

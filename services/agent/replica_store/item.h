@@ -41,6 +41,7 @@
 #include "common/schema/types.plain.h"
 #include "common/store/rocks_store.h"
 #include "services/agent/replica_store/block_set.h"
+#include "services/agent/replica_store/digest.h"
 #include "services/agent/replica_store/point_reader.h"
 #include "services/agent/replica_store/raw_base.h"
 #include "services/agent/replica_store/segment.h"
@@ -170,7 +171,7 @@ class Item final {
   // Of the newest version of each block, staged ones included; for resynchronisation.
   Result<std::vector<std::uint64_t>> newest_hashes(std::uint16_t disk, std::uint32_t first,
                                                    std::uint32_t count);
-  Result<std::string> digest_at(std::uint64_t seq);  // See digest.h.
+  Result<std::string> digest_at(std::uint64_t seq);  // By what the index says; see digest.h.
   Status read(std::uint16_t disk, std::uint64_t seq, std::uint64_t offset, std::span<char> to);
 
   // Every block, in order, whose content at a pinned point may differ from the base disk's; no
@@ -178,6 +179,16 @@ class Item final {
   using VisitBlock =
       std::function<Status(std::uint64_t offset, std::uint32_t length, std::string_view bytes)>;
   Status for_each_above_base(std::uint16_t disk, std::uint64_t seq, const VisitBlock& visit);
+
+  // Reads the bytes of every block of the point, while others get their turn, and returns its
+  // digest.  Its sums are kept, durably, for verify_since(); the point stays meanwhile and for an
+  // hour after.  Damage that is found is marked, as by scrub().  An error of `watch` ends it.
+  // Errors: kNotFound, kCorrupt (naming disk and block), kIo, kUnavailable.
+  using Watch = std::function<Status(std::uint64_t done, std::uint64_t total)>;  // In bytes.
+  Result<std::string> verify(std::uint64_t seq, const Watch& watch);
+  // The same of a later point, reading only what came since that one.  Errors: kConflict too
+  // (`verified` is not the point that was verified last, or a disk came later).
+  Result<std::string> verify_since(std::uint64_t verified, std::uint64_t seq, const Watch& watch);
 
   // Drops points; their space comes back as consolidate() runs.  Errors: kConflict (the newest, or
   // pinned); dropping an unknown one is fine.
@@ -297,6 +308,18 @@ class Item final {
   Status scrub_definitions();
   Result<ScrubResult> scrub_blocks(const std::string& cursor, std::uint64_t blocks_max);
 
+  // ---- verify.cpp
+  struct Pass;  // One verification under way.
+  Status verify_disk(const DiskAt& at, Pass& pass);
+  Status verify_block(const Version& version, Pass& pass);
+  Result<std::optional<std::uint64_t>> read_again(const Version& version, Pass& pass);
+  Result<bool> verify_changes(std::uint64_t verified, std::string& cursor, Pass& pass);
+  Result<std::map<std::uint16_t, Sum>> verified_sums(std::uint64_t verified);
+  Status keep_verified(std::uint64_t seq, const std::map<std::uint16_t, Sum>& sums);
+  void hold(std::uint64_t seq, std::chrono::steady_clock::duration time);
+  void hold_verified();
+  bool is_held(std::uint64_t seq) const;
+
   std::uint32_t pinned_segments() const;  // Those up to this number must stay as they are.
   Result<bool> fold(std::uint64_t through, std::uint64_t blocks_max);
   Result<bool> consolidate_group(std::uint64_t after, std::uint64_t through,
@@ -317,7 +340,7 @@ class Item final {
   std::mutex mutex_;
   bool is_retired_ = false;
   std::unique_ptr<store::RocksStore> index_;
-  std::unique_ptr<PointReader> reader_;
+  std::shared_ptr<PointReader> reader_;  // A verification goes on reading while it is replaced.
   msg::StoredReplica replica_;
   std::map<std::uint64_t, msg::StoredPoint> points_;
   std::map<std::string, msg::StoredPin> pins_;
@@ -366,6 +389,9 @@ class Item final {
   };
   Walk walk_;
   std::uint64_t moved_bytes_ = 0;  // Not taken yet.
+  msg::StoredVerified verified_;   // By the last verify() that ended well.
+  std::uint64_t held_ = 0;         // The point of a verification: it stays as if it were pinned ...
+  std::chrono::steady_clock::time_point held_until_{};  // ... until then.
 };
 
 // The store, a session and an order may be at the same replica, and it may be removed meanwhile:

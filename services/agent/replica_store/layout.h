@@ -13,6 +13,7 @@
 //   column "damaged"  key    as in "block": a version whose payload did not match its hash
 //                     value  empty; the entry's own hash is 0, which no block has
 //   column "replica"  key    "replica"                             value  StoredReplica
+//                     key    "verified"                            value  StoredVerified
 //
 // A block without an entry at or before a point is zero at that point.
 #pragma once
@@ -35,6 +36,7 @@ inline constexpr std::string_view kSegments = "segment";
 inline constexpr std::string_view kPins = "pin";
 inline constexpr std::string_view kDamaged = "damaged";
 inline constexpr std::string_view kReplica = "replica";
+inline constexpr std::string_view kVerified = "verified";  // Key in it.
 
 inline void put_number(std::string& out, std::uint64_t value, int bytes) {
   for (int shift = 8 * (bytes - 1); shift >= 0; shift -= 8) {

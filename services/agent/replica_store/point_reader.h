@@ -1,7 +1,7 @@
 // Reads the disks of a replica as they were at a recovery point: for each block the newest version
 // that is not younger than the point, from a segment or the base disk, verified against its hash.
 //
-// Owns: open files.  Thread: any, concurrently, except for forget().
+// Owns: open files.  Thread: any, concurrently.
 // Works on the agent's live index and, in the process that serves a view, on a frozen copy of it.
 #pragma once
 

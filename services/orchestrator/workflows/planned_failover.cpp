@@ -1,15 +1,21 @@
 // Planned failover: move a VM to its target site, losing no write its guest was told was safe.
 //
-//   check_source --> resolve_networks --> prove_target --> shut_down_source --> fence_source
-//                                                            <- restart           <- unfence
-//     --> final_sync --> verify_point --> prove_point --> promote_replica ==> start_replica
-//                                                           <- demote
-//     ==> record_failover ==> detach_replica
+//   check_source --> resolve_networks --> prove_target --> sync_source --> verify_replica
+//     --> sync_again --> verify_again --> shut_down_source --> fence_source --> final_sync
+//                                           <- restart           <- unfence
+//     --> verify_point --> prove_point --> promote_replica ==> start_replica ==> record_failover
+//                                            <- demote
+//     ==> detach_replica
 //   <----- on failure, undo right to left --|   the guest may have written: only forward
 //
 // Before the source is touched the target has built the VM for a test, and once more as it is at
 // the last point: a change of its definition takes effect when a VM is shut down. The fence comes
 // before the last delta: whoever starts the VM by hand meanwhile cannot write behind it.
+//
+// What takes as long as the disks are large is done while the VM runs: the digest of a point, for
+// which a source may have to read its disks, and the target's look at every byte of it. What came
+// meanwhile is brought over and looked at once more. With the VM down only the last delta is read,
+// sent and looked at.
 #include "services/orchestrator/workflows/all.h"
 #include "services/orchestrator/workflows/common.h"
 
@@ -75,6 +81,30 @@ Status learn_proof(PlannedFailoverState& s, const msg::Message& reply) {
   return {};
 }
 
+flow::Request sync_source(const PlannedFailoverState& s) {
+  return ask(s.spec.source_agent, msg::SyncSource{.item = s.spec.item});
+}
+
+Status learn_synced(PlannedFailoverState& s, const msg::Message& reply) {
+  FARSIDE_ASSIGN(const auto synced, flow::expect<msg::SourceSynced>(reply));
+  s.point = synced.point;
+  s.digest = synced.digest;
+  return {};
+}
+
+// The first time all of it, then what came since the point that was verified last.
+flow::Request verify(const PlannedFailoverState& s) {
+  return ask(s.spec.target_agent,
+             msg::VerifyPoint{
+                 .item = s.spec.item, .seq = s.point.seq, .digest = s.digest, .since = s.verified});
+}
+
+Status learn_verified(PlannedFailoverState& s, const msg::Message& reply) {
+  FARSIDE_TRY(flow::expect<msg::PointVerified>(reply));
+  s.verified = s.point.seq;
+  return {};
+}
+
 flow::Request shut_down_source(const PlannedFailoverState& s) {
   return ask(s.spec.source_agent,
              msg::ShutDownSource{
@@ -103,11 +133,6 @@ Status learn_final(PlannedFailoverState& s, const msg::Message& reply) {
   s.point = synced.point;
   s.digest = synced.digest;
   return {};
-}
-
-flow::Request verify_point(const PlannedFailoverState& s) {
-  return ask(s.spec.target_agent,
-             msg::VerifyPoint{.item = s.spec.item, .seq = s.point.seq, .digest = s.digest});
 }
 
 flow::Request fence_source(const PlannedFailoverState& s) {
@@ -183,6 +208,26 @@ constexpr std::array kSteps{
          .act = prove_target,
          .learn = learn_proof,
          .silence = std::chrono::minutes{3}},
+    Step{.name = "sync_source",
+         .title = "Replicate what changed",
+         .act = sync_source,
+         .learn = learn_synced,
+         .silence = std::chrono::minutes{30}},
+    Step{.name = "verify_replica",
+         .title = "Compare the replica with the source",
+         .act = verify,
+         .learn = learn_verified,
+         .silence = std::chrono::minutes{30}},
+    Step{.name = "sync_again",
+         .title = "Replicate what changed meanwhile",
+         .act = sync_source,
+         .learn = learn_synced,
+         .silence = std::chrono::minutes{30}},
+    Step{.name = "verify_again",
+         .title = "Compare what changed meanwhile",
+         .act = verify,
+         .learn = learn_verified,
+         .silence = std::chrono::minutes{30}},
     Step{.name = "shut_down_source",
          .title = "Shut down the virtual machine",
          .act = shut_down_source,
@@ -200,9 +245,9 @@ constexpr std::array kSteps{
          .learn = learn_final,
          .silence = std::chrono::minutes{30}},
     Step{.name = "verify_point",
-         .title = "Verify the replica",
-         .act = verify_point,
-         .learn = flow::learn_done<PlannedFailoverState, msg::PointVerified>,
+         .title = "Verify the last changes",
+         .act = verify,
+         .learn = learn_verified,
          .silence = std::chrono::minutes{30}},
     Step{.name = "prove_point",
          .title = "Build the virtual machine of this point for a test",
@@ -234,7 +279,7 @@ constexpr std::array kSteps{
 
 flow::Workflow planned_failover() {
   return flow::fold(flow::Definition<PlannedFailoverState>{.name = "planned_failover",
-                                                           .version = 2,
+                                                           .version = 3,
                                                            .title = "Planned failover",
                                                            .steps = kSteps,
                                                            .point_of_no_return = "start_replica",

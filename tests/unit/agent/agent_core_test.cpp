@@ -583,6 +583,57 @@ TEST_F(AgentCoreTest, TheLastDeltaFollowsTheShutdownAndCarriesTheDigest) {
   EXPECT_EQ(replied<msg::FinalSynced>("r10")->digest, "d");
 }
 
+TEST_F(AgentCoreTest, ADeltaWhileTheVmRunsCarriesTheDigestToo) {
+  start_replication();
+  order("s1", msg::SyncSource{.item = kItem});
+  job_done(kCycle, reactor::message(done(1)));  // One without a digest was under way.
+  EXPECT_EQ(replied<msg::SourceSynced>("s1"), nullptr);
+
+  ASSERT_TRUE(jobs_.contains(kCycle)) << "it follows at once";
+  const auto run = std::get<msg::RunCycle>(jobs_.at(kCycle).value);
+  EXPECT_TRUE(run.digest);
+  EXPECT_FALSE(run.final);
+  job_done(kCycle, reactor::message(done(2)));
+
+  ASSERT_NE(replied<msg::SourceSynced>("s1"), nullptr);
+  EXPECT_EQ(replied<msg::SourceSynced>("s1")->digest, "d");
+  EXPECT_EQ(replied<msg::SourceSynced>("s1")->point.seq, 2U);
+  timer(kCycle);
+  ASSERT_TRUE(jobs_.contains(kCycle)) << "and replication goes on";
+  EXPECT_FALSE(std::get<msg::RunCycle>(jobs_.at(kCycle).value).digest);
+}
+
+TEST_F(AgentCoreTest, TrackingThatIsLostWhileTheVmRunsIsMendedBeforeTheAnswer) {
+  start_replication();
+  job_done(kCycle, reactor::message(done(1)));
+  order("s2", msg::SyncSource{.item = kItem});
+
+  job_done(kCycle, failure(ErrorCode::kTrackingLost));
+
+  ASSERT_TRUE(jobs_.contains(kCycle));
+  const auto run = std::get<msg::RunCycle>(jobs_.at(kCycle).value);
+  EXPECT_TRUE(run.digest);
+  EXPECT_TRUE(run.source.resync);
+  job_done(kCycle, reactor::message(done(2)));
+  EXPECT_NE(replied<msg::SourceSynced>("s2"), nullptr);
+}
+
+TEST_F(AgentCoreTest, TrackingThatIsLostWithTheShutdownEndsTheFailover) {
+  start_replication();
+  job_done(kCycle, reactor::message(done(1)));
+  order("l1", msg::ShutDownSource{.item = kItem, .vm = "vm"});
+  job_done("order/l1", reactor::message(msg::SourceShutDown{.item = kItem}));
+  order("l2", msg::FinalSync{.item = kItem});
+
+  job_done(kCycle, failure(ErrorCode::kTrackingLost));
+
+  EXPECT_FALSE(jobs_.contains(kCycle)) << "nobody reads all disks while the VM is down";
+  ASSERT_NE(replied<msg::Refused>("l2"), nullptr);
+  EXPECT_EQ(replied<msg::Refused>("l2")->fault.code,
+            static_cast<std::uint16_t>(ErrorCode::kConflict));
+  EXPECT_TRUE(source().resync) << "it follows once the VM runs again";
+}
+
 TEST_F(AgentCoreTest, AReplicaStartsOnlyPromotedAndIsRecordedBeforeItExists) {
   order("p1", msg::PrepareReplica{.item = kItem, .epoch = 3, .storage_path = "/r"});
   job_done("order/p1", reactor::message(msg::ReplicaPrepared{.item = kItem}));

@@ -11,113 +11,13 @@
 #include "services/agent/data_plane/receiver.h"
 #include "services/agent/data_plane/shipment.h"
 #include "services/agent/data_plane/shipper.h"
-#include "services/agent/replica_store/replica_store.h"
-#include "tests/support/memory_vm.h"
-#include "tests/support/temp_folder.h"
+#include "tests/unit/data_plane/two_ends.h"
 
 namespace farside::data {
 namespace {
 
 using replica::kBlockBytes;
-
-class DataPlaneTest : public testing::Test {
- protected:
-  void SetUp() override {
-    vm_.add_disk("vda", 64 * kBlockBytes + 512);
-    vm_.add_disk("vdb", 10 * kBlockBytes);
-    limits_.reserve_bytes = 1;
-    limits_.flush_bytes = 4 * kBlockBytes;
-    start_target();
-    ASSERT_TRUE(receiver_->allow("web", source_keys_.public_key, 1));
-  }
-  void TearDown() override { receiver_.reset(); }
-
-  void start_target(const std::string& endpoint = "tcp://127.0.0.1:*") {
-    receiver_.reset();
-    store_.reset();
-    store_ = replica::ReplicaStore::open(folder_ / "replicas", limits_).value();
-    auto started = Receiver::start(
-        {.endpoint = endpoint,
-         .keys = target_keys_,
-         .window_bytes = window_,
-         .idle_s = idle_s_,
-         .open_item =
-             [this](const std::string& item, const std::vector<msg::ReplicaDisk>& disks) {
-               return store_->create(item, disks);
-             },
-         .on_durable = {}},
-        clock_);
-    ASSERT_TRUE(started) << started.error().what;
-    receiver_ = std::move(*started);
-  }
-
-  ShipRequest request(const std::string& attempt, const std::string& since, ShipMode mode) {
-    return {.item = "web",
-            .epoch = 1,
-            .endpoint = receiver_->endpoint(),
-            .target_key = target_keys_.public_key,
-            .keys = source_keys_,
-            .attempt = attempt,
-            .since = since,
-            .mode = mode,
-            .silent_s = 60};
-  }
-
-  // One attempt, as an agent makes it.
-  Result<Shipped> cycle(const std::string& since, ShipMode mode = ShipMode::kChanged) {
-    const std::string attempt = "a" + std::to_string(++attempts_);
-    point_ = vm_.point(attempt, since);
-    auto shipped = shipper_.ship(*point_, request(attempt, since, mode));
-    if (shipped) token_ = attempt;
-    return shipped;
-  }
-  void initial() {
-    const auto shipped = cycle("", ShipMode::kEverything);
-    ASSERT_TRUE(shipped) << shipped.error().what;
-  }
-
-  // The target's newest point is what the source's point was, by content and by digest.
-  void expect_equal() {
-    replica::Item& item = *store_->find("web").value();
-    for (std::uint16_t disk = 0; disk < 2; ++disk) {
-      std::string bytes(vm_.disks[disk].size(), '?');
-      ASSERT_TRUE(item.read(disk, item.newest().seq, 0, bytes));
-      ASSERT_TRUE(bytes == vm_.disks[disk]) << "disk " << disk;
-    }
-    EXPECT_EQ(item.digest_at(item.newest().seq).value(), digest_of(*point_).value());
-  }
-
-  void fill(std::uint64_t seed) {
-    SeededRandom random(seed);
-    for (int i = 0; i < 60; ++i) {
-      const std::uint64_t disk = random.below(2);
-      const std::uint64_t sectors = vm_.disks[disk].size() / 512;
-      const std::uint64_t at = random.below(sectors);
-      const std::uint64_t length = 1 + random.below(std::min<std::uint64_t>(200, sectors - at));
-      std::string bytes(length * 512, static_cast<char>(random.next()));
-      if (random.chance(0.3)) {
-        for (char& c : bytes) c = static_cast<char>(random.next());
-      }
-      vm_.write(disk, at * 512, bytes);
-    }
-  }
-
-  test::TempFolder folder_;
-  SystemClock clock_;
-  SystemRandom random_;
-  bus::CurveKeys source_keys_ = bus::generate_keys().value();
-  bus::CurveKeys target_keys_ = bus::generate_keys().value();
-  replica::Limits limits_;
-  std::uint64_t window_ = std::uint64_t{4} << 20U;
-  int idle_s_ = 60;
-  std::unique_ptr<replica::ReplicaStore> store_;
-  std::unique_ptr<Receiver> receiver_;
-  test::MemoryVm vm_;
-  std::unique_ptr<test::MemoryPoint> point_;
-  Shipper shipper_{folder_ / "source", random_};
-  std::string token_;  // Of the newest durable point.
-  int attempts_ = 0;
-};
+using DataPlaneTest = TwoEnds;
 
 TEST_F(DataPlaneTest, AnInitialCopyAndDeltasAreEqualToTheSource) {
   fill(1);

@@ -113,17 +113,45 @@ TEST(Layout, KeysSortNewestFirstAndComeBack) {
   EXPECT_EQ(entry_from("short"), std::nullopt);
 }
 
-TEST(Digest, DependsOnContentNamesAndSizes) {
+TEST(Digest, DependsOnContentNamesAndSizesAndNotOnTheOrderOfDisks) {
   const auto digest = [](const std::string& name, std::uint64_t bytes, std::uint64_t hash) {
-    Digest d;
-    d.begin_disk(name, bytes);
-    d.add(hash);
-    return d.finish();
+    return digest_of({{.name = name, .bytes = bytes, .sum = term_of(0, hash)}});
   };
   EXPECT_EQ(digest("vda", 1, 2), digest("vda", 1, 2));
   EXPECT_NE(digest("vda", 1, 2), digest("vdb", 1, 2));
   EXPECT_NE(digest("vda", 1, 2), digest("vda", 2, 2));
   EXPECT_NE(digest("vda", 1, 2), digest("vda", 1, 3));
+  const SummedDisk a{.name = "vda", .bytes = 1, .sum = term_of(0, 2)};
+  const SummedDisk b{.name = "vdb", .bytes = 1, .sum = term_of(1, 2)};
+  EXPECT_EQ(digest_of({a, b}), digest_of({b, a}));
+}
+
+TEST(Digest, NamesTheDisksThatDiffer) {
+  const SummedDisk a{.name = "vda", .bytes = 1, .sum = term_of(0, 2)};
+  const SummedDisk b{.name = "vdb", .bytes = 1, .sum = term_of(0, 2)};
+  const SummedDisk other{.name = "vdb", .bytes = 1, .sum = term_of(0, 3)};
+  EXPECT_EQ(differing_disks(digest_of({a, b}), digest_of({a, b})), "");
+  EXPECT_EQ(differing_disks(digest_of({a, b}), digest_of({a, other})), "vdb");
+  EXPECT_EQ(differing_disks(digest_of({a, b}), digest_of({a})), "vdb");
+  EXPECT_EQ(differing_disks(digest_of({a}), "of another form"), "vda");
+  EXPECT_EQ(differing_disks("one", "other"), "all");
+}
+
+TEST(Sum, WhatCameAndWentLeavesNothingAndCarriesAreKept) {
+  Sum sum;
+  for (std::uint64_t i = 0; i < 1000; ++i) sum += term_of(i, i + 7);
+  Sum less = sum;
+  less += term_of(5000, 1);
+  less -= term_of(5000, 1);
+  EXPECT_EQ(less, sum);
+  for (std::uint64_t i = 0; i < 1000; ++i) sum -= term_of(999 - i, 999 - i + 7);
+  EXPECT_EQ(sum, Sum());
+  EXPECT_EQ(term_of(3, zero_hash()), Sum());
+  Sum carry{.high = 0, .low = ~0ULL};
+  carry += {.high = 0, .low = 1};
+  EXPECT_EQ(carry, (Sum{.high = 1, .low = 0}));
+  carry -= {.high = 0, .low = 1};
+  EXPECT_EQ(carry, (Sum{.high = 0, .low = ~0ULL}));
 }
 
 }  // namespace

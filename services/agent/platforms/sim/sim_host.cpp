@@ -71,6 +71,11 @@ std::string Host::read_image(const std::string& path, std::uint64_t offset,
   return out.substr(offset % kBlockBytes, length);
 }
 
+std::uint64_t Host::frozen_bytes_read() const {
+  const std::lock_guard lock(mutex_);
+  return frozen_bytes_read_;
+}
+
 bool Host::write(const std::string& vm_id, const std::string& disk, std::uint64_t offset,
                  std::span<const char> bytes) {
   FARSIDE_ASSERT(offset % kBlockBytes == 0);

@@ -73,6 +73,8 @@ class Host {
   std::string read_image(const std::string& path, std::uint64_t offset, std::uint64_t length) const;
   bool image_has_view(const std::string& path) const;
 
+  std::uint64_t frozen_bytes_read() const;  // From points, ever.
+
   // The guest's side.  `bytes` are whole 4 KiB blocks.  False: it does not run.
   bool write(const std::string& vm_id, const std::string& disk, std::uint64_t offset,
              std::span<const char> bytes);
@@ -110,6 +112,7 @@ class Host {
   std::map<std::string, std::pair<Error, int>> faults_;
   bool copies_break_ = false;
   std::uint64_t serial_ = 0;
+  std::uint64_t frozen_bytes_read_ = 0;
 };
 
 }  // namespace farside::agent::sim

@@ -120,6 +120,7 @@ class SimDisk final : public FrozenDisk {
   Status fill(const Read& read) {
     const std::lock_guard lock(host_.mutex_);
     FARSIDE_ASSIGN(const OpenPoint::Disk* disk, frozen());
+    host_.frozen_bytes_read_ += read.length;
     for (std::uint64_t at = 0; at < read.length;) {
       const std::uint64_t offset = read.offset + at;
       const std::string block = host_.frozen_block(*disk, offset / kBlockBytes);
