@@ -1,8 +1,8 @@
 // A VM whose disks have been moved out of its view has them for good, whatever becomes of its QEMU.
 #include <gmock/gmock.h>
-#include <signal.h>
 
 #include <chrono>
+#include <csignal>
 #include <filesystem>
 
 #include "services/agent/platforms/deadline.h"
@@ -108,7 +108,7 @@ TEST_F(MovedDisksTest, AVmThatEndsWithItsTablesUnwrittenReadsItsViewAgain) {
   ASSERT_EQ(backing(overlay), "") << "QEMU has entered that it stands on nothing";
 
   host().restart_agent();
-  const auto off = platform().detach_view(vm.id);
+  const auto off = detach(vm);
 
   ASSERT_FALSE(off) << "blocks are missing";
   EXPECT_EQ(off.error().code, ErrorCode::kConflict) << to_text(off.error());

@@ -15,8 +15,10 @@ namespace farside::agent::libvirt {
 using std::chrono::seconds;
 
 Status create_overlay(const NewDisk& disk) {
-  if (::access(disk.overlay_path.c_str(), F_OK) == 0) return {};
-  FARSIDE_TRY(make_folders(std::filesystem::path(disk.overlay_path).parent_path()));
+  const std::string folder = std::filesystem::path(disk.overlay_path).parent_path().string();
+  FARSIDE_TRY(make_folders(folder));
+  // Whoever made it may have been killed before its name was durable.
+  if (::access(disk.overlay_path.c_str(), F_OK) == 0) return sync_folder(folder);
   // The view is not opened: it is named in the domain as well, with how to reconnect to it.
   const std::string view =
       fmt::format("nbd+unix:///{}?socket={}", disk.nbd_export, disk.nbd_socket);
@@ -35,7 +37,7 @@ Status create_overlay(const NewDisk& disk) {
   if (error) {
     return fail(ErrorCode::kIo, fmt::format("create {}: {}", disk.overlay_path, error.message()));
   }
-  return sync_folder(std::filesystem::path(disk.overlay_path).parent_path().string());
+  return sync_folder(folder);
 }
 
 }  // namespace farside::agent::libvirt
