@@ -9,9 +9,39 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <mutex>
+#include <set>
 #include <system_error>
 
 namespace farside {
+
+namespace {
+
+// Folders whose names this process has made durable, or found no way to.
+class DurableFolders {
+ public:
+  bool has(const std::string& path) {
+    const std::lock_guard lock(mutex_);
+    return known_.contains(path);
+  }
+  void add(const std::string& path) {
+    constexpr std::size_t kKnownMax = 4096;  // Then they are synced once more.
+    const std::lock_guard lock(mutex_);
+    if (known_.size() >= kKnownMax) known_.clear();
+    known_.insert(path);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::set<std::string> known_;
+};
+
+DurableFolders& durable_folders() {
+  static DurableFolders folders;
+  return folders;
+}
+
+}  // namespace
 
 Error from_errno(int number, const std::string& doing) {
   const std::string what = doing + ": " + std::strerror(number);
@@ -176,13 +206,22 @@ Status sync_folder(const std::string& path) {
 
 Status make_folders(const std::string& path) {
   const auto parent = std::filesystem::path(path).parent_path().string();
+  const std::string home = parent.empty() ? "." : parent;  // Where its name lies.
   std::error_code error;
-  if (std::filesystem::is_directory(path, error)) return {};
+  const bool is_there = std::filesystem::is_directory(path, error);
+  if (is_there && (parent == path || durable_folders().has(path))) return {};
   if (!parent.empty() && parent != path) FARSIDE_TRY(make_folders(parent));
-  const bool made = std::filesystem::create_directory(path, error);
-  if (error) return fail(from_errno(error.value(), "create folder " + path));
-  // Its name lies in its parent.
-  return made ? sync_folder(parent.empty() ? "." : parent) : Status();
+  if (!is_there) {
+    std::filesystem::create_directory(path, error);
+    if (error) return fail(from_errno(error.value(), "create folder " + path));
+    FARSIDE_TRY(sync_folder(home));
+  } else if (const auto synced = sync_folder(home); !synced) {
+    // Whoever made it may have been killed before this.  But it may as well be somebody else's,
+    // which may not be read, or lie on what knows no such sync.
+    if (synced.error().code == ErrorCode::kIo) return synced;
+  }
+  durable_folders().add(path);
+  return {};
 }
 
 std::uint64_t free_bytes(const std::string& path) {

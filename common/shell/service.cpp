@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "common/base/assert.h"
+#include "common/base/file.h"
 #include "common/base/log.h"
 #include "common/identity/key_file.h"
 #include "common/identity/membership.h"
@@ -101,10 +102,9 @@ Result<std::unique_ptr<Service>> Service::open(std::string program, CommonSettin
   std::signal(SIGPIPE, SIG_IGN);
 
   std::error_code ec;
-  std::filesystem::create_directories(settings.data_dir, ec);
-  if (ec) {
-    return fail(ErrorCode::kIo,
-                "data_dir '" + settings.data_dir + "' cannot be created: " + ec.message(),
+  if (auto made = make_folders(settings.data_dir); !made) {
+    return fail(made.error().code,
+                "data_dir '" + settings.data_dir + "' cannot be created: " + made.error().what,
                 "choose a folder this user may write");
   }
   std::filesystem::permissions(settings.data_dir, std::filesystem::perms::owner_all, ec);

@@ -8,7 +8,8 @@ FARSIDE_BUILD_PACKAGES="g++ cmake ninja-build ccache pkg-config git ca-certifica
   prometheus-cpp-dev libcivetweb-dev libgtest-dev libgmock-dev libbenchmark-dev
   libvirt-dev libxml2-dev libnbd-dev nbdkit-plugin-dev libzstd-dev libxxhash-dev
   libcli11-dev libtomlplusplus-dev libspdlog-dev libfmt-dev nlohmann-json3-dev
-  libboost1.81-dev libssl-dev libcurl4-openssl-dev libkrb5-dev libpugixml-dev libsmbclient-dev"
+  libboost1.81-dev libssl-dev libcurl4-openssl-dev libkrb5-dev libpugixml-dev libsmbclient-dev
+  libfuse3-dev"
 
 # To run virtual machines on this host, in the demo and in the tests.
 FARSIDE_HOST_PACKAGES="libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients nbdkit libnbd-bin

@@ -10,6 +10,8 @@
 #include <filesystem>
 #include <system_error>
 
+#include "common/base/file.h"
+
 namespace farside::agent {
 namespace {
 
@@ -21,9 +23,7 @@ std::unexpected<Error> failed(const char* doing, const std::string& path, int nu
 }  // namespace
 
 Result<Marks> Marks::open(std::string folder) {
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (error) return failed("create", folder, error.value());
+  FARSIDE_TRY(make_folders(folder));
   return Marks(std::move(folder));
 }
 

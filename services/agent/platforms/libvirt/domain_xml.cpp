@@ -24,9 +24,14 @@ DiskShape read_disk(const XmlNode& node) {
                  .path = node.child("source").attribute("file"),
                  .format = node.child("driver").attribute("type"),
                  .id = disk_id(node),
-                 .is_writable_disk = is_writable_disk(node)};
+                 .is_writable_disk = is_writable_disk(node),
+                 .alias = node.child("alias").attribute("name")};
   for (XmlNode at = node.child("backingStore"); at; at = at.child("backingStore")) {
-    if (at.attribute("type") == "network") disk.reads_network_view = true;
+    if (at.attribute("type") != "network") continue;
+    const XmlNode source = at.child("source");
+    disk.reads_network_view = true;
+    disk.view = {.socket = source.child("host").attribute("socket"),
+                 .name = source.attribute("name")};
   }
   return disk;
 }

@@ -9,13 +9,22 @@
 
 namespace farside::agent::libvirt {
 
+// An export of a server on this host that the chain of a disk ends in.
+struct ViewSource {
+  std::string socket;
+  std::string name;  // Of the export.
+  bool operator==(const ViewSource&) const = default;
+};
+
 struct DiskShape {
   std::string name;  // "vda"
   std::string path;  // Empty: not a file.
   std::string format;
   std::string id;                   // See msg::Disk::id.
   bool is_writable_disk = true;     // Not a CD drive, a floppy or read-only.
-  bool reads_network_view = false;  // Its backing chain ends in an NBD view.
+  bool reads_network_view = false;  // Its backing chain ends in an NBD view:
+  ViewSource view;                  // this one.
+  std::string alias;                // What QEMU calls it while the VM runs.
   std::uint64_t bytes = 0;          // From our mark; 0: ask libvirt.
 };
 

@@ -30,10 +30,11 @@
 #include "services/agent/platforms/libvirt/host_networks.h"
 #include "services/agent/platforms/libvirt/kvm_probe.h"
 #include "services/agent/platforms/libvirt/life.h"
+#include "services/agent/platforms/libvirt/moved_disks.h"
+#include "services/agent/platforms/libvirt/overlay.h"
 #include "services/agent/platforms/libvirt/points.h"
 #include "services/agent/platforms/libvirt/power.h"
 #include "services/agent/platforms/libvirt/prerequisites.h"
-#include "services/agent/platforms/libvirt/program.h"
 #include "services/agent/platforms/libvirt/proof.h"
 #include "services/agent/platforms/libvirt/session.h"
 #include "services/agent/platforms/libvirt/starting_guests.h"
@@ -64,12 +65,14 @@ std::chrono::seconds host_uptime() {
 class LibvirtPlatform final : public Platform {
  public:
   LibvirtPlatform(Options options, std::unique_ptr<Session> session, Networks networks,
-                  std::unique_ptr<Points> points, std::unique_ptr<Fences> fences)
+                  std::unique_ptr<Points> points, std::unique_ptr<MovedDisks> moved,
+                  std::unique_ptr<Fences> fences)
       : options_(std::move(options)),
         session_(std::move(session)),
         connection_{*session_},
         networks_(std::move(networks)),
         points_(std::move(points)),
+        moved_(std::move(moved)),
         fences_(std::move(fences)),
         starting_(seconds(options_.guest_start_seconds), host_uptime()),
         keeper_([this](std::stop_token stop) { keep(stop); }) {}
@@ -102,7 +105,6 @@ class LibvirtPlatform final : public Platform {
   Result<msg::Vm> describe(virDomainPtr domain);
   Result<std::vector<DomainHandle>> domains();
 
-  Status create_overlay(const NewDisk& disk);
   Status remove(virDomainPtr domain, const DomainShape& shape, bool delete_overlays);
   Status clean_up(virDomainPtr domain, const std::vector<std::string>& vms_to_keep);
   Status clean_up_again(const std::string& vm_id);
@@ -126,6 +128,7 @@ class LibvirtPlatform final : public Platform {
   HostNetworks networks_;
   Prerequisites prerequisites_;
   std::unique_ptr<Points> points_;
+  std::unique_ptr<MovedDisks> moved_;
   std::unique_ptr<Fences> fences_;
   StartingGuests starting_;
   std::mutex proofs_mutex_;
@@ -255,6 +258,8 @@ Status LibvirtPlatform::start(const std::string& vm_id) {
     if (virDomainResume(domain.get()) != 0) return libvirt_error("resume VM " + vm_id);
     return {};
   }
+  FARSIDE_ASSIGN(const auto shape, shape_of(domain.get()));
+  if (shape.is_ours) FARSIDE_TRY(moved_->before_start(domain.get(), shape));
   const auto started = turn_on(domain.get(), 0);
   if (!started) {
     return fail(started.error().in(fmt::format("VM '{}'", virDomainGetName(domain.get()))));
@@ -293,30 +298,6 @@ Status LibvirtPlatform::refuse_starting(virDomainPtr domain, const DomainShape& 
 
 Status LibvirtPlatform::forget_tokens(const std::string& vm_id) {
   return points_->forget(vm_id);
-}
-
-Status LibvirtPlatform::create_overlay(const NewDisk& disk) {
-  if (::access(disk.overlay_path.c_str(), F_OK) == 0) return {};
-  FARSIDE_TRY(make_folders(std::filesystem::path(disk.overlay_path).parent_path()));
-  // The view is not opened: it is named in the domain as well, with how to reconnect to it.
-  const std::string view =
-      fmt::format("nbd+unix:///{}?socket={}", disk.nbd_export, disk.nbd_socket);
-  const std::string half_made = disk.overlay_path + ".new";
-  FARSIDE_ASSIGN(const auto made,
-                 run_program({"qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b",
-                              view, half_made, std::to_string(disk.bytes)},
-                             seconds(30)));
-  if (made.exit_code != 0) {
-    return fail(ErrorCode::kPlatform, fmt::format("create {}: {}", disk.overlay_path, made.output));
-  }
-  FARSIDE_ASSIGN(const File file, File::open_to_write(half_made));
-  FARSIDE_TRY(file.sync());
-  std::error_code error;
-  std::filesystem::rename(half_made, disk.overlay_path, error);
-  if (error) {
-    return fail(ErrorCode::kIo, fmt::format("create {}: {}", disk.overlay_path, error.message()));
-  }
-  return sync_folder(std::filesystem::path(disk.overlay_path).parent_path().string());
 }
 
 Result<msg::VmDefinition> LibvirtPlatform::definition_of(const std::string& vm_id) {
@@ -397,6 +378,7 @@ Status LibvirtPlatform::create_vm(const NewVm& vm) {
     }
     FARSIDE_TRY(create_overlay(disk));
   }
+  if (!existing) FARSIDE_TRY(moved_->forget(vm.id));  // Of one of that id, deleted by hand.
   // Like the overlays, the variables are the guest's own from its first start on.
   if (!existing && !made.nvram.empty()) {
     FARSIDE_TRY(replace_file(made.nvram_path, made.nvram));
@@ -411,34 +393,7 @@ Status LibvirtPlatform::create_vm(const NewVm& vm) {
 Result<BlockProgress> LibvirtPlatform::detach_view(const std::string& vm_id) {
   FARSIDE_ASSIGN(const auto domain, find(vm_id));
   FARSIDE_ASSIGN(const auto shape, shape_of(domain.get()));
-  const bool is_active = virDomainIsActive(domain.get()) == 1;
-  BlockProgress progress{.finished = true};
-  for (const DiskShape& disk : shape.disks) {
-    progress.total += disk.bytes;
-    if (!disk.reads_network_view) {
-      progress.done += disk.bytes;
-      continue;
-    }
-    // One disk after the other: to start copying one in the instant in which another ends may crash
-    // QEMU 7.2.
-    if (!progress.finished) continue;
-    progress.finished = false;
-    if (!is_active) {
-      return fail(ErrorCode::kConflict,
-                  fmt::format("VM '{}' is off; its blocks are copied while it runs", shape.vm.name),
-                  "start the VM");
-    }
-    virDomainBlockJobInfo job{};
-    const int jobs = virDomainGetBlockJobInfo(domain.get(), disk.name.c_str(), &job, 0);
-    if (jobs < 0) return libvirt_error(fmt::format("progress of disk {}", disk.name));
-    if (jobs == 0 && virDomainBlockPull(domain.get(), disk.name.c_str(), 0, 0) != 0 &&
-        libvirt_error_number() != VIR_ERR_OPERATION_INVALID) {
-      return libvirt_error(
-          fmt::format("copy disk {} of VM '{}' from its view", disk.name, shape.vm.name));
-    }
-    progress.done += std::min<std::uint64_t>(job.cur, disk.bytes);
-  }
-  return progress;
+  return moved_->move(domain.get(), shape);
 }
 
 Status LibvirtPlatform::remove(virDomainPtr domain, const DomainShape& shape,
@@ -462,6 +417,7 @@ Status LibvirtPlatform::remove(virDomainPtr domain, const DomainShape& shape,
     return libvirt_error(fmt::format("remove VM '{}'", shape.vm.name));
   }
   FARSIDE_TRY(points_->forget(shape.vm.id));
+  FARSIDE_TRY(moved_->forget(shape.vm.id));
   return fences_->forget(shape.vm.id);
 }
 
@@ -603,9 +559,10 @@ Result<std::unique_ptr<Platform>> open_platform(const Options& given, const Cloc
                                             .scratch_dir = options.scratch_dir,
                                             .reserve_bytes = options.scratch_reserve_bytes},
                                            *session, clock));
+  FARSIDE_ASSIGN(auto moved, MovedDisks::open(options.state_dir));
   FARSIDE_ASSIGN(auto fences, Fences::open(options.state_dir, *session));
   return std::make_unique<LibvirtPlatform>(std::move(options), std::move(session),
-                                           std::move(networks), std::move(points),
+                                           std::move(networks), std::move(points), std::move(moved),
                                            std::move(fences));
 }
 

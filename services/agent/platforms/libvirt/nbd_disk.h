@@ -27,6 +27,10 @@ class NbdDisk final : public FrozenDisk {
   static Result<std::unique_ptr<NbdDisk>> connect(NbdExport from);
   ~NbdDisk() override;
 
+  // The ranges of [from, to) that may hold anything but zeros, in order.  Errors: kIo,
+  // kUnavailable.
+  Result<std::vector<Extent>> non_zero(std::uint64_t from, std::uint64_t to);
+
   // The other side has ended the connection, for good.
   bool is_closed() const;
 
@@ -57,8 +61,6 @@ class NbdDisk final : public FrozenDisk {
   Result<std::vector<Extent>> query(nbd_handle* handle, const std::string& context,
                                     std::uint64_t from, std::uint64_t to,
                                     bool (*is_wanted)(std::uint32_t flags));
-  // The non-zero ranges of [from, to).
-  Result<std::vector<Extent>> non_zero(std::uint64_t from, std::uint64_t to);
 
   NbdExport from_;
   std::string bitmap_;  // Meta context; empty without one.

@@ -13,6 +13,7 @@
 #include <sstream>
 #include <system_error>
 
+#include "common/base/file.h"
 #include "common/base/log.h"
 
 namespace farside::agent::libvirt {
@@ -72,9 +73,7 @@ bool sync(const std::string& path, int flags) {
 }  // namespace
 
 Result<OffTokens> OffTokens::open(std::string folder) {
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (error) return fail(ErrorCode::kIo, fmt::format("create {}: {}", folder, error.message()));
+  FARSIDE_TRY(make_folders(folder));
   return OffTokens(std::move(folder));
 }
 

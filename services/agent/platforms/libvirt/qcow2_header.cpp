@@ -19,6 +19,7 @@ constexpr std::size_t kVersion3Bytes = 104;
 constexpr std::uint32_t kBackingFormat = 0xE2792ACA;
 constexpr std::uint64_t kCorruptBit = 2;
 constexpr std::uint64_t kDataFileBit = 4;
+constexpr std::uint64_t kSubclustersBit = 16;
 constexpr std::uint32_t kBackingNameMax = 1023;
 
 std::uint64_t number(std::string_view bytes, std::size_t at, std::size_t length) {
@@ -53,6 +54,9 @@ Result<Qcow2Header> parse_qcow2_header(std::string_view head) {
   Qcow2Header header{.version = u32(head, 4),
                      .bytes = number(head, 24, 8),
                      .is_encrypted = u32(head, 32) != 0,
+                     .cluster_bits = u32(head, 20),
+                     .l1_at = number(head, 40, 8),
+                     .l1_entries = u32(head, 36),
                      .backing = {},
                      .backing_format = {}};
   if (header.version < 2 || header.version > 3) {
@@ -65,6 +69,7 @@ Result<Qcow2Header> parse_qcow2_header(std::string_view head) {
     const std::uint64_t incompatible = number(head, 72, 8);
     header.is_corrupt = (incompatible & kCorruptBit) != 0;
     header.has_data_file = (incompatible & kDataFileBit) != 0;
+    header.has_subclusters = (incompatible & kSubclustersBit) != 0;
     header_bytes = u32(head, 100);
   }
   const std::uint64_t name_at = number(head, 8, 8);

@@ -17,8 +17,12 @@ struct Qcow2Header {
   bool is_encrypted = false;
   bool is_corrupt = false;
   bool has_data_file = false;  // Its blocks lie in another file.
-  std::string backing;         // As written in it; empty: none.
-  std::string backing_format;  // Empty: not written.
+  bool has_subclusters = false;
+  std::uint32_t cluster_bits = 0;
+  std::uint64_t l1_at = 0;       // Where its first table of blocks lies,
+  std::uint32_t l1_entries = 0;  // and how long that is.
+  std::string backing;           // As written in it; empty: none.
+  std::string backing_format;    // Empty: not written.
 };
 
 inline constexpr std::size_t kQcow2HeaderBytes = 4096;  // More than any header has that we want.

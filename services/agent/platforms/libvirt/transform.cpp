@@ -106,19 +106,21 @@ std::string mark_xml(const NewVm& vm) {
 // When the server of the view is restarted, QEMU's request fails, and its next one connects again.
 // The guest must not see that error: QEMU stops it, and the platform resumes it.
 std::string disk_source_xml(const NewDisk& disk, const std::string& driver) {
-  std::string backing;
-  if (!disk.nbd_socket.empty()) {
-    backing = fmt::format(
-        "<backingStore type='network'><format type='raw'/>"
-        "<source protocol='nbd' name='{}'><host transport='unix' socket='{}'/></source>"
-        "<backingStore/></backingStore>",
-        xml_escape(disk.nbd_export), xml_escape(disk.nbd_socket));
-  }
+  const std::string backing =
+      disk.nbd_socket.empty() ? "" : view_xml(disk.nbd_socket, disk.nbd_export);
   return fmt::format(
       "<driver name='qemu' type='qcow2' error_policy='stop' rerror_policy='stop'{}{}/>"
       "<source file='{}'/>{}",
       driver.contains(" discard=") ? "" : " discard='unmap'", driver, xml_escape(disk.overlay_path),
       backing);
+}
+
+std::string view_xml(const std::string& socket, const std::string& name) {
+  return fmt::format(
+      "<backingStore type='network'><format type='raw'/>"
+      "<source protocol='nbd' name='{}'><host transport='unix' socket='{}'/></source>"
+      "<backingStore/></backingStore>",
+      xml_escape(name), xml_escape(socket));
 }
 
 Result<std::string> nvram_path_of(const NewVm& vm) {

@@ -37,6 +37,9 @@ std::string mark_xml(const NewVm& vm);
 // The driver and the sources of a disk of ours; with `driver`, further attributes of it.
 std::string disk_source_xml(const NewDisk& disk, const std::string& driver);
 
+// What such a disk stands on.
+std::string view_xml(const std::string& socket, const std::string& name);
+
 // Where the UEFI variables of a VM of ours lie.  Errors: kInvalidArgument (it has no disk).
 Result<std::string> nvram_path_of(const NewVm& vm);
 
