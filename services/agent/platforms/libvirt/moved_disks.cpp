@@ -176,7 +176,11 @@ Result<BlockProgress> MovedDisks::move(virDomainPtr domain, const DomainShape& s
   FARSIDE_ASSIGN(const bool active, is_active(domain));
   FARSIDE_TRY(remember(shape));
   FARSIDE_ASSIGN(auto progress, pull(domain, shape, active));
-  if (!progress.finished) return progress;
+  if (!progress.finished) {
+    const std::lock_guard lock(mutex_);
+    proofs_.erase(shape.vm.id);  // What was flushed before says nothing about this copy.
+    return progress;
+  }
   if (moved_.has(shape.vm.id)) {
     progress.done = progress.total;
     return progress;
@@ -232,11 +236,11 @@ Result<BlockProgress> MovedDisks::prove(const Vm& vm) {
       proof = proofs_[vm.shape.vm.id][disk.name];
     }
     const auto done = progress.finished ? prove(vm, disk, proof) : Result<bool>(false);
+    if (!done) return fail(done.error());
     {
       const std::lock_guard lock(mutex_);
       proofs_[vm.shape.vm.id][disk.name] = proof;
     }
-    if (!done) return fail(done.error());
     progress.finished = progress.finished && *done;
     progress.total += disk.bytes + proof_units(disk);
     progress.done += disk.bytes + proof.checked / kProofShare + (proof.is_synced ? 1 : 0) +
