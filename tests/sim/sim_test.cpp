@@ -36,7 +36,9 @@ TEST(Sim, PromisesHoldUnderFaultsAndTheStoryEndsOnceHealed) {
   EXPECT_GT(all.crashes, static_cast<std::uint64_t>(seeds()));
   EXPECT_GT(all.drills, static_cast<std::uint64_t>(seeds()) / 2);  // Some are cancelled.
   EXPECT_EQ(all.failovers, static_cast<std::uint64_t>(seeds()));
-  if (seeds() >= 200) EXPECT_GT(all.jobs_failed, 0U);  // Jobs are patient: it takes many.
+  if (seeds() >= 200) {  // Jobs are patient: it takes many.
+    EXPECT_GT(all.jobs_failed, 0U);
+  }
 }
 
 // P5: with the first site gone, what was protected there is drilled, and its protection ends.
