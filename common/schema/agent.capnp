@@ -205,7 +205,7 @@ struct ReplicaDetached {
   item @0 :Text;
 }
 
-struct CommitReplica {        # The VM becomes the operator's own; the replica is dropped, at once or later.
+struct CommitReplica {        # The VM becomes the operator's own; the replica goes, now or later.
   item @0 :Text;
   vm @1 :Text;
   keepHours @2 :UInt32;       # The replica stays this long; 0: not at all.

@@ -24,6 +24,7 @@
 #include "tests/integration/durability/subject_process.h"
 #include "tests/support/cut_disk/cut_disk.h"
 #include "tests/support/memory_vm.h"
+#include "tests/unit/data_plane/two_ends.h"
 
 namespace farside::durability {
 namespace {
@@ -403,7 +404,7 @@ class TargetTest : public DurabilityTest {
       }
       is_lost_ = false;
       tracked_ = attempt;
-      digests_[shipped->point.seq] = data::digest_of(*point).value();
+      digests_[shipped->point.seq] = data::digest_from_scratch(*point);
     }
   }
 

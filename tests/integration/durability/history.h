@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/base/random.h"
@@ -59,16 +60,17 @@ inline std::vector<std::string> state(std::uint64_t seed, std::uint64_t number) 
 }
 
 inline std::string digest(const std::vector<std::string>& contents) {
-  replica::Digest all;
+  std::vector<replica::SummedDisk> sums;
   for (std::size_t disk = 0; disk < contents.size(); ++disk) {
-    all.begin_disk(disks()[disk].name, disks()[disk].bytes);
+    auto& summed = sums.emplace_back(
+        replica::SummedDisk{.name = disks()[disk].name, .bytes = disks()[disk].bytes});
     for (std::uint64_t at = 0; at < contents[disk].size(); at += kBlockBytes) {
       std::string block = contents[disk].substr(at, kBlockBytes);
       block.resize(kBlockBytes);
-      all.add(replica::hash_of(block));
+      summed.sum += replica::term_of(at / kBlockBytes, replica::hash_of(block));
     }
   }
-  return all.finish();
+  return replica::digest_of(std::move(sums));
 }
 
 // The VM as of that delta; it changes now and then.

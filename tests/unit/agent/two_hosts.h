@@ -1,8 +1,8 @@
 // What an agent's workers do, source and target together over a real data port, on hosts in memory.
 #pragma once
 
-#include <filesystem>
 #include <gtest/gtest.h>
+#include <filesystem>
 
 #include <atomic>
 #include <memory>
