@@ -150,7 +150,7 @@ void JobDesk::ended(const msg::FlowRecord& flow, reactor::Effects& effects) {
       item.state = ItemState::enableFailed;
     } else if (flow.workflow == "planned_failover" || flow.workflow == "test_failover") {
       item.state = ItemState::protected_;  // Everything was undone.
-    } else if (flow.workflow == "commit_failover") {
+    } else if (flow.workflow == "commit_failover" && item.state != ItemState::committed) {
       item.state = ItemState::commitRequired;
     }
   }

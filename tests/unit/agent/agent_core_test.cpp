@@ -554,6 +554,50 @@ TEST_F(AgentCoreTest, RefusesOrdersOfAnOlderEpoch) {
   EXPECT_NE(replied<msg::Refused>("r6"), nullptr);
 }
 
+TEST_F(AgentCoreTest, AFencedVmIsReportedWithWhereItIsActiveAndNotChecked) {
+  start_replication();
+  order("r5", msg::FenceSource{.item = kItem, .vm = "vm", .epoch = 4, .active_at = "site 'B'"});
+  job_done("order/r5",
+           reactor::message(msg::SourceFenced{.item = kItem, .epoch = 4, .active_at = "site 'B'"}));
+
+  order("r6", msg::CheckSource{.vm = "vm"});
+  ASSERT_NE(replied<msg::Refused>("r6"), nullptr) << "it is a copy of long ago";
+  EXPECT_NE(replied<msg::Refused>("r6")->fault.what.find("site 'B'"), std::string::npos);
+  order("r7", msg::CheckSource{.vm = "another"});
+  EXPECT_TRUE(jobs_.contains("order/r7"));
+
+  job_done("observe", reactor::message(msg::HostReport{.vms = {{.id = "vm"}, {.id = "another"}}}));
+  ASSERT_FALSE(sent_.empty());
+  const auto& report = std::get<msg::HostReport>(sent_.back().body.value);
+  EXPECT_TRUE(report.vms.at(0).fenced);
+  EXPECT_EQ(report.vms.at(0).active_at, "site 'B'");
+  EXPECT_FALSE(report.vms.at(1).fenced);
+}
+
+TEST_F(AgentCoreTest, AReplicaThatIsKeptAfterACommitIsMaintainedUntilItGoes) {
+  order("p", msg::PrepareReplica{.item = kItem, .epoch = 3, .storage_path = "/replicas"});
+  job_done("order/p", reactor::message(msg::ReplicaPrepared{.item = kItem}));
+  const auto until = (now_ + std::chrono::hours{1}).micros;
+  order("c", msg::CommitReplica{.item = kItem, .keep_hours = 1});
+  job_done("order/c", reactor::message(msg::ReplicaCommitted{.item = kItem, .kept_until = until}));
+
+  timer("maintain");
+  ASSERT_TRUE(jobs_.contains("maintain/item-1"));
+  job_done("maintain/item-1",
+           reactor::message(msg::ReplicaMaintained{
+               .status = {.item = kItem, .base_bytes = 7, .kept_until = until}}));
+  timer("status");
+  ASSERT_FALSE(sent_.empty());
+  EXPECT_EQ(std::get<msg::ReplicaReport>(sent_.back().body.value).replicas.at(0).kept_until, until);
+
+  now_ = now_ + std::chrono::hours{2};
+  timer("maintain");
+  ASSERT_TRUE(jobs_.contains("maintain/item-1"));
+  job_done("maintain/item-1", reactor::message(msg::ReplicaMaintained{.status = {.item = kItem}}));
+  timer("maintain");
+  EXPECT_FALSE(jobs_.contains("maintain/item-1")) << "nothing of it is left";
+}
+
 TEST_F(AgentCoreTest, ShutsDownOnlyAfterTheCycleUnderWayAndStartsNoOther) {
   start_replication();
 

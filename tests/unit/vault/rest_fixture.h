@@ -53,8 +53,8 @@ class RestTest : public testing::Test {
   std::string code() const { return body().at("error").at("code"); }
 
   // A site as its provider reports it, with one VM.
-  void report(const std::string& site) {
-    const msg::Inventory inventory{
+  void report(const std::string& site, const std::function<void(msg::Vm&)>& change = {}) {
+    msg::Inventory inventory{
         .site = site,
         .clouds = {{.name = "cloud", .host_groups = {"all"}, .networks = {"lan"}}},
         .host_groups = {{.name = "all", .hosts = {"host"}}},
@@ -66,6 +66,7 @@ class RestTest : public testing::Test {
                    .vms = {{.id = "vm-" + site,
                             .name = "web",
                             .disks = {{.name = "vda", .path = "/fast/web.qcow2"}}}}}}};
+    if (change) change(inventory.hosts[0].vms[0]);
     turn([&](auto& effects) {
       core_.on_message({.principal = "provider/" + site, .role = msg::Role::provider},
                        {.from = "provider/" + site,
