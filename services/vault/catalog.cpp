@@ -79,7 +79,7 @@ std::vector<Catalog::Found> Catalog::vms_of_cloud(const msg::Inventory& site,
     });
     if (!in_cloud) continue;
     for (const auto& vm : entry.vms) {
-      if (vm.is_replica || vm.is_test) continue;
+      if (vm.is_test) continue;
       out.push_back(Found{.vm = vm, .agent = entry.principal, .host = entry.host.name});
     }
   }

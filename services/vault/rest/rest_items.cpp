@@ -287,13 +287,13 @@ Reply Rest::put_item(Call& call) {
   FARSIDE_ASSIGN(const auto maker, catalog_.item_that_made(store, site.site, *vm_id));
   if (maker) {
     return fail(ErrorCode::kConflict,
-                "VM '" + vm->vm.name + "' was made by the failover of item '" + maker->name +
+                "VM '" + vm->vm.name + "' was made by the failover of item '" + maker->vm_name +
                     "' of site '" + maker->source_site + "', which is " +
                     std::string(words(maker->state).description),
                 maker->state == ItemState::committed
-                    ? "end that protection with `farside unprotect " + maker->name +
+                    ? "end that protection with `farside unprotect " + maker->vm_name +
                           "`, then protect the VM here"
-                    : "commit that failover with `farside commit " + maker->name +
+                    : "commit that failover with `farside commit " + maker->vm_name +
                           "`, end the protection with `farside unprotect`, then protect it here");
   }
   FARSIDE_ASSIGN(const auto pairs, Catalog::rows(catalog_.pairs, store));
@@ -411,7 +411,7 @@ Reply Rest::commit_failover(Call& call) {
     hours = *wanted;
   } else if (item.state == ItemState::committed) {
     return fail(ErrorCode::kConflict, "the failover of VM '" + item.vm_name + "' is committed",
-                "say with `farside commit " + item.name +
+                "say with `farside commit " + item.vm_name +
                     " --keep-hours` how long its replica "
                     "stays, 0 = no longer");
   }

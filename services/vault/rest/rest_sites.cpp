@@ -96,8 +96,8 @@ Json vm_json(const Call& call, const msg::Inventory& site, const std::string& cl
                        (vm.active_at.empty() ? "the other site" : vm.active_at));
   }
   if (maker) {
-    problems.push_back("made by the failover of '" + maker->name +
-                       "', which ends with `farside unprotect " + maker->name + "`");
+    problems.push_back("made by the failover of '" + maker->vm_name +
+                       "', which ends with `farside unprotect " + maker->vm_name + "`");
   }
   const bool is_protected = item && item->state != msg::ItemState::enableFailed;
   return resource(container_path(call, site.site, cloud) + "/replicationProtectableItems/" + vm.id,

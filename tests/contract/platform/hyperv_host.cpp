@@ -10,6 +10,7 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 
+#include "common/base/file.h"
 #include "common/base/random.h"
 #include "services/agent/platforms/deadline.h"
 #include "services/agent/platforms/hyperv/vhdx/chain.h"
@@ -233,7 +234,8 @@ bool HypervHost::overlay_exists(const NewVm& vm) const {
 // The base stays for it, and the files alone hold the content.
 bool HypervHost::overlay_is_complete(const NewVm& vm) const {
   const std::string base = file_of(R"(C:\Farside\replicas\contract-replica)");
-  if (!std::filesystem::exists(base + "/kept-by-vm")) return false;
+  const auto keeper = read_file(base + "/kept-by-vm");
+  if (!keeper || *keeper != vm.id) return false;
   auto top = vhdx::LocalFile::open(file_of(R"(C:\Farside\vms\)" + vm.id + "\\vda.vhdx"),
                                    vhdx::LocalFile::Mode::kRead);
   require(top, "open a VM's disk");

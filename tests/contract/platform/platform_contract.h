@@ -648,6 +648,6 @@ REGISTER_TYPED_TEST_SUITE_P(
     TheDefinitionOfAVmThatDoesNotChangeIsTheSame, ProvingAVmLeavesNothing,
     AVmWhoseGuestDoesNothingShowsNoSignOfLife, AVmOfAFailoverIsNeverRemoved,
     // Last: these VMs may take over what others need.
-    DetachingMakesAVmIndependentOfItsView, AReleasedVmIsTheOperatorsOwn);
+    AReleasedVmIsTheOperatorsOwn, DetachingMakesAVmIndependentOfItsView);
 
 }  // namespace farside::agent
