@@ -215,7 +215,7 @@ Result<msg::Message> TargetWork::run(const msg::RemoveReplica& order) {
                                        : platform_.destroy_vm(order.vm, true);
     if (removed) {  // It was never whole, so it never ran.
       std::error_code ec;
-      std::filesystem::remove_all(vm_folder(replica, order.vm), ec);
+      std::filesystem::remove(vm_folder(replica, order.vm), ec);  // Empty then.
     } else if (removed.error().code != ErrorCode::kForbidden) {
       return fail(removed.error());
     } else {
@@ -384,7 +384,8 @@ Result<msg::Message> TargetWork::run(const msg::CommitReplica& order, const std:
   if (!order.vm.empty()) {
     FARSIDE_ASSIGN(done.vm, set_free(replica, order.vm, job));
   }
-  if (order.keep_hours == 0) {
+  const bool is_gone = replica.committed && replica.kept_until == 0;
+  if (order.keep_hours == 0 || is_gone) {
     FARSIDE_TRY(drop(replica));
   } else {
     FARSIDE_TRY(close_views(replica));
@@ -402,8 +403,10 @@ Result<msg::Message> TargetWork::run(const msg::CommitReplica& order, const std:
 // The VM stands on its own disks and belongs to the operator: only then may what it came from go.
 Result<std::string> TargetWork::set_free(const msg::ReplicaItem& replica, const std::string& vm,
                                          const std::string& job) {
-  const auto item = item_of(replica);
-  FARSIDE_TRY(detach(item ? item->get() : nullptr, vm, job));
+  if (!replica.committed) {  // Else its disks are the operator's, whatever he made of them.
+    const auto item = item_of(replica);
+    FARSIDE_TRY(detach(item ? item->get() : nullptr, vm, job));
+  }
   auto released = platform_.release_vm(vm);
   if (!released && released.error().code == ErrorCode::kNotFound) return vm;  // Deleted by hand.
   return released;

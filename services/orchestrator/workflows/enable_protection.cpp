@@ -184,8 +184,8 @@ constexpr std::array kSteps{
          .learn = learn_initial,
          .undo = nullptr,
          .silence = std::chrono::hours{2},
-         // It waits for its turn, for the link and for whoever paused it; what it sent is kept.
-         .stalled = std::chrono::days{7}},
+         // It waits for its turn, for the link and for whoever paused it; a failure drops it all.
+         .stalled = std::chrono::years{100}},
     Step{.name = "record_protected",
          .title = "Finalize protection",
          .act = record_protected,

@@ -165,7 +165,11 @@ TEST(CrashTest, AVmWhoseStartWasCutShortHoldsUpNobody) {
     });
     EXPECT_EQ(next, 0);
   }
-  const LibvirtHost last(folder);  // It cleans up.
+  ASSERT_EQ(in_a_process([&] {
+              const LibvirtHost last(folder);  // It cleans up.
+              return 0;
+            }),
+            0);
 }
 
 // Runs as the first agent; ends by being killed.

@@ -98,23 +98,27 @@ bool is_starting_without_qemu(const std::string& text) {
   return tag.contains(kStarting) && tag.contains(kNoProcess);
 }
 
+Status forget_in(const std::string& root, const std::filesystem::path& status) {
+  FARSIDE_ASSIGN(std::string text, read_file(status));
+  if (is_starting_without_qemu(text)) return forget_start(root, status);
+  return forget_job(status, std::move(text));
+}
+
 }  // namespace
 
-Status forget_half_begun(const std::string& root) {
+void forget_half_begun(const std::string& root) {
   const std::string folder = root + "/run/qemu";
   // In this order: closing the file would drop a lock of our own on it.
-  if (!is_first_time(root) || is_open_elsewhere(folder)) return {};
+  if (!is_first_time(root) || is_open_elsewhere(folder)) return;
   std::error_code none;  // The driver has never run here.
   for (const auto& entry : std::filesystem::directory_iterator(folder, none)) {
     if (entry.path().extension() != ".xml") continue;
-    FARSIDE_ASSIGN(std::string text, read_file(entry.path()));
-    if (is_starting_without_qemu(text)) {
-      FARSIDE_TRY(forget_start(root, entry.path()));
-    } else {
-      FARSIDE_TRY(forget_job(entry.path(), std::move(text)));
+    // One VM that cannot be put in order must not keep the agent from all others.
+    if (const auto forgotten = forget_in(root, entry.path()); !forgotten) {
+      log::error("half_begun_not_forgotten",
+                 {{"vm", entry.path().stem().string()}, {"cause", forgotten.error()}});
     }
   }
-  return {};
 }
 
 }  // namespace farside::agent::libvirt

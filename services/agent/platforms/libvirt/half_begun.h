@@ -11,13 +11,11 @@
 
 #include <string>
 
-#include "common/base/result.h"
-
 namespace farside::agent::libvirt {
 
 // Takes the notes back, and ends a QEMU of such a start, whose guest has never run.  Before the
-// driver of `root` is opened: then nobody else writes there. Thread: any.  Does nothing if this or
-// another process has it open.  Errors: kIo, kTimeout (a QEMU that does not end).
-Status forget_half_begun(const std::string& root);
+// driver of `root` is opened: then nobody else writes there.  Thread: any.  Does nothing if this or
+// another process has it open.  What cannot be taken back is told of in the log.
+void forget_half_begun(const std::string& root);
 
 }  // namespace farside::agent::libvirt

@@ -393,6 +393,8 @@ Status LibvirtPlatform::create_vm(const NewVm& vm) {
 Result<BlockProgress> LibvirtPlatform::detach_view(const std::string& vm_id) {
   FARSIDE_ASSIGN(const auto domain, find(vm_id));
   FARSIDE_ASSIGN(const auto shape, shape_of(domain.get()));
+  // Released by an earlier try: what stands on its disks is its owner's.
+  if (!shape.is_ours) return BlockProgress{.finished = true};
   return moved_->move(domain.get(), shape);
 }
 
@@ -424,7 +426,11 @@ Status LibvirtPlatform::remove(virDomainPtr domain, const DomainShape& shape,
 Result<std::string> LibvirtPlatform::release_vm(const std::string& vm_id) {
   FARSIDE_ASSIGN(const auto domain, find(vm_id));
   FARSIDE_ASSIGN(const auto shape, shape_of(domain.get()));
-  if (!shape.is_ours) return vm_id;
+  // A call that was cut short may have taken it off the running VM alone.
+  const bool is_marked =
+      shape.is_ours ||
+      take_text(virDomainGetXMLDesc(domain.get(), VIR_DOMAIN_XML_INACTIVE)).contains(kMarkSpace);
+  if (!is_marked) return vm_id;
   if (shape.vm.is_test) return fail(refuse_to_release(shape.vm.name).error());
   unsigned where = VIR_DOMAIN_AFFECT_CONFIG;
   if (virDomainIsActive(domain.get()) == 1) where |= VIR_DOMAIN_AFFECT_LIVE;
