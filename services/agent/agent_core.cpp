@@ -147,37 +147,40 @@ void AgentCore::on_observed(const Result<msg::Message>& result, reactor::Effects
 void AgentCore::report_host(reactor::Effects& effects) {
   auto report = host_.value_or(
       msg::HostReport{.host = {.name = effects.self().substr(effects.self().rfind('/') + 1)}});
-  report.host.problem = host_troubles(report.host.troubles);
+  report.host.problem = host_problems();
+  add_strays(report);
   if (!host_ && report.host.problem.empty() && report.host.troubles.empty()) return;
   for (auto& vm : report.vms) {
     const auto fence = fence_of(vm.id, effects.store());
-    vm.fenced = fence && *fence;
-    if (vm.fenced) vm.active_at = (*fence)->active_at;
+    vm.fenced = !fence || *fence;  // A record that cannot be read is not one that is not there.
+    if (fence && *fence) vm.active_at = (*fence)->active_at;
   }
   effects.send(provider_, msg::Envelope{.from = effects.self(),
                                         .to = provider_,
                                         .body = reactor::message(std::move(report))});
 }
 
-// What is wrong with the host; adds what is wrong with single VMs beyond what the platform knows.
-std::string AgentCore::host_troubles(std::vector<msg::VmTrouble>& troubles) const {
+// What is wrong with the host as a whole.
+std::string AgentCore::host_problems() const {
   std::string text;
   for (const auto* problem : {&fence_problem_, &reconcile_problem_, &host_problem_}) {
     if (!problem->empty()) text += (text.empty() ? "" : "; ") + *problem;
   }
+  return text;
+}
+
+// What is wrong with single VMs beyond what the platform knows.
+void AgentCore::add_strays(msg::HostReport& report) const {
   for (const auto& [vm, at] : strays_) {
-    auto name = vm;
-    for (const auto& known : host_.value_or(msg::HostReport{}).vms) {
-      if (known.id == vm) name = known.name;
-    }
-    troubles.push_back(
+    const auto known = std::ranges::find(report.vms, vm, &msg::Vm::id);
+    const auto& name = known == report.vms.end() ? vm : known->name;
+    report.host.troubles.push_back(
         msg::VmTrouble{.vm = vm,
                        .kind = msg::VmTroubleKind::stray,
                        .what = "fenced VM '" + name + "' was found running at " + to_iso(at) +
                                " and was turned off: its active side is the other site",
                        .at = at.micros});
   }
-  return text;
 }
 
 void AgentCore::on_fences(const Result<msg::Message>& result, reactor::Effects& effects) {

@@ -117,7 +117,8 @@ class AgentCore final : public reactor::Core {
   void on_fences(const Result<msg::Message>& result, reactor::Effects& effects);
   void fence_problem(const std::string& problem, reactor::Effects& effects);
   void note_strays(const std::vector<std::string>& stopped, reactor::Effects& effects);
-  std::string host_troubles(std::vector<msg::VmTrouble>& troubles) const;
+  std::string host_problems() const;
+  void add_strays(msg::HostReport& report) const;
   void report_host(reactor::Effects& effects);
   void on_progress(const msg::Progress& progress, reactor::Effects& effects);
   void report_status(reactor::Effects& effects);

@@ -145,11 +145,9 @@ TEST_F(AgentWorkTest, ManyBlocksOfPointsThatWentComeBackThoughPointsAgeInEachRou
   constexpr int kRoundsMax = 60;
   constexpr std::int64_t kSecond = 1'000'000;
   constexpr std::int64_t kHour = 3600 * kSecond;
-  const auto checked = source_.run(msg::CheckSource{.vm = kVm});
-  ASSERT_TRUE(checked);
-  auto known = std::get<msg::SourceChecked>(checked->value);
-  known.vm.disks.resize(1);
-  known.vm.disks[0].bytes = std::uint64_t{kEach} * kLarge * replica::kBlockBytes;
+  auto order = preparation();
+  order.vm.disks.resize(1);
+  order.vm.disks[0].bytes = std::uint64_t{kEach} * kLarge * replica::kBlockBytes;
   TargetWork target{{.endpoint = "",
                      .public_key = target_keys_.public_key,
                      .log_folder = folder_ / "logs",
@@ -160,16 +158,7 @@ TEST_F(AgentWorkTest, ManyBlocksOfPointsThatWentComeBackThoughPointsAgeInEachRou
                     clock_,
                     [](auto) {}};
   target.attach(*receiver_);
-  ASSERT_TRUE(
-      target.run(msg::PrepareReplica{.item = kItem,
-                                     .vm = known.vm,
-                                     .epoch = 1,
-                                     .storage_path = folder_ / "storage",
-                                     .source_key = source_keys_.public_key,
-                                     .policy = {.retention_hours = 24, .every_point_hours = 1},
-                                     .definition = known.definition,
-                                     .networks = {{.source = "lan", .target = "blue"}},
-                                     .vm_name = "web"}));
+  ASSERT_TRUE(target.run(order));
   const auto item = target.open_item(kItem, {}).value();
   const std::int64_t start = (clock_.now().micros / kHour - 3) * kHour;
   int cycles = 0;

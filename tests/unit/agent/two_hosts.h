@@ -61,20 +61,22 @@ class TwoHosts : public testing::Test {
   }
   void TearDown() override { receiver_.reset(); }
 
-  Result<msg::Message> prepare(const std::string& network = "blue") {
+  msg::PrepareReplica preparation(const std::string& network = "blue") {
     const auto checked = source_.run(msg::CheckSource{.vm = kVm});
     EXPECT_TRUE(checked);
     const auto& known = std::get<msg::SourceChecked>(checked->value);
-    return target_.run(
-        msg::PrepareReplica{.item = kItem,
-                            .vm = known.vm,
-                            .epoch = 1,
-                            .storage_path = folder_ / "storage",
-                            .source_key = source_keys_.public_key,
-                            .policy = {.retention_hours = 24, .every_point_hours = 1},
-                            .definition = known.definition,
-                            .networks = {{.source = "lan", .target = network}},
-                            .vm_name = "web"});
+    return {.item = kItem,
+            .vm = known.vm,
+            .epoch = 1,
+            .storage_path = folder_ / "storage",
+            .source_key = source_keys_.public_key,
+            .policy = {.retention_hours = 24, .every_point_hours = 1},
+            .definition = known.definition,
+            .networks = {{.source = "lan", .target = network}},
+            .vm_name = "web"};
+  }
+  Result<msg::Message> prepare(const std::string& network = "blue") {
+    return target_.run(preparation(network));
   }
 
   // As the core makes it: lost tracking is answered by a comparison.

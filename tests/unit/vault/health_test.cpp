@@ -52,18 +52,10 @@ class HealthTest : public RestTest {
     replica({.item = item_, .newest = {.seq = seq, .arrived_at = arrived.micros}});
   }
   void trouble(const std::string& site, msg::VmTrouble what) {
-    const msg::Inventory inventory{
-        .site = site,
-        .hosts = {{.host = {.name = "host", .troubles = {std::move(what)}},
-                   .principal = "agent/" + site + "/host",
-                   .connected = true}}};
-    turn([&](auto& effects) {
-      core_.on_message({.principal = "provider/" + site, .role = msg::Role::provider},
-                       {.from = "provider/" + site,
-                        .to = "vault",
-                        .body = reactor::message(msg::InventoryReport{.inventory = inventory})},
-                       effects);
-    });
+    report(msg::Inventory{.site = site,
+                          .hosts = {{.host = {.name = "host", .troubles = {std::move(what)}},
+                                     .principal = "agent/" + site + "/host",
+                                     .connected = true}}});
   }
   std::string health() {
     call("GET", kItem);

@@ -67,12 +67,17 @@ class RestTest : public testing::Test {
                             .name = "web",
                             .disks = {{.name = "vda", .path = "/fast/web.qcow2"}}}}}}};
     if (change) change(inventory.hosts[0].vms[0]);
+    report(std::move(inventory));
+  }
+  void report(msg::Inventory inventory) {
+    const auto provider = "provider/" + inventory.site;
     turn([&](auto& effects) {
-      core_.on_message({.principal = "provider/" + site, .role = msg::Role::provider},
-                       {.from = "provider/" + site,
-                        .to = "vault",
-                        .body = reactor::message(msg::InventoryReport{.inventory = inventory})},
-                       effects);
+      core_.on_message(
+          {.principal = provider, .role = msg::Role::provider},
+          {.from = provider,
+           .to = "vault",
+           .body = reactor::message(msg::InventoryReport{.inventory = std::move(inventory)})},
+          effects);
     });
   }
 
