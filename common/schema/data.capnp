@@ -66,6 +66,7 @@ struct DeltaOpened {
   sealedSession @6 :UInt64;
   sealedKey @7 :Data;         # Of this session only, from source to target.
   lacksDefinition @8 :Bool;   # PutDefinition is expected.
+  hashKey @9 :Data;           # Of the replica; empty: its hashes are made without a key.
 }
 
 struct PutDefinition {}       # + an encoded VmDefinition; its digest is that of OpenDelta.
@@ -105,7 +106,7 @@ struct BlockHashes {          # + 8 bytes each, big-endian.
 struct BlockHead {
   block @0 :UInt32;
   stored @1 :UInt32;          # Bytes of the payload.
-  hash @2 :UInt64;            # XXH3 of the plain bytes.
+  hash @2 :UInt64;            # Of the plain bytes (replica_store/block_hash.h).
   codec @3 :UInt8;            # 1 raw, 2 zstd, 3 zeros.
 }
 
@@ -170,4 +171,5 @@ struct StoredHashes {         # Head of the file with the hashes of all blocks.
   point @0 :Text;             # Token of the point that they are of, ...
   cycle @1 :Text;             # ... but for the delta under way; empty: none is, and sums hold.
   disks @2 :List(HashedDisk);
+  key @3 :Data;               # DeltaOpened.hashKey.
 }

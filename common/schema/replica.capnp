@@ -15,6 +15,8 @@ struct StoredReplica {
   cycleBytes @5 :UInt64;               # Stored payload of the delta under way, so far.
   rewindTo @6 :UInt64;                 # Everything later is being erased; 0 = nothing is.
   bases @7 :List(Text);                # Names of the base disks, in the same order.
+  hashKey @8 :Data;                    # Of the hashes of its blocks (replica_store/block_hash.h).
+  baseIsExact @9 :Bool;                # The bases hold zeros where the first delta has no data.
 }
 
 struct PointDisk {

@@ -95,7 +95,8 @@ Result<std::string> SourceWork::digest_of(
     const msg::RunCycle& job, Point& point, const data::Shipped& shipped, std::stop_token stop,
     const std::function<void(const data::Progress&)>& on_progress) const {
   if (!job.digest) return std::string();
-  data::DigestRequest request{.attempt = job.attempt, .reads = {}, .stop = std::move(stop)};
+  data::DigestRequest request{
+      .attempt = job.attempt, .hash_key = shipped.hash_key, .reads = {}, .stop = std::move(stop)};
   if (job.final) request.reads = shipped.delta_blocks;
   return shipper_.digest(job.source.item, point, request, on_progress);
 }

@@ -35,6 +35,7 @@ std::string vm_folder(const msg::ReplicaItem& replica, const std::string& vm) {
 
 replica::Limits TargetWork::limits() {
   replica::Limits limits;
+  limits.make_hash_key = replica::BlockHash::make_key;
   if (auto* bases = platform_.base_disks()) limits.bases = bases;
   return limits;
 }
@@ -397,6 +398,7 @@ Result<msg::Message> TargetWork::run(const msg::CommitReplica& order, const std:
     known.committed = true;
     known.kept_until = done.kept_until;
   });
+  is_over(*entry, done.kept_until);  // Its time begins to pass.
   return reactor::message(std::move(done));
 }
 

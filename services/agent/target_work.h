@@ -80,6 +80,9 @@ class TargetWork final {
     msg::ReplicaItem replica;      // As the core knows it; guarded by mutex_.
     std::mutex busy;               // One order at a time.
     std::atomic<int> waiting = 0;  // Orders that want to: maintenance makes way for them.
+    // How long it stays after a commit, by a clock that does not jump; used under `busy`.
+    std::int64_t stays_until = 0;  // Which kept_until this is of.
+    Micros stays{};
   };
   using Turn = std::unique_lock<std::mutex>;
   static Turn turn_of(Kept& kept);
@@ -107,6 +110,7 @@ class TargetWork final {
   bool is_scrub_due(const msg::ReplicaItem& replica) const;
   Status scrub(replica::Item& item, msg::ReplicaItem& replica, Pace& pace) const;
   static void note_findings(const std::vector<std::string>& findings, msg::ReplicaItem& replica);
+  bool is_over(Kept& entry, std::int64_t kept_until) const;
   Result<msg::Message> keep_or_drop(Kept& entry, const msg::ReplicaItem& replica);
   msg::ReplicaStatus status_of(replica::Item& item, const msg::ReplicaItem& replica) const;
   Micros turn_length(const std::string& storage_path);

@@ -19,7 +19,8 @@ namespace {
 constexpr std::uint64_t kBlocksPerSlice = 128;  // 8 MiB: deltas of the item wait for no more.
 constexpr std::uint64_t kSliceBytes = kBlocksPerSlice * replica::kBlockBytes;
 constexpr std::chrono::hours kScrubEvery{24};
-constexpr Micros kRound = std::chrono::seconds{15};  // As the core comes round.
+constexpr Micros kStayMax = std::chrono::hours{720};  // The longest that a commit may ask for.
+constexpr Micros kRound = std::chrono::seconds{15};   // As the core comes round.
 constexpr Micros kTurnMin = std::chrono::milliseconds{200};
 constexpr Micros kNapMax = std::chrono::milliseconds{100};
 
@@ -120,10 +121,19 @@ Result<msg::Message> TargetWork::run(const msg::MaintainReplica& job) {
                              .proven_definition = std::move(replica.proven_definition)});
 }
 
+// Its time has come, and has passed as well: a clock that jumps ahead ends nothing.
+bool TargetWork::is_over(Kept& entry, std::int64_t kept_until) const {
+  if (entry.stays_until != kept_until) {
+    entry.stays_until = kept_until;
+    entry.stays = clock_.monotonic() + std::min(Time{kept_until} - clock_.now(), kStayMax);
+  }
+  return clock_.now().micros >= kept_until && clock_.monotonic() >= entry.stays;
+}
+
 // After a commit nothing changes in it any more, until its time is over.
 Result<msg::Message> TargetWork::keep_or_drop(Kept& entry, const msg::ReplicaItem& replica) {
   msg::ReplicaMaintained done{.status = {.item = replica.item, .epoch = replica.epoch}};
-  if (replica.kept_until == 0 || clock_.now().micros >= replica.kept_until) {
+  if (is_over(entry, replica.kept_until)) {
     FARSIDE_TRY(drop(replica));
     change(entry, [](msg::ReplicaItem& known) { known.kept_until = 0; });
     log::info("replica_of_committed_failover_dropped", {{"item", replica.item}});
@@ -150,7 +160,8 @@ Status TargetWork::fold(replica::Item& item, const msg::ReplicaItem& replica, Pa
 }
 
 bool TargetWork::is_scrub_due(const msg::ReplicaItem& replica) const {
-  return !replica.scrub_cursor.empty() || clock_.now() - Time{replica.scrubbed_at} >= kScrubEvery;
+  const Micros since = clock_.now() - Time{replica.scrubbed_at};  // Below 0: a clock was wrong.
+  return !replica.scrub_cursor.empty() || since >= kScrubEvery || since < Micros{0};
 }
 
 // Some slices of the pass over everything stored; the next pass begins a day after the last ended.

@@ -83,7 +83,7 @@ Result<HashFile> HashFile::create(const std::string& path, std::string cycle,
   HashFile out;
   FARSIDE_ASSIGN(out.file_, File::open_to_write(path));
   FARSIDE_TRY(out.file_.truncate(0));
-  out.head_ = {.point = {}, .cycle = std::move(cycle), .disks = std::move(disks)};
+  out.head_ = {.point = {}, .cycle = std::move(cycle), .disks = std::move(disks), .key = {}};
   for (msg::HashedDisk& disk : out.head_.disks) disk.sum_high = disk.sum_low = disk.unknown = 0;
   FARSIDE_TRY(out.file_.truncate(out.place_of(out.head_.disks.size(), 0)));
   FARSIDE_TRY(out.save_head());
@@ -119,6 +119,11 @@ Status HashFile::save_head() {
   const std::string rest = replica::number_key(body.size(), 8) + body;
   FARSIDE_TRY(file_.write_at(0, replica::number_key(replica::hash_of(rest), 8) + rest));
   return file_.sync();
+}
+
+Status HashFile::use_key(std::string key) {
+  head_.key = std::move(key);
+  return save_head();
 }
 
 Status HashFile::begin(std::string cycle, std::string point) {

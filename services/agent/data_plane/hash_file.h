@@ -46,10 +46,14 @@ class HashFile final {
   bool is_of(std::string_view point) const {                // And of nothing later.
     return head_.point == point && (head_.cycle.empty() || head_.cycle == kFilling);
   }
+  // Under which the hashes are made; empty: under none, or none is set.
+  const std::string& key() const { return head_.key; }
   bool fits(const std::vector<msg::HashedDisk>& disks) const;
   std::uint64_t unknown() const;
   std::vector<replica::SummedDisk> sums() const;
 
+  // Before any hash is set: durable when it returns.
+  Status use_key(std::string key);
   // The delta `cycle` is under way since `point`: durable when it returns.
   Status begin(std::string cycle, std::string point);
   Status mark_unknown(std::size_t disk, const replica::BlockSet& blocks);

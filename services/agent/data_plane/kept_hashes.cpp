@@ -7,6 +7,7 @@
 #include "services/agent/data_plane/reader.h"
 #include "services/agent/data_plane/shipper.h"
 #include "services/agent/replica_store/block.h"
+#include "services/agent/replica_store/block_hash.h"
 
 namespace farside::data {
 namespace {
@@ -26,7 +27,7 @@ std::vector<msg::HashedDisk> disks_of(agent::Point& point) {
 
 // Hashes kept of exactly this point; none if there are none, or they are damaged.
 std::optional<HashFile> kept_of(const std::string& path, agent::Point& point,
-                                const std::string& attempt, bool is_checked) {
+                                const DigestRequest& request) {
   auto file = HashFile::open(path);
   if (!file) {
     if (file.error().code != ErrorCode::kNotFound) {
@@ -34,8 +35,9 @@ std::optional<HashFile> kept_of(const std::string& path, agent::Point& point,
     }
     return std::nullopt;
   }
-  if (!file->is_of(attempt) || !file->fits(disks_of(point))) return std::nullopt;
-  if (is_checked) {
+  const bool is_theirs = file->is_of(request.attempt) && file->key() == request.hash_key;
+  if (!is_theirs || !file->fits(disks_of(point))) return std::nullopt;
+  if (!request.reads) {
     const auto sound = file->is_sound();
     if (!sound || !*sound) {
       log::warn("hashes_damaged", {{"path", path}});
@@ -47,15 +49,16 @@ std::optional<HashFile> kept_of(const std::string& path, agent::Point& point,
 
 // Of no point yet: all that may hold anything but zeros is unknown.
 Result<HashFile> all_unknown(const std::string& path, agent::Point& point,
-                             const std::string& attempt) {
+                             const DigestRequest& request) {
   FARSIDE_ASSIGN(auto file, HashFile::create(path, "mark", disks_of(point)));
+  FARSIDE_TRY(file.use_key(request.hash_key));
   for (std::size_t i = 0; i < point.disks().size(); ++i) {
     const auto& disk = point.disks()[i];
     FARSIDE_ASSIGN(const std::vector<agent::Extent> allocated, disk->allocated());
     FARSIDE_TRY(file.mark_unknown(i, touched(allocated, disk->bytes(), true)));
   }
   FARSIDE_TRY(file.sync());
-  FARSIDE_TRY(file.begin(std::string(HashFile::kFilling), attempt));
+  FARSIDE_TRY(file.begin(std::string(HashFile::kFilling), request.attempt));
   return file;
 }
 
@@ -63,11 +66,12 @@ Result<HashFile> all_unknown(const std::string& path, agent::Point& point,
 Status read_unknown(HashFile& file, agent::Point& point, const std::stop_token& stop,
                     const std::function<void(const Progress&)>& on_progress) {
   Progress progress{.total = file.unknown() * kBlockBytes};
+  FARSIDE_ASSIGN(const auto hash_of, replica::BlockHash::with_key(file.key()));
   std::vector<std::uint64_t> hashes;
   for (std::size_t disk = 0; disk < point.disks().size(); ++disk) {
     std::vector<BlockSet> wanted(point.disks().size());
     FARSIDE_ASSIGN(wanted[disk], file.unknown_in(disk));
-    // XXH3 outruns any disk: this thread is enough.
+    // The hash outruns a disk: this thread is enough.
     BlockReader reader(point, std::move(wanted));
     while (!reader.is_done()) {
       if (stop.stop_requested()) return fail(ErrorCode::kCancelled, "the digest was stopped");
@@ -77,8 +81,7 @@ Status read_unknown(HashFile& file, agent::Point& point, const std::stop_token& 
         if (on_progress) on_progress(progress);
         hashes.clear();
         for (std::size_t at = 0; at < chunk->bytes.size(); at += kBlockBytes) {
-          hashes.push_back(
-              replica::hash_of(std::string_view(chunk->bytes).substr(at, kBlockBytes)));
+          hashes.push_back(hash_of(std::string_view(chunk->bytes).substr(at, kBlockBytes)));
         }
         FARSIDE_TRY(file.set(disk, chunk->first, hashes));
       }
@@ -149,6 +152,17 @@ void KeptHashes::rebase(const std::string& cycle, const std::string& base) {
   step([&](HashFile& file) { return file.begin(cycle, base); });
 }
 
+// A file without a key has no hash yet, or those of a replica that is no more: what is shipped to
+// another one either compares all, or fails for its base.
+void KeptHashes::use_key(const std::string& key) {
+  if (!file_ || file_->key() == key) return;
+  if (!file_->key().empty()) {
+    drop({.code = ErrorCode::kConflict, .what = "they are of another replica"});
+    return;
+  }
+  step([&](HashFile& file) { return file.use_key(key); });
+}
+
 void KeptHashes::set(std::size_t disk, std::uint64_t first, std::span<const std::uint64_t> hashes) {
   step([&](HashFile& file) { return file.set(disk, first, hashes); });
 }
@@ -165,9 +179,9 @@ Result<std::string> digest_by(const std::string& path, agent::Point& point,
                               const DigestRequest& request,
                               const std::function<void(const Progress&)>& on_progress) {
   const bool may_read_all = !request.reads;
-  auto file = kept_of(path, point, request.attempt, may_read_all);
+  auto file = kept_of(path, point, request);
   if (!file && may_read_all) {
-    FARSIDE_ASSIGN(file, all_unknown(path, point, request.attempt));
+    FARSIDE_ASSIGN(file, all_unknown(path, point, request));
   }
   if (!file || file->unknown() > request.reads.value_or(file->unknown())) {
     return fail(ErrorCode::kConflict,

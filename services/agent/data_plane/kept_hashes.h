@@ -36,6 +36,9 @@ class KeptHashes final {
   // What was begun builds on another point: the last attempt did become one.
   void rebase(const std::string& cycle, const std::string& base);
 
+  // Of the replica, known once it is open and before any hash is set.
+  void use_key(const std::string& key);
+
   void set(std::size_t disk, std::uint64_t first, std::span<const std::uint64_t> hashes);
   void set_zero(std::size_t disk, const BlockSet& blocks);
   void finish(const std::string& attempt);
@@ -52,6 +55,7 @@ class KeptHashes final {
 
 struct DigestRequest {
   std::string attempt;                   // Token of the point, which was just shipped.
+  std::string hash_key{};                // Of the replica that it was shipped to.
   std::optional<std::uint64_t> reads{};  // At most so many blocks are read; none: all if need be.
   std::stop_token stop{};
 };

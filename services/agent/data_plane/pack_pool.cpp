@@ -26,7 +26,7 @@ Packed pack(PackJob job, Guess& guess) {
   std::size_t index = 0;
   for (std::size_t at = 0; at < job.plain.size(); at += replica::kBlockBytes, ++index) {
     const std::string_view plain = std::string_view(job.plain).substr(at, replica::kBlockBytes);
-    const std::uint64_t hash = replica::hash_of(plain);
+    const std::uint64_t hash = job.hash(plain);
     out.hashes.push_back(hash);
     if (index < job.known.size() && job.known[index] == hash) {
       no_longer_plain(at);

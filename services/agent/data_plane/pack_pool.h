@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "common/schema/data.plain.h"
+#include "services/agent/replica_store/block_hash.h"
 
 namespace farside::data {
 
@@ -24,6 +25,7 @@ struct PackJob {
   std::string plain;
   int level = 1;                     // zstd; 0: none.
   std::vector<std::uint64_t> known;  // Hashes the target has; equal blocks are left out.
+  replica::BlockHash hash{};         // Of the replica.
 };
 
 struct Packed {

@@ -115,7 +115,8 @@ Status Session::open(const msg::OpenDelta& request) {
       .newest_attempt = state.newest_attempt,
       .staged_blocks = state.staged,
       .window_bytes = world_.window_bytes,
-      .lacks_definition = has_definition && !item_->has_definition(request.definition)};
+      .lacks_definition = has_definition && !item_->has_definition(request.definition),
+      .hash_key = item_->hash_key()};
   if (world_.sealed_port != 0) {
     FARSIDE_ASSIGN(opened.sealed_key, Seal::make_key());
     FARSIDE_ASSIGN(seal_, Seal::with_key(opened.sealed_key, Seal::Side::kOpens));

@@ -96,6 +96,9 @@ Result<msg::DeltaOpened> Shipment::open(const std::string& cycle, bool compare) 
   }
   FARSIDE_ASSIGN(open.definition, replica::definition_digest(point_.definition()));
   FARSIDE_ASSIGN(opened_, ask<msg::DeltaOpened>(frame(std::move(open)), {}, nullptr));
+  FARSIDE_ASSIGN(hash_, replica::BlockHash::with_key(opened_.hash_key));
+  if (hashes_ != nullptr) hashes_->use_key(opened_.hash_key);
+  shipped_.hash_key = opened_.hash_key;
   if (opened_.lacks_definition) {
     FARSIDE_ASSIGN(auto definition, replica::pack_definition(point_.definition()));
     FARSIDE_TRY(ask<msg::DefinitionKept>(frame(msg::PutDefinition{}), std::move(definition.packed),
@@ -248,7 +251,8 @@ Status Shipment::send_range(const std::vector<BlockSet>& data, bool compare) {
                   .first = chunk->first,
                   .plain = std::move(chunk->bytes),
                   .level = level,
-                  .known = {}};
+                  .known = {},
+                  .hash = hash_};
       if (compare) {
         const std::uint64_t blocks =
             (job.plain.size() + replica::kBlockBytes - 1) / replica::kBlockBytes;

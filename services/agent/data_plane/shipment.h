@@ -71,6 +71,7 @@ class Shipment final {
   std::uint64_t credit_ = 0;
   std::uint64_t window_bytes_ = 0;
   msg::DeltaOpened opened_;
+  replica::BlockHash hash_;
   std::deque<Packed> ready_;
   std::vector<BlockSet> sent_;
   // The target's hashes of the part that is being compared, and its first block.

@@ -67,6 +67,7 @@ struct Shipped {
   std::uint64_t delta_blocks = 0;  // That the point differs by, sent in whichever attempt.
   bool resynced = false;           // Hashes were compared.
   bool resumed = false;            // An earlier attempt's blocks were not sent again.
+  std::string hash_key{};          // Of the replica: see DigestRequest.
 };
 
 class Shipper final {

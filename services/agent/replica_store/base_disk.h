@@ -48,6 +48,8 @@ class BaseDisks {
   virtual Status remove_disk(const std::string& folder, const std::string& disk) = 0;
   // Whether those of the replica may be written to now.  If not, consolidation waits.
   virtual Result<bool> may_change(const std::string& folder, bool is_pinned) = 0;
+  // Whether VMs read them without the index.
+  virtual bool are_read_directly() const { return false; }
 };
 
 }  // namespace farside::replica

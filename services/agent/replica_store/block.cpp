@@ -26,8 +26,8 @@ ZSTD_DCtx* unpacker() {
 
 }  // namespace
 
-std::uint64_t hash_of(std::string_view plain) {
-  return XXH3_64bits(plain.data(), plain.size());
+std::uint64_t hash_of(std::string_view bytes) {
+  return XXH3_64bits(bytes.data(), bytes.size());
 }
 
 std::uint64_t zero_hash() {

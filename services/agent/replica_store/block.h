@@ -31,8 +31,9 @@ constexpr std::uint32_t length_of(std::uint64_t disk_bytes, std::uint64_t block)
   return rest < kBlockBytes ? static_cast<std::uint32_t>(rest) : kBlockBytes;
 }
 
-std::uint64_t hash_of(std::string_view plain);  // XXH3, 64 bits.
-std::uint64_t zero_hash();                      // Of a block of zeros.
+// XXH3, 64 bits: tells damage, not malice.  What compares blocks is in block_hash.h.
+std::uint64_t hash_of(std::string_view bytes);
+std::uint64_t zero_hash();  // Of a block of zeros, under any key.
 bool is_zero(std::string_view bytes);
 
 // Packs as zstd if that saves at least an eighth; otherwise `packed` is left empty and the block

@@ -15,7 +15,6 @@ namespace {
 // A member of an unfinished delta costs a get and two erases; this many go into one batch.
 constexpr std::size_t kEraseBatch = 4096;
 constexpr std::size_t kUnflushedOperationsMax = 65'536;
-constexpr std::size_t kVisitSlice = 1024;
 
 constexpr store::RocksStore::Tuning kIndexTuning{.write_buffer_bytes = std::size_t{8} << 20U,
                                                  .cache_bytes = std::size_t{8} << 20U};
@@ -34,7 +33,7 @@ Status Item::Dirty::sync() const {
 
 void Item::make_reader() {
   reader_ = std::make_shared<PointReader>(
-      *index_, folder_, replica_,
+      *index_, folder_, replica_, hash_,
       [this](const std::string& name) { return limits_.bases->open(folder_, name); });
 }
 
@@ -58,6 +57,8 @@ Result<std::unique_ptr<Item>> Item::open(std::string folder, std::string name,
   FARSIDE_TRY(item->load());
   if (item->replica_.item.empty()) {
     item->replica_.item = std::move(name);
+    if (item->limits_.make_hash_key) item->replica_.hash_key = item->limits_.make_hash_key();
+    FARSIDE_ASSIGN(item->hash_, BlockHash::with_key(item->replica_.hash_key));
   } else if (item->replica_.item != name) {
     return fail(ErrorCode::kConflict, item->folder_ + " holds the replica of " +
                                           item->replica_.item + ", not of " + name);
@@ -117,6 +118,7 @@ Status Item::load() {
   if (stored) {
     FARSIDE_ASSIGN(replica_, msg::decode<msg::StoredReplica>(*stored));
   }
+  FARSIDE_ASSIGN(hash_, BlockHash::with_key(replica_.hash_key));
 
   FARSIDE_ASSIGN(const std::optional<std::string> verified, index->get(kReplica, kVerified));
   verified_ = {};
@@ -178,6 +180,7 @@ Status Item::load() {
   }
   index_ = std::move(index);
   make_reader();
+  is_base_unsure_ = stored && points_.empty();
   Status finished = load_damage();
   if (finished && replica_.rewind_to != 0) finished = finish_rewind();
   if (!finished) close();  // Or the next call would take it for loaded.
@@ -214,6 +217,16 @@ std::string Item::name() {
 std::vector<msg::ReplicaDisk> Item::disks() {
   const std::lock_guard lock(mutex_);
   return replica_.disks;
+}
+
+std::string Item::hash_key() {
+  const std::lock_guard lock(mutex_);
+  return replica_.hash_key;
+}
+
+BlockHash Item::block_hash() {
+  const std::lock_guard lock(mutex_);
+  return hash_;
 }
 
 // ---- epochs
@@ -304,6 +317,7 @@ Status Item::check_here() const {
 
 Status Item::append(std::span<const BlockWrite> writes) {
   const std::vector<msg::ReplicaDisk> shape = disks();
+  const BlockHash hash = block_hash();
   // Of packed blocks: a vector that is resized would be filled with zeros first.
   const auto packed =
       static_cast<std::size_t>(std::ranges::count(writes, Codec::kZstd, &BlockWrite::codec));
@@ -321,11 +335,11 @@ Status Item::append(std::span<const BlockWrite> writes) {
     if (good && write.codec == Codec::kZero) {
       good = write.payload.empty() && write.hash == zero_hash();
     } else if (good && write.codec == Codec::kRaw) {
-      good = write.payload.size() == kBlockBytes && hash_of(write.payload) == write.hash;
+      good = write.payload.size() == kBlockBytes && hash(write.payload) == write.hash;
     } else if (good) {
       const std::span<char> plain(&unpacked[kBlockBytes * unpacked_blocks++], kBlockBytes);
       good = unpack(write.codec, write.payload, plain) &&
-             hash_of({plain.data(), plain.size()}) == write.hash;
+             hash({plain.data(), plain.size()}) == write.hash;
       plains.emplace_back(plain.data(), plain.size());
     }
     if (write.codec != Codec::kZstd) plains.push_back(write.payload);
@@ -393,7 +407,9 @@ Status Item::write_one(const BlockWrite& write, std::string_view plain, std::uin
     FARSIDE_ASSIGN(const auto file, base(write.disk));
     dirty_bases_.insert(write.disk);
     const std::uint32_t length = length_of(replica_.disks[write.disk].bytes, write.block);
+    const bool was_unsure = std::exchange(is_base_unsure_, true);
     FARSIDE_TRY(file->write_at(std::uint64_t{write.block} * kBlockBytes, plain.substr(0, length)));
+    is_base_unsure_ = was_unsure;
     entry.codec = Codec::kBase;
     unflushed_bytes_ += plain.size();
   } else if (write.codec != Codec::kZero) {
@@ -550,14 +566,17 @@ Status Item::erase_staged(std::uint16_t disk, const BlockSet* only) {
   return erased.empty() ? Status() : flush_batch();
 }
 
-// After the index has called them zeros: a crash in between costs their space only.
+// After the index has called them zeros.  What a crash in between leaves goes before the first
+// point is made: see clean_base().
 Status Item::punch_base(std::uint16_t disk, const std::vector<std::uint64_t>& blocks) {
   if (blocks.empty()) return {};
+  const bool was_unsure = std::exchange(is_base_unsure_, true);
   FARSIDE_ASSIGN(const auto file, base(disk));
   dirty_bases_.insert(disk);
   for (const std::uint64_t block : blocks) {
     FARSIDE_TRY(file->punch(block * kBlockBytes, length_of(replica_.disks[disk].bytes, block)));
   }
+  is_base_unsure_ = was_unsure;
   return {};
 }
 
@@ -627,6 +646,9 @@ Result<msg::RecoveryPoint> Item::commit_delta(const PointFacts& facts) {
     return fail(ErrorCode::kConflict, "the definition of the VM of " + replica_.item +
                                           " is not here; the source sends it with its next try");
   }
+  if (points_.empty() && is_base_unsure_ && limits_.bases->are_read_directly()) {
+    FARSIDE_TRY(clean_base());
+  }
   const std::uint32_t shape = shape_of_delta(unflushed_);
   const msg::StoredPoint point{
       .point = point_from(facts), .attempt = facts.attempt, .blocks = blocks, .shape = shape};
@@ -634,6 +656,7 @@ Result<msg::RecoveryPoint> Item::commit_delta(const PointFacts& facts) {
   const msg::StoredReplica before = replica_;
   replica_.cycle.clear();
   replica_.cycle_bytes = 0;
+  if (points_.empty()) replica_.base_is_exact = !is_base_unsure_;
   unflushed_.put(kPoints, number_key(point.point.seq, 8), encode(point));
   const Status flushed = flush_locked();
   if (!flushed) {
@@ -682,47 +705,6 @@ Result<std::vector<std::uint64_t>> Item::newest_hashes(std::uint16_t disk, std::
                                   return true;
                                 }));
   return hashes;
-}
-
-Status Item::for_each_above_base(std::uint16_t disk, std::uint64_t seq, const VisitBlock& visit) {
-  FARSIDE_ASSIGN(const auto shape, disks_at(seq));
-  const auto at = std::ranges::find(shape, disk, &DiskAt::number);
-  if (at == shape.end()) return fail(ErrorCode::kInvalidArgument, "no such disk");
-  const std::uint64_t blocks = blocks_of(at->disk.bytes);
-  std::vector<char> plain(kBlockBytes);
-  for (std::uint64_t next = 0; next < blocks;) {
-    std::vector<Version> above;
-    {
-      const std::lock_guard lock(mutex_);
-      FARSIDE_TRY(ready());
-      FARSIDE_TRY(check_point(seq));
-      std::uint64_t end = blocks;
-      FARSIDE_TRY(reader_->for_each(disk, seq, static_cast<std::uint32_t>(next), blocks,
-                                    [&](const Version& version) {
-                                      if (version.entry.codec == Codec::kBase) return true;
-                                      above.push_back(version);
-                                      if (above.size() < kVisitSlice) return true;
-                                      end = std::uint64_t{version.key.block} + 1;
-                                      return false;
-                                    }));
-      next = end;
-    }
-    for (const Version& version : above) {
-      const std::uint64_t offset = std::uint64_t{version.key.block} * kBlockBytes;
-      const std::uint32_t length = length_of(at->disk.bytes, version.key.block);
-      if (version.entry.codec == Codec::kZero) {
-        FARSIDE_TRY(visit(offset, length, {}));
-        continue;
-      }
-      {
-        const std::lock_guard lock(mutex_);
-        FARSIDE_TRY(ready());
-        FARSIDE_TRY(reader_->read_version(version, plain));
-      }
-      FARSIDE_TRY(visit(offset, length, {plain.data(), length}));
-    }
-  }
-  return {};
 }
 
 Status Item::check_point(std::uint64_t seq) const {

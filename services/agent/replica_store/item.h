@@ -59,6 +59,7 @@ struct Limits {
   std::function<bool()> give_up_ballast{};  // Whether there was any; set by the ReplicaStore.
   std::uint64_t journal_unit = std::uint64_t{1} << 30U;  // Of a policy's journalGibMax.
   BaseDisks* bases = &raw_bases();                       // Outlives the item.
+  std::function<std::string()> make_hash_key{};          // For a new replica; none: without one.
 };
 
 struct DeltaRequest {
@@ -124,6 +125,7 @@ class Item final {
   ~Item();
 
   std::string name();
+  std::string hash_key();                                    // Of its blocks' hashes; empty: none.
   Status place(const std::vector<msg::ReplicaDisk>& disks);  // As open() does.
   std::vector<msg::ReplicaDisk> disks();  // The place is the number; without a name: free again.
 
@@ -237,6 +239,7 @@ class Item final {
   void retire();
 
  private:
+  BlockHash block_hash();
   Item(std::string folder, Limits limits) : folder_(std::move(folder)), limits_(limits) {}
 
   // All below: the mutex is held.
@@ -262,6 +265,11 @@ class Item final {
   Status erase_staged(std::uint16_t disk, const BlockSet* only);  // nullptr: all.
   Status punch_base(std::uint16_t disk, const std::vector<std::uint64_t>& blocks);
   Status discard_locked();
+  // ---- above_base.cpp
+  Result<BlockSet> changed_since_first(std::uint16_t disk, std::uint64_t blocks,
+                                       std::uint64_t seq);  // Takes the mutex, in slices.
+  Result<bool> base_is_exact();                             // Takes the mutex.
+  Status clean_base();
   // ---- shapes.cpp
   Result<std::vector<std::uint16_t>> place_locked(const std::vector<msg::ReplicaDisk>& disks);
   Result<std::vector<std::uint16_t>> place_all(const std::vector<msg::ReplicaDisk>& disks);
@@ -342,6 +350,8 @@ class Item final {
   std::unique_ptr<store::RocksStore> index_;
   std::shared_ptr<PointReader> reader_;  // A verification goes on reading while it is replaced.
   msg::StoredReplica replica_;
+  BlockHash hash_;
+  bool is_base_unsure_ = false;  // It may have bytes where the first delta has no data.
   std::map<std::uint64_t, msg::StoredPoint> points_;
   std::map<std::string, msg::StoredPin> pins_;
   std::map<std::uint32_t, msg::StoredShape> shapes_;

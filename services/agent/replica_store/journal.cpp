@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 
 #include "services/agent/replica_store/item.h"
 #include "services/agent/replica_store/retention.h"
@@ -62,7 +63,9 @@ Result<bool> Item::make_room(const msg::Policy& policy, Time now) {
   if (!dropped_.empty() || !pins_.empty()) return false;
   std::vector<msg::RecoveryPoint> kept;
   for (const auto& [seq, stored] : points_) kept.push_back(stored.point);
-  const auto victim = next_to_go(kept, {}, policy, now);
+  std::set<std::uint64_t> held;
+  if (is_held(held_)) held.insert(held_);
+  const auto victim = next_to_go(kept, held, policy, now);
   if (!victim) return false;
   FARSIDE_TRY(drop_locked({*victim}));
   return true;

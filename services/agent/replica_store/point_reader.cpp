@@ -86,7 +86,7 @@ Status PointReader::read_version(const Version& version, std::span<char> plain) 
       break;
     }
   }
-  if (good && hash_of({plain.data(), plain.size()}) == entry.hash) return {};
+  if (good && hash_({plain.data(), plain.size()}) == entry.hash) return {};
   return fail(ErrorCode::kCorrupt,
               "block " + std::to_string(key.block) + " of disk " + disks_[key.disk].name +
                   " as of point " + std::to_string(key.seq) + " does not match its hash",

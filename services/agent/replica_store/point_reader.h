@@ -22,6 +22,7 @@
 #include "common/schema/types.plain.h"
 #include "common/store/store.h"
 #include "services/agent/replica_store/base_disk.h"
+#include "services/agent/replica_store/block_hash.h"
 #include "services/agent/replica_store/layout.h"
 
 namespace farside::replica {
@@ -40,8 +41,9 @@ class PointReader final {
 
   // `index` must outlive the reader.  By default base disks are raw files in the folder.
   PointReader(const store::Reader& index, std::string folder, const msg::StoredReplica& replica,
-              OpenBase open_base = {})
+              const BlockHash& hash, OpenBase open_base = {})
       : index_(index),
+        hash_(hash),
         folder_(std::move(folder)),
         disks_(replica.disks),
         base_names_(replica.bases),
@@ -72,6 +74,7 @@ class PointReader final {
   Result<SharedBase> base(std::uint16_t disk) const;
 
   const store::Reader& index_;
+  BlockHash hash_;
   std::string folder_;
   std::vector<msg::ReplicaDisk> disks_;  // By number, at their largest.
   std::vector<std::string> base_names_;

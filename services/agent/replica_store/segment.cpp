@@ -109,7 +109,7 @@ Result<File> SegmentWriter::take_dirty() {
   return file;
 }
 
-Result<SegmentCheck> check_segment(const std::string& path) {
+Result<SegmentCheck> check_segment(const std::string& path, const BlockHash& hash) {
   FARSIDE_ASSIGN(const File file, File::open_to_read(path));
   SegmentCheck check;
   FARSIDE_ASSIGN(check.file_bytes, file.size());
@@ -142,7 +142,7 @@ Result<SegmentCheck> check_segment(const std::string& path) {
     payload.resize(header->stored);
     FARSIDE_TRY(file.read_at(check.bytes + head.size(), payload));
     const std::span<char> to(plain.data(), header->plain);
-    if (!unpack(header->codec, payload, to) || hash_of({to.data(), to.size()}) != header->hash) {
+    if (!unpack(header->codec, payload, to) || hash({to.data(), to.size()}) != header->hash) {
       if (!is_reclaimed(check.bytes + head.size(), payload)) {
         check.problem = "the payload does not match its hash";
         break;

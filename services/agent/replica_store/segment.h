@@ -5,7 +5,7 @@
 //
 //   record  |  0  magic "FSB1"    4 |  4  codec   1 |  5  zero         1 |  6  disk   2 |
 //           |  8  block           4 | 12  stored  4 | 16  plain length 4 | 20  check  4 |
-//           | 24  seq             8 | 32  hash of the plain bytes, XXH3  8 |
+//           | 24  seq             8 | 32  hash of the plain bytes, BlockHash 8 |
 //           | 40  payload, `stored` bytes                                  |
 //
 // Numbers are big-endian.  `check`: low half of the XXH3 of the 40 header bytes with check = 0.
@@ -22,6 +22,7 @@
 
 #include "common/base/file.h"
 #include "common/base/result.h"
+#include "services/agent/replica_store/block_hash.h"
 #include "services/agent/replica_store/layout.h"
 
 namespace farside::replica {
@@ -68,6 +69,6 @@ struct SegmentCheck {
 
 // Walks all records and verifies every payload against its hash.  Errors: those of File, and
 // kCorrupt if it is no segment at all.
-Result<SegmentCheck> check_segment(const std::string& path);
+Result<SegmentCheck> check_segment(const std::string& path, const BlockHash& hash = {});
 
 }  // namespace farside::replica

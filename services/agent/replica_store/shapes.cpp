@@ -16,6 +16,7 @@ namespace {
 
 constexpr std::size_t kDisksMax = 64;     // Of one point.
 constexpr std::size_t kNumbersMax = 512;  // Of all that a replica ever had.
+constexpr std::uint64_t kDiskBytesMax = std::uint64_t{64} << 40U;  // What a VHDX may have.
 
 std::string definition_path(const std::string& folder, const std::string& digest) {
   return folder + "/definitions/" + digest;
@@ -33,6 +34,12 @@ Status check_disks(const std::vector<msg::ReplicaDisk>& disks) {
     if (good) continue;
     return fail(ErrorCode::kInvalidArgument,
                 "'" + disk.name + "' is no name of a disk, or there are two of it");
+  }
+  const auto huge = std::ranges::find_if(
+      disks, [](const msg::ReplicaDisk& disk) { return disk.bytes > kDiskBytesMax; });
+  if (huge != disks.end()) {
+    return fail(ErrorCode::kTooLarge, "disk " + huge->name + " has " + std::to_string(huge->bytes) +
+                                          " bytes; at most 64 TiB are replicated");
   }
   if (disks.size() > kDisksMax) {
     return fail(ErrorCode::kTooLarge, "a VM of " + std::to_string(disks.size()) +

@@ -158,7 +158,9 @@ int after_fork() {
   if (!stored_shape) return refuse(stored_shape.error());
   view->disks = std::move(stored_shape->disks);
   view->index = std::move(*index);
-  view->reader = std::make_unique<PointReader>(*view->index, view->folder, *replica);
+  const auto hash = BlockHash::with_key(replica->hash_key);
+  if (!hash) return refuse(hash.error());
+  view->reader = std::make_unique<PointReader>(*view->index, view->folder, *replica, *hash);
   return 0;
 }
 

@@ -120,7 +120,7 @@ class ReplicaOracle final : public Oracle {
     const auto index = store::RocksStore::open(item.folder() + "/views/" + view + "/index",
                                                store::RocksStore::Mode::kReadOnly);
     if (!index) return which + to_text(index.error());
-    const replica::PointReader frozen(**index, item.folder(), replica::stored(disks()));
+    const replica::PointReader frozen(**index, item.folder(), replica::stored(disks()), {});
     const auto wanted = state(seed_, seq);
     for (std::uint16_t disk = 0; disk < disks().size(); ++disk) {
       std::string bytes(disks()[disk].bytes, '?');
@@ -404,7 +404,7 @@ class TargetTest : public DurabilityTest {
       }
       is_lost_ = false;
       tracked_ = attempt;
-      digests_[shipped->point.seq] = data::digest_from_scratch(*point);
+      digests_[shipped->point.seq] = data::digest_from_scratch(*point, "");
     }
   }
 

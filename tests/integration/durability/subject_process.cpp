@@ -49,6 +49,7 @@ std::optional<std::string> Subject::next() {
     if (const auto end = read_.find('\n'); end != std::string::npos) {
       std::string line = read_.substr(0, end);
       read_.erase(0, end + 1);
+      if (line.find_first_not_of(' ') == std::string::npos) continue;  // A cause of several lines.
       return line;
     }
     pollfd ready{.fd = out_, .events = POLLIN, .revents = 0};

@@ -226,6 +226,10 @@ TEST_F(AgentWorkTest, ACommittedVmIsTheOperatorsAndItsReplicaStaysForAWhile) {
   EXPECT_TRUE(has_replica());
 
   target_clock_.skew = std::chrono::hours{25};
+  EXPECT_EQ(maintain({.item = kItem}).status.kept_until, done.kept_until) << "a jump is no time";
+  EXPECT_TRUE(has_replica());
+  target_clock_.skew = Micros{0};
+  target_clock_.passed = std::chrono::hours{25};
 
   EXPECT_EQ(maintain({.item = kItem}).status.kept_until, 0);
   EXPECT_FALSE(has_replica());

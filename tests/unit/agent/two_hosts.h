@@ -24,9 +24,10 @@ inline constexpr std::uint64_t kMib = 1U << 20U;
 
 class SkewedClock final : public Clock {
  public:
-  Time now() const override { return real_.now() + skew; }
-  Micros monotonic() const override { return stands ? Micros{0} : real_.monotonic(); }
+  Time now() const override { return real_.now() + passed + skew; }
+  Micros monotonic() const override { return stands ? Micros{0} : real_.monotonic() + passed; }
 
+  Micros passed{0};
   Micros skew{0};
   std::atomic<bool> stands = false;
 

@@ -11,6 +11,7 @@
 #include "services/agent/data_plane/receiver.h"
 #include "services/agent/data_plane/shipment.h"
 #include "services/agent/data_plane/shipper.h"
+#include "tests/support/colliding_blocks.h"
 #include "tests/unit/data_plane/two_ends.h"
 
 namespace farside::data {
@@ -178,6 +179,20 @@ TEST_F(DataPlaneTest, AResyncMovesOnlyWhatDiffers) {
   ASSERT_TRUE(shipped) << shipped.error().what;
   EXPECT_TRUE(shipped->resynced);
   EXPECT_LE(shipped->blocks_sent, 3U);
+  expect_equal();
+}
+
+// A guest that knows how blocks are hashed cannot make a comparison pass over what differs.
+TEST_F(DataPlaneTest, BlocksMadeToCollideAreFoundToDiffer) {
+  const auto [one, other] = test::colliding_blocks();
+  vm_.write(0, 0, one);
+  initial();
+  vm_.write(0, 0, other);
+
+  const auto shipped = cycle("", ShipMode::kResync);
+
+  ASSERT_TRUE(shipped) << shipped.error().what;
+  EXPECT_EQ(shipped->blocks_sent, 1U);
   expect_equal();
 }
 
@@ -403,7 +418,8 @@ TEST_F(DataPlaneTest, ASourceThatIgnoresItsCreditIsCutOff) {
   SeededRandom random(1);
   for (char& c : noise) c = static_cast<char>(random.next());
   Guess guess;
-  const Packed packed = pack({.plain = noise, .level = 0}, guess);
+  const Packed packed = pack(
+      {.plain = noise, .level = 0, .hash = replica::BlockHash::with_key(kHashKey).value()}, guess);
   for (int i = 0; i < 200; ++i) {
     ASSERT_TRUE(channel->send(frame(packed.batch), packed.payload));
   }

@@ -17,7 +17,7 @@ class KeptHashesTest : public TwoEnds {
   std::string copy() const { return folder_ / "copy"; }
 
   // What a failover asks for while the VM runs.
-  Result<std::string> digest() { return shipper_.digest("web", *point_, {.attempt = token_}); }
+  Result<std::string> digest() { return TwoEnds::digest(std::nullopt); }
 
   void save_copy() {
     std::filesystem::copy_file(path(), copy(), std::filesystem::copy_options::overwrite_existing);
@@ -190,7 +190,7 @@ TEST_F(KeptHashesTest, WhatALossOfPowerTookIsUnknownAndReadAgain) {
 
   ASSERT_TRUE(shipped) << shipped.error().what;
   EXPECT_EQ(shipped->delta_blocks, 40U);
-  const auto few = shipper_.digest("web", *point_, {.attempt = token_, .reads = 40});
+  const auto few = TwoEnds::digest(40);
   EXPECT_EQ(few.value(), digest_from_scratch(*point_)) << "no more than the delta is read";
 }
 

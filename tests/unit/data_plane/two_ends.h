@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/base/clock.h"
@@ -19,8 +21,11 @@
 
 namespace farside::data {
 
+inline constexpr std::string_view kHashKey = "a key for hashes";
+
 // By every block of the disks, each read anew.
-inline std::string digest_from_scratch(agent::Point& point) {
+inline std::string digest_from_scratch(agent::Point& point, std::string_view key = kHashKey) {
+  const auto hash_of = replica::BlockHash::with_key(key).value();
   std::vector<replica::SummedDisk> disks;
   for (const auto& disk : point.disks()) {
     replica::Sum sum;
@@ -32,7 +37,7 @@ inline std::string digest_from_scratch(agent::Point& point) {
                                    [&](Status status) { done = std::move(status); }));
       EXPECT_TRUE(disk->poll(0));
       EXPECT_TRUE(done);
-      sum += replica::term_of(block, replica::hash_of(bytes));
+      sum += replica::term_of(block, hash_of(bytes));
     }
     disks.push_back({.name = disk->name(), .bytes = disk->bytes(), .sum = sum});
   }
@@ -46,6 +51,7 @@ class TwoEnds : public testing::Test {
     vm_.add_disk("vdb", 10 * replica::kBlockBytes);
     limits_.reserve_bytes = 1;
     limits_.flush_bytes = 4 * replica::kBlockBytes;
+    limits_.make_hash_key = [] { return std::string(kHashKey); };
     start_target();
     ASSERT_TRUE(receiver_->allow("web", source_keys_.public_key, 1));
   }
@@ -96,8 +102,10 @@ class TwoEnds : public testing::Test {
   }
 
   // What the hashes kept at the source say of its last point, reading nothing.
-  Result<std::string> kept_digest() {
-    return shipper_.digest("web", *point_, {.attempt = token_, .reads = 0});
+  Result<std::string> kept_digest() { return digest(0); }
+  Result<std::string> digest(std::optional<std::uint64_t> reads) {
+    return shipper_.digest("web", *point_,
+                           {.attempt = token_, .hash_key = std::string(kHashKey), .reads = reads});
   }
 
   // The target's newest point is what the source's point was, by content and by digest.

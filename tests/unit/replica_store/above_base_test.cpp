@@ -28,6 +28,8 @@ class HeldBases final : public BaseDisks {
     return !is_held && !is_pinned;
   }
 
+  bool are_read_directly() const override { return true; }
+
   bool is_held = false;
 };
 
@@ -36,6 +38,11 @@ class AboveBaseTest : public testing::Test {
   void SetUp() override {
     limits_.reserve_bytes = 1;
     limits_.bases = &bases_;
+    open();
+  }
+
+  void open() {
+    item_.reset();
     auto opened = Item::open(folder_ / "item", "web",
                              {{.name = "vda", .bytes = 10 * kBlockBytes + 512}}, limits_);
     ASSERT_TRUE(opened) << opened.error().what;
@@ -110,10 +117,31 @@ TEST_F(AboveBaseTest, ABlockThatWasTakenBackFromTheFirstDeltaIsZero) {
   ASSERT_TRUE(item_->unstage(0, one));
   commit(1);
 
-  EXPECT_EQ(above(1), (Seen{{1, '0'}})) << "the base still has its bytes";
+  EXPECT_EQ(above(1), Seen{});
+  EXPECT_EQ(base(1), pattern('\0')) << "the base has its bytes no more";
   std::string bytes(kBlockBytes, '?');
   ASSERT_TRUE(item_->read(0, 1, kBlockBytes, bytes));
   EXPECT_EQ(bytes, pattern('\0'));
+}
+
+TEST_F(AboveBaseTest, ACrashBeforeTheBaseLostWhatWasTakenBackIsMadeUpFor) {
+  stage({{0, 'a'}, {1, 'b'}});
+  ASSERT_TRUE(item_->flush());
+  BlockSet one(11);
+  one.add(1);
+  ASSERT_TRUE(item_->unstage(0, one));
+  const auto disk = bases_.open(folder_ / "item", "vda");
+  ASSERT_TRUE((*disk)->write_at(kBlockBytes, pattern('b'))) << "as it was before it was punched";
+
+  open();
+  ASSERT_TRUE((*disk)->write_at(2 * kBlockBytes, pattern('c'))) << "as of a write that was lost";
+  ASSERT_TRUE((*disk)->write_at(3 * kBlockBytes, pattern('d')));
+  stage({{1, '\0'}, {3, '\0'}});  // Zeroed meanwhile.
+  commit(3);
+
+  EXPECT_EQ(base(0), pattern('a'));
+  for (const std::uint32_t block : {1U, 2U, 3U}) EXPECT_EQ(base(block), pattern('\0')) << block;
+  EXPECT_EQ(above(1), Seen{});
 }
 
 TEST_F(AboveBaseTest, NothingIsFoldedIntoABaseThatIsHeld) {

@@ -163,7 +163,7 @@ class ItemModel : public testing::TestWithParam<std::uint64_t> {
       const auto index = store::RocksStore::open(folder_ / ("item/views/" + view + "/index"),
                                                  store::RocksStore::Mode::kReadOnly)
                              .value();
-      const PointReader frozen(*index, folder_ / "item", stored(shape_));
+      const PointReader frozen(*index, folder_ / "item", stored(shape_), {});
       ASSERT_NO_FATAL_FAILURE(check_reads(&frozen, seq));
     }
     const auto scrub = item_->scrub("", 100'000).value();

@@ -435,7 +435,7 @@ TEST_F(ItemTest, AFrozenIndexReadsTheSameWhileTheReplicaGoesOn) {
   const auto frozen = store::RocksStore::open(folder_ / "item/views/test/index",
                                               store::RocksStore::Mode::kReadOnly);
   ASSERT_TRUE(frozen) << frozen.error().what;
-  const PointReader reader(**frozen, folder_ / "item", stored(disks_));
+  const PointReader reader(**frozen, folder_ / "item", stored(disks_), {});
   std::string out(kBlockBytes, '?');
   ASSERT_TRUE(reader.read(0, 2, 0, out));
   EXPECT_EQ(out, pattern('a'));

@@ -84,6 +84,13 @@ class ShapesTest : public testing::Test {
   std::unique_ptr<Item> item_;
 };
 
+TEST_F(ShapesTest, ADiskOfAnImpossibleSizeIsRefused) {
+  const auto opened = Item::open(folder_ / "huge", "web",
+                                 {{.name = "vda", .bytes = std::uint64_t{1} << 62U}}, limits_);
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().code, ErrorCode::kTooLarge);
+}
+
 TEST_F(ShapesTest, ADiskThatLeftIsNoPartOfLaterPointsAndStaysInOlderOnes) {
   point({vda_, vdb_}, 'x');
   const std::string both = digest(1);
