@@ -155,6 +155,10 @@ void HypervHost::lose_tracking() {
   process_->order(fmt::format(R"({{"do":"lose_tracking","vm":"{}"}})", kWitness));
 }
 
+void HypervHost::fail_jobs(int times) {
+  process_->order(fmt::format(R"({{"do":"fail_jobs","times":{}}})", times));
+}
+
 std::string HypervHost::serial(const std::string& guid) const {
   std::ifstream in(folder_ / ("host/serial/" + guid + ".log"));
   return {std::istreambuf_iterator<char>(in), {}};

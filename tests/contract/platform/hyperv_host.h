@@ -31,6 +31,7 @@ class HypervHost {
   std::string witness() const { return kWitness; }
   std::uint64_t write_more(std::uint64_t records);
   void lose_tracking();
+  void fail_jobs(int times);  // The next ones of the host.
   std::string deaf() const { return kDeaf; }
   NewVm new_vm(const std::string& name);
   bool overlay_exists(const NewVm& vm) const;

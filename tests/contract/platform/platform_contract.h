@@ -123,6 +123,14 @@ TYPED_TEST_P(PlatformContract, DescribesTheHostAndItsVms) {
   EXPECT_EQ(vm->disks[0].name, "vda");
   EXPECT_EQ(vm->disks[1].name, "vdb");
   EXPECT_GT(vm->disks[1].bytes, 0U);
+  // A disk is the same one wherever it is plugged in, and in every point.
+  EXPECT_NE(vm->disks[0].id, vm->disks[1].id);
+  const auto point =
+      this->platform().create_point({.vm_id = this->witness(), .token = this->new_token()});
+  ASSERT_TRUE(point) << why(point);
+  ASSERT_EQ((*point)->disks().size(), 2U);
+  for (std::size_t i = 0; i < 2; ++i) EXPECT_EQ((*point)->disks()[i]->id(), vm->disks[i].id);
+  ASSERT_TRUE((*point)->abandon());
   EXPECT_EQ(code(this->platform().describe_vm("00000000-0000-4000-8000-000000000000")),
             ErrorCode::kNotFound);
 }

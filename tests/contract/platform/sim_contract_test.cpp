@@ -21,14 +21,14 @@ SimHostAdapter& SimHostAdapter::shared() {
 }
 
 SimHostAdapter::SimHostAdapter() : host_("sim-host", clock_, {"blue", "quiet"}) {
-  host_.add_vm(
-      {.id = witness(),
-       .name = "witness",
-       .state = msg::PowerState::running,
-       .memory_mib = 128,
-       .processors = 1,
-       .generation = 1,
-       .disks = {{.name = "vda", .bytes = kDiskBytes}, {.name = "vdb", .bytes = kDiskBytes}}});
+  host_.add_vm({.id = witness(),
+                .name = "witness",
+                .state = msg::PowerState::running,
+                .memory_mib = 128,
+                .processors = 1,
+                .generation = 1,
+                .disks = {{.name = "vda", .bytes = kDiskBytes, .id = "serial:a"},
+                          {.name = "vdb", .bytes = kDiskBytes, .id = "serial:b"}}});
   host_.add_vm({.id = deaf(),
                 .name = "deaf",
                 .state = msg::PowerState::off,

@@ -143,6 +143,27 @@ TEST_F(HypervCrashTest, AKilledAgentLeavesNoCheckpointAndNoUnknownReferencePoint
   EXPECT_TRUE(host().ids_of("Msvm_VirtualSystemReferencePoint").empty());
 }
 
+// No cycle comes by for an item that is paused: what its last point left is ended all the same.
+TEST_F(HypervCrashTest, ACheckpointThatCouldNotBeEndedIsEndedLater) {
+  auto point = platform().create_point({.vm_id = host().witness(), .token = "left"});
+  ASSERT_TRUE(point) << why(point);
+  host().fail_jobs(1'000);
+  EXPECT_FALSE((*point)->close());
+  point->reset();
+  EXPECT_EQ(host().open_checkpoints(), 1U);
+  ASSERT_TRUE(platform().describe_host()) << "one VM in trouble hides no host";
+  EXPECT_EQ(host().open_checkpoints(), 1U);
+
+  host().fail_jobs(0);
+  for (int i = 0; i < 100 && host().open_checkpoints() > 0; ++i) {
+    ASSERT_TRUE(platform().describe_host());
+    ::poll(nullptr, 0, 100);
+  }
+
+  expect_nothing_of_ours_is_left();
+  expect_the_witness_can_be_replicated();
+}
+
 TEST_F(HypervCrashTest, AKilledAgentLeavesNoVmAndNoFile) {
   const std::string vms = host().file_of(R"(C:\Farside\vms)");
   for (int kill = 0; kill < kKills; ++kill) {

@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <filesystem>
+#include <future>
 #include <thread>
 
 #include "services/agent/platforms/deadline.h"
@@ -123,6 +124,23 @@ TEST_F(ProductionTest, ASavedStateSurvivesPointsAndIsWhatTheVmGoesOnFrom) {
   follow("fifth", "fourth");
   EXPECT_GT(bytes_, 0U);
   EXPECT_TRUE(replica_has(newest));
+}
+
+// As `libvirt-guests` does when its host goes down, or an operator who does not wait.
+TEST_F(ProductionTest, ASaveInPlaceOfAShutdownIsNoShutdown) {
+  ASSERT_TRUE(platform().start(host().deaf()));
+  auto saved = std::async(std::launch::async, [] {
+    wait(seconds{2});
+    return virDomainManagedSave(domain(host().deaf()).get(), 0);
+  });
+
+  const auto shut_down = platform().shut_down(host().deaf(), 60);
+
+  ASSERT_FALSE(shut_down) << "its memory would be left behind";
+  EXPECT_EQ(shut_down.error().code, ErrorCode::kConflict);
+  ASSERT_EQ(saved.get(), 0);
+  ASSERT_EQ(virDomainManagedSaveRemove(domain(host().deaf()).get(), 0), 0);
+  ASSERT_TRUE(platform().start(host().deaf()));
 }
 
 TEST_F(ProductionTest, AnOperatorsStartWinsAgainstThePointOfAVmThatIsOff) {

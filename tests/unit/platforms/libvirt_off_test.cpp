@@ -4,8 +4,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include "services/agent/platforms/leftovers.h"
 #include "services/agent/platforms/libvirt/image_file.h"
-#include "services/agent/platforms/libvirt/leftovers.h"
 #include "services/agent/platforms/libvirt/off_tokens.h"
 #include "tests/support/temp_folder.h"
 

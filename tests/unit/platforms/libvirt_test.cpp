@@ -112,6 +112,12 @@ TEST(DomainXmlTest, SaysWhyAVmCannotBeProtected) {
   EXPECT_THAT(problem("<disk type='block' device='disk'><driver type='qcow2'/>"
                       "<source dev='/dev/sdb'/><target dev='vda'/></disk>"),
               HasSubstr("not a file"));
+  EXPECT_THAT(
+      problem("<disk device='disk'><driver type='qcow2'/><source file='/a'/>"
+              "<backingStore type='file'><format type='raw'/><source file='/golden'>"
+              "<encryption format='luks'/></source></backingStore><target dev='vda'/></disk>"),
+      HasSubstr("encrypted"))
+      << "whatever it stands on";
   EXPECT_EQ(problem("<disk device='disk'><driver type='qcow2'/><source file='/a'/>"
                     "<target dev='vda'/></disk><disk device='cdrom'><driver type='raw'/>"
                     "<target dev='sda'/></disk>"),

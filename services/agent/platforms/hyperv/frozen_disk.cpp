@@ -52,6 +52,7 @@ Result<std::unique_ptr<VhdxFrozenDisk>> VhdxFrozenDisk::open(Shares& shares, con
       });
   if (!chain) return fail(chain.error().in("disk '" + disk.path + "'"));
   opened->chain_ = std::move(*chain);
+  opened->id_ = identity_of(opened->disk_id());
   return opened;
 }
 

@@ -268,6 +268,8 @@ Result<Host::DiskFacts> Host::disk_facts(const std::string& path) {
   }
   DiskFacts facts;
   FARSIDE_ASSIGN(facts.bytes, settings.front().number("MaxInternalSize"));
+  facts.sector_bytes = static_cast<std::uint32_t>(
+      settings.front().number_or("LogicalSectorSize", facts.sector_bytes));
   for (const char c : settings.front().text("VirtualDiskId")) {
     if (c != '{' && c != '}') {
       facts.disk_id += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));

@@ -54,8 +54,9 @@ class Host final {
   Result<std::vector<wsman::Instance>> parts(const std::string& settings_id);
 
   struct DiskFacts {
-    std::uint64_t bytes = 0;  // Of the virtual disk.
-    std::string disk_id;      // Lower case, without braces.
+    std::uint64_t bytes = 0;           // Of the virtual disk.
+    std::string disk_id;               // Lower case, without braces.
+    std::uint32_t sector_bytes = 512;  // Logical.
   };
   Result<DiskFacts> disk_facts(const std::string& path);
 

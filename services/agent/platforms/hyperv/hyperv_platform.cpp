@@ -3,7 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
+#include <condition_variable>
 #include <optional>
+#include <set>
+#include <stop_token>
+#include <thread>
 
 #include "common/base/file.h"
 #include "common/base/log.h"
@@ -13,6 +18,7 @@
 #include "services/agent/platforms/hyperv/shares.h"
 #include "services/agent/platforms/hyperv/vhdx_bases.h"
 #include "services/agent/platforms/hyperv/vm_builder.h"
+#include "services/agent/platforms/leftovers.h"
 #include "services/agent/platforms/marks.h"
 #include "services/agent/platforms/ownership.h"
 #include "services/agent/platforms/plan.h"
@@ -24,6 +30,20 @@ using wsman::Value;
 
 constexpr std::uint64_t kStartNothing = 2;  // AutomaticStartupAction.
 constexpr Micros kDiskFactsKept{30'000'000};
+constexpr std::chrono::seconds kKeepPeriod(1);
+constexpr std::uint32_t kSectorBytes = 512;
+constexpr std::chrono::seconds kUncleanAfter(60);  // Twice the longest pause between two tries.
+
+// Whether a VM of another platform has a disk whose sectors ours would not have.
+bool has_other_sectors(const msg::VmDefinition& definition) {
+  constexpr std::string_view kName = "logical_block_size='";
+  const std::string usual = fmt::format("{}'", kSectorBytes);
+  const std::string_view text = definition.text;
+  for (auto at = text.find(kName); at != text.npos; at = text.find(kName, at + 1)) {
+    if (!text.substr(at + kName.size()).starts_with(usual)) return true;
+  }
+  return false;
+}
 
 // While it is a test or not whole; else it is somebody's production.
 bool is_ours(const Mark& mark) {
@@ -66,12 +86,15 @@ class HypervPlatform final : public Platform {
 
  private:
   msg::Vm with_sizes(VirtualMachine vm);
-  Result<std::uint64_t> disk_bytes(const std::string& path);
+  Result<Host::DiskFacts> facts_of(const std::string& path);
   Status refuse_if_fenced(const VirtualMachine& vm);
   Status remove(const VirtualMachine& vm, bool delete_disks);
   Status set_startup_action(const VirtualMachine& vm, std::uint64_t action);
   std::optional<std::uint64_t> former_startup_action(const std::string& vm_id) const;
   Status clean_up(const VirtualMachine& vm, const std::vector<std::string>& vms_to_keep);
+  Status settle(const std::string& vm_id);
+  Status forget(const std::string& vm_id);
+  void keep(const std::stop_token& stop);
   bool stands_in(const VirtualMachine& vm, const std::string& id) const;
 
   Options options_;
@@ -80,15 +103,22 @@ class HypervPlatform final : public Platform {
   Shares shares_;
   VhdxBases bases_;
   Checkpoints checkpoints_;
+  Leftovers leftovers_;
+  Leftovers::CleanUp clean_up_ = [this](const std::string& id) { return settle(id); };
   Marks fenced_;
   Marks startup_actions_;  // "ID=ACTION" of fenced VMs that their host would start by itself.
 
   struct Known {
-    std::uint64_t bytes = 0;
+    Host::DiskFacts facts;
     Micros at{0};
   };
-  std::mutex mutex_;  // Of the sizes of disks that were asked for a short while ago.
-  std::map<std::string, Known> sizes_;
+  std::mutex mutex_;                    // Of what follows.
+  std::map<std::string, Known> known_;  // Of disks that were asked for a short while ago.
+  std::set<std::string> going_;  // VMs that reconcile() wants gone, if they are ours to remove.
+
+  std::mutex keep_mutex_;
+  std::condition_variable_any woken_;
+  std::jthread keeper_{[this](const std::stop_token& stop) { keep(stop); }};  // Ends first.
 };
 
 Result<msg::HostState> HypervPlatform::describe_host() {
@@ -107,29 +137,68 @@ Result<msg::HostState> HypervPlatform::describe_host() {
     state.storage.push_back(
         {.path = path, .total_bytes = space->total_bytes, .free_bytes = space->free_bytes});
   }
+  for (const auto& [vm_id, why] : leftovers_.stuck(kUncleanAfter)) {
+    state.troubles.push_back(
+        {.vm = vm_id,
+         .kind = msg::VmTroubleKind::unclean,
+         .what = "what an earlier point left on VM " + vm_id + " is not cleaned up: " + why.what});
+  }
   return state;
 }
 
-Result<std::uint64_t> HypervPlatform::disk_bytes(const std::string& path) {
+// What is left of a VM; of one that is gone there is nothing.
+Status HypervPlatform::settle(const std::string& vm_id) {
+  const auto vm = host_.find(vm_id);
+  if (!vm) return vm.error().code == ErrorCode::kNotFound ? Status() : fail(vm.error());
+  std::vector<std::string> keep{vm_id};
+  {
+    const std::lock_guard lock(mutex_);
+    if (going_.contains(vm_id)) keep.clear();
+  }
+  return clean_up(*vm, keep);
+}
+
+Status HypervPlatform::forget(const std::string& vm_id) {
+  FARSIDE_TRY(leftovers_.settle(vm_id, clean_up_));
+  return checkpoints_.forget(vm_id);
+}
+
+// Also while no cycle comes by: an item that is paused has none.
+void HypervPlatform::keep(const std::stop_token& stop) {
+  std::unique_lock lock(keep_mutex_);
+  while (!woken_.wait_for(lock, stop, kKeepPeriod, [&] { return stop.stop_requested(); })) {
+    leftovers_.sweep(clean_up_);
+  }
+}
+
+Result<Host::DiskFacts> HypervPlatform::facts_of(const std::string& path) {
   const Micros now = clock_.monotonic();
   {
     const std::lock_guard lock(mutex_);
-    std::erase_if(sizes_, [&](const auto& one) { return now - one.second.at > kDiskFactsKept; });
-    if (const auto known = sizes_.find(path); known != sizes_.end()) return known->second.bytes;
+    std::erase_if(known_, [&](const auto& one) { return now - one.second.at > kDiskFactsKept; });
+    if (const auto known = known_.find(path); known != known_.end()) return known->second.facts;
   }
   FARSIDE_ASSIGN(const Host::DiskFacts facts, host_.disk_facts(path));
   const std::lock_guard lock(mutex_);
-  sizes_[path] = {.bytes = facts.bytes, .at = now};
-  return facts.bytes;
+  known_[path] = {.facts = facts, .at = now};
+  return facts;
 }
 
 msg::Vm HypervPlatform::with_sizes(VirtualMachine vm) {
   for (msg::Disk& disk : vm.vm.disks) {
-    const auto bytes = disk_bytes(disk.path);
-    if (bytes) disk.bytes = *bytes;
+    const auto facts = facts_of(disk.path);
+    if (facts) {
+      disk.bytes = facts->bytes;
+      disk.id = identity_of(facts->disk_id);
+    }
     if (!vm.vm.problem.empty()) continue;
-    if (!bytes) {
-      vm.vm.problem = fmt::format("disk {} cannot be read: {}", disk.name, bytes.error().what);
+    if (!facts) {
+      vm.vm.problem = fmt::format("disk {} cannot be read: {}", disk.name, facts.error().what);
+    } else if (facts->sector_bytes != kSectorBytes) {
+      vm.vm.problem = fmt::format(
+          "disk {} has sectors of {} bytes, and disks are made with {} at the target: convert it "
+          "with Set-VHD or Convert-VHD",
+          disk.name, facts->sector_bytes, kSectorBytes);
     } else if (const auto place = shares_.locate(disk.path); !place) {
       vm.vm.problem = place.error().what;
     }
@@ -183,11 +252,17 @@ Result<std::unique_ptr<Point>> HypervPlatform::create_point(const PointRequest& 
     return fail(ErrorCode::kUnsupported,
                 fmt::format("VM '{}' cannot be protected: {}", vm.vm.name, vm.vm.problem));
   }
-  return HypervPoint::begin(host_, checkpoints_, shares_, vm, request, clock_);
+  FARSIDE_TRY(leftovers_.settle(request.vm_id, clean_up_));
+  return HypervPoint::begin({.host = host_,
+                             .checkpoints = checkpoints_,
+                             .shares = shares_,
+                             .leftovers = leftovers_,
+                             .clock = clock_},
+                            vm, request);
 }
 
 Status HypervPlatform::forget_tokens(const std::string& vm_id) {
-  return checkpoints_.forget(vm_id);
+  return forget(vm_id);
 }
 
 Result<msg::VmDefinition> HypervPlatform::definition_of(const std::string& vm_id) {
@@ -203,6 +278,15 @@ Result<std::vector<msg::PlanRow>> HypervPlatform::plan_vm(const NewVm& vm) {
 // Without disks: those would be differencing files of as many bytes as the journal's newest blocks.
 Status HypervPlatform::prove_vm(const NewVm& vm, const std::string& proof_id,
                                 const std::string& /*folder*/) {  // Of the agent, not of the host.
+  if (has_other_sectors(vm.definition)) {
+    return fail(
+        ErrorCode::kUnsupported,
+        fmt::format("VM '{}' has a disk whose sectors are not of {} bytes, and the disks of "
+                    "this host's replicas are",
+                    vm.shape.name, kSectorBytes),
+        "protect it to a KVM host");
+  }
+  FARSIDE_TRY(leftovers_.settle(proof_id, clean_up_));
   FARSIDE_ASSIGN(const auto all, host_.vms());
   for (const VirtualMachine& one : all) {
     if (one.vm.id != vm.id || (one.mark && one.mark->item == vm.item_id)) continue;
@@ -256,6 +340,7 @@ Result<std::string> HypervPlatform::sign_of_life(const std::string& vm_id) {
 }
 
 Status HypervPlatform::create_vm(const NewVm& vm) {
+  FARSIDE_TRY(leftovers_.settle(vm.id, clean_up_));
   if (const auto existing = host_.find(vm.id)) {
     if (!existing->mark) {
       return fail(ErrorCode::kForbidden,
@@ -308,13 +393,14 @@ Result<std::string> HypervPlatform::release_vm(const std::string& vm_id) {
   if (!vm.mark) return vm.guid;
   if (is_ours(*vm.mark)) return fail(refuse_to_release(vm.vm.name).error());
   FARSIDE_TRY(bases_.keep_bases(vm.vm.id));
-  FARSIDE_TRY(checkpoints_.forget(vm.vm.id));
+  FARSIDE_TRY(forget(vm.vm.id));
   FARSIDE_TRY(set_notes(host_, vm.settings_id, released(vm.notes)));
   log::info("vm_released", {{"vm", vm_id}, {"guid", vm.guid}, {"name", vm.vm.name}});
   return vm.guid;
 }
 
 Status HypervPlatform::destroy_vm(const std::string& vm_id, bool delete_overlays) {
+  FARSIDE_TRY(leftovers_.settle(vm_id, clean_up_));
   const auto vm = host_.find(vm_id);
   if (!vm) {
     if (vm.error().code != ErrorCode::kNotFound) return fail(vm.error());
@@ -413,9 +499,15 @@ Status HypervPlatform::reconcile(const std::vector<std::string>& vms_to_keep) {
   FARSIDE_TRY(host_.wait_for_jobs());  // Of the agent before this one.
   FARSIDE_ASSIGN(const auto all, host_.vms());
   for (const VirtualMachine& vm : all) {
+    if (leftovers_.of(vm.vm.id)) continue;  // It is being seen to.
     const Status cleaned = clean_up(vm, vms_to_keep);
     if (cleaned) continue;
     log::error("vm_not_cleaned_up", {{"vm", vm.vm.id}, {"error", cleaned.error()}});
+    if (std::ranges::find(vms_to_keep, vm.vm.id) == vms_to_keep.end()) {
+      const std::lock_guard lock(mutex_);
+      going_.insert(vm.vm.id);
+    }
+    leftovers_.add(vm.vm.id, cleaned.error());
   }
   // Disks whose VM was never defined.
   FARSIDE_ASSIGN(const auto with_disks, bases_.vms_with_disks());

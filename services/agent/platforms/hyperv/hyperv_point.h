@@ -6,16 +6,26 @@
 
 #include "services/agent/platforms/hyperv/checkpoints.h"
 #include "services/agent/platforms/hyperv/frozen_disk.h"
+#include "services/agent/platforms/leftovers.h"
 #include "services/agent/platforms/platform.h"
 
 namespace farside::agent::hyperv {
 
 class HypervPoint final : public Point {
  public:
-  // All outlive the point.  Errors: see Platform::create_point.
-  static Result<std::unique_ptr<Point>> begin(Host& host, Checkpoints& checkpoints, Shares& shares,
-                                              const VirtualMachine& vm, const PointRequest& request,
-                                              const Clock& clock);
+  struct Place {  // Outlives the point.
+    Host& host;
+    Checkpoints& checkpoints;
+    Shares& shares;
+    Leftovers& leftovers;  // Gets what could not be ended.
+    const Clock& clock;
+  };
+  // Errors: see Platform::create_point.
+  static Result<std::unique_ptr<Point>> begin(const Place& place, const VirtualMachine& vm,
+                                              const PointRequest& request);
+  ~HypervPoint() override;
+  HypervPoint(const HypervPoint&) = delete;
+  HypervPoint& operator=(const HypervPoint&) = delete;
 
   std::int64_t captured_at_micros() const override { return captured_at_.micros; }
   bool is_app_consistent() const override { return checkpoint_.is_app_consistent; }
@@ -26,15 +36,16 @@ class HypervPoint final : public Point {
   Status abandon() override { return end(/*drops_older=*/false); }
 
  private:
-  HypervPoint(Checkpoints& checkpoints, Checkpoint checkpoint, Time captured_at)
-      : checkpoints_(checkpoints), checkpoint_(std::move(checkpoint)), captured_at_(captured_at) {}
-  Status open_disks(Host& host, Shares& shares, const msg::TrackedPoint* since);
+  HypervPoint(const Place& place, Checkpoint checkpoint, Time captured_at)
+      : place_(place), checkpoint_(std::move(checkpoint)), captured_at_(captured_at) {}
+  Status open_disks(const msg::TrackedPoint* since);
   Status end(bool drops_older);
 
-  Checkpoints& checkpoints_;
+  Place place_;
   Checkpoint checkpoint_;
   Time captured_at_;
   bool is_ended_ = false;
+  Error why_{.code = ErrorCode::kPlatform, .what = "a checkpoint was not ended", .advice = ""};
   std::vector<std::unique_ptr<FrozenDisk>> disks_;
   msg::VmDefinition definition_;
 };

@@ -67,10 +67,22 @@ Result<bool> ask_guest(Host& host, const std::string& guid) {
   return asked.has_value();  // Not ready, locked, or at it already: its state tells.
 }
 
+// Saved, paused, or on its way there: turned off it loses what is in its memory.
+Status refuse_memory(const VirtualMachine& vm, msg::PowerState state) {
+  if (state != msg::PowerState::paused) return {};
+  return fail(
+      ErrorCode::kConflict,
+      fmt::format("VM '{}' is saved or paused: it cannot shut down, and its memory would be "
+                  "lost",
+                  vm.vm.name),
+      "start or resume it, or turn it off");
+}
+
 }  // namespace
 
 Result<PowerResult> shut_down(Host& host, const VirtualMachine& vm, int deadline_s) {
   if (vm.vm.state == msg::PowerState::off) return PowerResult{};
+  FARSIDE_TRY(refuse_memory(vm, vm.vm.state));
   const Deadline deadline{seconds(deadline_s)};
   bool can_react = vm.vm.state == msg::PowerState::running;
   while (can_react && !deadline.passed()) {
@@ -78,9 +90,12 @@ Result<PowerResult> shut_down(Host& host, const VirtualMachine& vm, int deadline
     for (const Deadline again(kAskAgain); can_react && !again.passed();) {
       FARSIDE_ASSIGN(const std::uint64_t state, state_of(host, vm.guid));
       if (state == kDisabled) return PowerResult{.was_running = true, .forced = false};
+      FARSIDE_TRY(refuse_memory(vm, power_state(state)));
       can_react = deadline.pause();
     }
   }
+  FARSIDE_ASSIGN(const std::uint64_t last, state_of(host, vm.guid));
+  FARSIDE_TRY(refuse_memory(vm, power_state(last)));
   FARSIDE_TRY(turn_off(host, vm.guid));
   return PowerResult{.was_running = true, .forced = true};
 }

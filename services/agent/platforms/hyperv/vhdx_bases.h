@@ -41,6 +41,7 @@ class VhdxBases final : public replica::BaseDisks {
   Status remove(const std::string& replica_folder) override;
   Status remove_disk(const std::string& replica_folder, const std::string& disk) override;
   Result<bool> may_change(const std::string& replica_folder, bool is_pinned) override;
+  bool are_read_directly() const override { return true; }
 
   std::string path_of(const std::string& replica_folder, const std::string& disk) const;
   std::string vm_folder(const std::string& vm_id) const;

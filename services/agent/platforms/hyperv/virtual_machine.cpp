@@ -19,26 +19,6 @@ constexpr std::string_view kTestLine = "farside-test";
 constexpr std::string_view kUnfinishedLine = "farside-unfinished";
 constexpr std::string_view kReleasedLine = "farside-released";
 
-msg::PowerState power_state(std::uint64_t state) {
-  switch (state) {
-    case kEnabled:
-    case 32770:  // Starting
-    case 32771:  // Making a checkpoint
-    case 32774:  // Stopping
-    case 32777:  // Resuming
-      return msg::PowerState::running;
-    case kDisabled:
-      return msg::PowerState::off;
-    case 32768:  // Paused
-    case 32769:  // Saved
-    case 32773:  // Saving
-    case 32776:  // Pausing
-      return msg::PowerState::paused;
-    default:
-      return msg::PowerState::unknown;
-  }
-}
-
 bool is_guid(std::string_view text) {
   if (text.size() != 36) return false;
   for (std::size_t i = 0; i < text.size(); ++i) {
@@ -174,6 +154,34 @@ bool is_vm(const Instance& system) {
 
 bool is_part(const Instance& part, const char* sub_type) {
   return part.text("ResourceSubType") == sub_type;
+}
+
+std::string identity_of(const std::string& virtual_disk_id) {
+  return virtual_disk_id.empty() ? "" : "vhd:" + virtual_disk_id;
+}
+
+msg::PowerState power_state(std::uint64_t enabled_state) {
+  switch (enabled_state) {
+    case kEnabled:
+    case 4:      // Shutting down
+    case 10:     // Starting
+    case 32770:  // Starting
+    case 32771:  // Making a checkpoint
+    case 32774:  // Stopping
+    case 32777:  // Resuming
+      return msg::PowerState::running;
+    case kDisabled:
+      return msg::PowerState::off;
+    case 6:      // Saved: enabled but offline
+    case 9:      // Paused: quiesce
+    case 32768:  // Paused
+    case 32769:  // Saved
+    case 32773:  // Saving
+    case 32776:  // Pausing
+      return msg::PowerState::paused;
+    default:
+      return msg::PowerState::unknown;
+  }
 }
 
 std::vector<VhdxDisk> read_disks(const std::vector<Instance>& parts) {

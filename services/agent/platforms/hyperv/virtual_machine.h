@@ -75,6 +75,12 @@ VirtualMachine read_vm(const RawVm& raw, const Switches& networks,
 // Its virtual hard disks (of a VM or of a checkpoint), in order.
 std::vector<VhdxDisk> read_disks(const std::vector<wsman::Instance>& parts);
 
+// A disk wherever it is plugged in: Disk.id of the VHDX with this VirtualDiskId, which its
+// checkpoints share.  Names are places: they move on when a disk before them is removed.
+std::string identity_of(const std::string& virtual_disk_id);
+
+msg::PowerState power_state(std::uint64_t enabled_state);
+
 bool is_part(const wsman::Instance& part, const char* sub_type);
 std::string mac_text(const std::string& address);  // "00155D000001" -> "00:15:5d:00:00:01"
 std::string mac_address(const std::string& text);  // And back.

@@ -15,8 +15,8 @@
 #include <vector>
 
 #include "common/base/clock.h"
+#include "services/agent/platforms/leftovers.h"
 #include "services/agent/platforms/libvirt/domain_xml.h"
-#include "services/agent/platforms/libvirt/leftovers.h"
 #include "services/agent/platforms/libvirt/off_tokens.h"
 #include "services/agent/platforms/libvirt/scratch_images.h"
 #include "services/agent/platforms/libvirt/session.h"

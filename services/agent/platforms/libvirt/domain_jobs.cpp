@@ -126,7 +126,8 @@ Result<bool> has_backup_of_ours(virDomainPtr domain, const std::string& scratch_
     if (active && !*active) return false;
     return error;
   }
-  if (take_text(text).contains(scratch_dir)) return true;
+  // The files of its job are named by the VM.
+  if (take_text(text).contains(scratch_dir + "/" + uuid_of(domain))) return true;
   return fail(ErrorCode::kBusy,
               fmt::format("another tool's backup of VM '{}' is under way", name_of(domain)), kWait);
 }

@@ -53,6 +53,17 @@ void read_mark(const XmlNode& mark, DomainShape& shape) {
   }
 }
 
+// The disk, or anything that it stands on.
+bool is_encrypted(const XmlNode& disk) {
+  for (XmlNode node = disk; node; node = node.child("backingStore")) {
+    if (node.child("encryption") || node.child("source").child("encryption") ||
+        node.child("format").attribute("type") == "luks") {
+      return true;
+    }
+  }
+  return false;
+}
+
 void find_problems(const XmlNode& domain, DomainShape& shape) {
   const XmlNode devices = domain.child("devices");
   bool has_disk = false;
@@ -61,7 +72,7 @@ void find_problems(const XmlNode& domain, DomainShape& shape) {
     if (!disk.is_writable_disk) continue;
     has_disk = true;
     const std::string name = fmt::format("disk {}", disk.name);
-    if (node.child("encryption") || node.child("source").child("encryption")) {
+    if (is_encrypted(node)) {
       shape.add_problem(name + " is encrypted, and is never copied in plain text: use encryption " +
                         "inside the guest instead");
     }

@@ -108,7 +108,7 @@ class LibvirtPlatform final : public Platform {
   Status remove(virDomainPtr domain, const DomainShape& shape, bool delete_overlays);
   Status clean_up(virDomainPtr domain, const std::vector<std::string>& vms_to_keep);
   Status clean_up_again(const std::string& vm_id);
-  bool is_proof(const std::string& vm_id);
+  bool is_going(const std::string& vm_id);
 
   // Every moment: resumes VMs of ours that QEMU stopped because their view did not answer, and ends
   // what could not be ended before.
@@ -131,9 +131,9 @@ class LibvirtPlatform final : public Platform {
   std::unique_ptr<MovedDisks> moved_;
   std::unique_ptr<Fences> fences_;
   StartingGuests starting_;
-  std::mutex proofs_mutex_;
-  std::set<std::string> proofs_;  // VMs that are only built for a test: none of them stays.
-  std::mutex mutex_;              // Of nothing but the keeper's sleep.
+  std::mutex going_mutex_;
+  std::set<std::string> going_;  // Built for a test only, or to be gone: none of ours stays.
+  std::mutex mutex_;             // Of nothing but the keeper's sleep.
   std::condition_variable_any woken_;
   std::jthread keeper_;  // Last: it uses everything above.
 };
@@ -326,8 +326,8 @@ Status LibvirtPlatform::prove_vm(const NewVm& vm, const std::string& proof_id,
                                  const std::string& folder) {
   FARSIDE_ASSIGN(const virConnectPtr connection, connect());
   {
-    const std::lock_guard lock(proofs_mutex_);
-    proofs_.insert(proof_id);
+    const std::lock_guard lock(going_mutex_);
+    going_.insert(proof_id);
   }
   FARSIDE_TRY(
       points_->prepare(proof_id, [&](const std::string& id) { return clean_up_again(id); }));
@@ -479,16 +479,16 @@ Status LibvirtPlatform::clean_up(virDomainPtr domain, const std::vector<std::str
   return remove(domain, shape, /*delete_overlays=*/true);
 }
 
-bool LibvirtPlatform::is_proof(const std::string& vm_id) {
-  const std::lock_guard lock(proofs_mutex_);
-  return proofs_.contains(vm_id);
+bool LibvirtPlatform::is_going(const std::string& vm_id) {
+  const std::lock_guard lock(going_mutex_);
+  return going_.contains(vm_id);
 }
 
 Status LibvirtPlatform::clean_up_again(const std::string& vm_id) {
   const auto domain = find(vm_id);
   if (domain) {
     std::vector<std::string> keep;
-    if (!is_proof(vm_id)) keep.push_back(vm_id);
+    if (!is_going(vm_id)) keep.push_back(vm_id);
     return clean_up(domain->get(), keep);
   }
   if (domain.error().code == ErrorCode::kNotFound) return {};
@@ -503,6 +503,10 @@ Status LibvirtPlatform::reconcile(const std::vector<std::string>& vms_to_keep) {
     if (cleaned || cleaned.error().code == ErrorCode::kNotFound) continue;
     const std::string id = uuid_of(domain.get());
     log::error("vm_not_cleaned_up", {{"vm", id}, {"error", cleaned.error()}});
+    if (std::ranges::find(vms_to_keep, id) == vms_to_keep.end()) {
+      const std::lock_guard lock(going_mutex_);
+      going_.insert(id);
+    }
     points_->leftovers().add(id, cleaned.error());
   }
   points_->remove_stray_files();

@@ -4,6 +4,7 @@
 #include <libvirt/virterror.h>
 
 #include <algorithm>
+#include <cctype>
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
@@ -106,6 +107,16 @@ bool has_changed(virDomainPtr domain, int run) {
     if (now >= 0 ? now != run : !is_active(domain).value_or(true)) return true;
     if (!deadline.pause()) return false;
   }
+}
+
+bool is_uuid(const std::string& text) {
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const bool is_dash = i == 8 || i == 13 || i == 18 || i == 23;
+    if (is_dash ? text[i] != '-' : std::isxdigit(static_cast<unsigned char>(text[i])) == 0) {
+      return false;
+    }
+  }
+  return text.size() == VIR_UUID_STRING_BUFLEN - 1;
 }
 
 // A cycle asks for it again as for what others are at.
@@ -218,7 +229,7 @@ void Points::remove_stray_files() {
   for (const auto& entry : std::filesystem::directory_iterator(place_.scratch_dir, error)) {
     const std::string name = entry.path().filename();
     const std::string id = name.substr(0, VIR_UUID_STRING_BUFLEN - 1);
-    if (name.size() < VIR_UUID_STRING_BUFLEN || place_.leftovers.of(id)) continue;
+    if (name.size() < VIR_UUID_STRING_BUFLEN || !is_uuid(id) || place_.leftovers.of(id)) continue;
     // A VM that is there has been seen to; one that cannot be looked for may still use its file.
     const auto domain = place_.session.find(id);
     if (domain || domain.error().code != ErrorCode::kNotFound) continue;

@@ -26,6 +26,14 @@ void settle() {
   }
 }
 
+// Also while it is being saved.
+std::unexpected<Error> paused(virDomainPtr domain) {
+  return fail(ErrorCode::kConflict,
+              fmt::format("VM '{}' is paused: it cannot shut down, and its memory would be lost",
+                          name_of(domain)),
+              "resume it, or turn it off");
+}
+
 }  // namespace
 
 Result<msg::PowerState> power_state(virDomainPtr domain) {
@@ -85,12 +93,7 @@ Result<PowerResult> shut_down(Session& session, const std::string& vm_id,
     FARSIDE_TRY(refuse_saved(domain.get()));
     return PowerResult{};
   }
-  if (state == msg::PowerState::paused) {
-    return fail(ErrorCode::kConflict,
-                fmt::format("VM '{}' is paused: it cannot shut down, and its memory would be lost",
-                            name_of(domain.get())),
-                "resume it, or turn it off");
-  }
+  if (state == msg::PowerState::paused) return paused(domain.get());
 
   const Deadline deadline(limit);
   bool can_react = state == msg::PowerState::running;
@@ -98,8 +101,11 @@ Result<PowerResult> shut_down(Session& session, const std::string& vm_id,
     virDomainShutdownFlags(domain.get(), VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN);
     for (const Deadline again(kPressAgain); can_react;) {
       if (virDomainIsActive(domain.get()) == 0) {
+        FARSIDE_TRY(refuse_saved(domain.get()));  // Somebody saved it in place of a shutdown.
         return PowerResult{.was_running = true, .forced = false};
       }
+      const auto now = power_state(domain.get());
+      if (now && *now == msg::PowerState::paused) return paused(domain.get());
       can_react = deadline.pause();
       if (again.passed()) break;
     }
@@ -111,6 +117,7 @@ Result<PowerResult> shut_down(Session& session, const std::string& vm_id,
     }
   }
   FARSIDE_TRY(turn_off(domain.get()));
+  FARSIDE_TRY(refuse_saved(domain.get()));
   return PowerResult{.was_running = true, .forced = true};
 }
 

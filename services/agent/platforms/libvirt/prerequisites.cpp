@@ -108,6 +108,12 @@ std::string Prerequisites::problem_of(const std::string& path, const Qcow2Header
     return fmt::format("{} stands on {}, which cannot be read ({}): bring that file back", path,
                        backing, std::generic_category().message(errno));
   }
+  if (header.backing_format == "luks") {
+    return fmt::format(
+        "{} stands on {}, which is encrypted, and is never copied in plain text: use encryption "
+        "inside the guest instead",
+        path, backing);
+  }
   // Never guess the format: the first bytes of a raw image are the guest's.
   if (!header.backing_format.empty() && header.backing_format != "qcow2") return {};
   const auto below = header_of(backing);

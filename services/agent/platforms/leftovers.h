@@ -14,7 +14,7 @@
 
 #include "common/base/result.h"
 
-namespace farside::agent::libvirt {
+namespace farside::agent {
 
 class Leftovers {
  public:
@@ -54,4 +54,4 @@ class Leftovers {
   std::map<std::string, Leftover> all_;
 };
 
-}  // namespace farside::agent::libvirt
+}  // namespace farside::agent

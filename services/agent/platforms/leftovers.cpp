@@ -1,4 +1,4 @@
-#include "services/agent/platforms/libvirt/leftovers.h"
+#include "services/agent/platforms/leftovers.h"
 
 #include <fmt/core.h>
 
@@ -8,7 +8,7 @@
 #include "common/base/log.h"
 #include "services/agent/platforms/deadline.h"
 
-namespace farside::agent::libvirt {
+namespace farside::agent {
 namespace {
 
 using std::chrono::milliseconds;
@@ -98,4 +98,4 @@ void Leftovers::sweep(const CleanUp& clean_up) {
   }
 }
 
-}  // namespace farside::agent::libvirt
+}  // namespace farside::agent
