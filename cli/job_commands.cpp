@@ -69,7 +69,8 @@ void add_jobs(Commands& commands) {
   for (const std::string action : {"cancel", "restart"}) {
     auto& name = commands.keep<std::string>();
     auto* command = jobs->add_subcommand(
-        action, action == "cancel" ? "Stop a job and undo it" : "Try a stopped job again");
+        action, action == "cancel" ? "Stop a job and undo it, or give up one that waits"
+                                   : "Try a stopped job again");
     command->add_option("job", name)->required();
     commands.on(command, [&name, action](Session& session) {
       return session.finish(session.vault.send("POST", session.paths.job(name) + "/" + action),

@@ -153,6 +153,15 @@ Status Engine::begin(const std::string& id, const std::string& workflow,
 Status Engine::cancel(const std::string& id, reactor::Effects& effects) {
   FARSIDE_ASSIGN(auto flow, load(id, effects));
   auto& record = flow.record;
+  const bool is_given_up =
+      record.phase == FlowPhase::needsOperator && flow.workflow->may_be_given_up;
+  if (is_given_up) {
+    record.cancel_requested = true;
+    record.steps[record.step].state = StepState::failed;
+    note(flow, FlowEvent::cancelled, "", effects);
+    end(flow, FlowPhase::cancelled, effects);
+    return {};
+  }
   if (record.phase != FlowPhase::running || record.step >= flow.workflow->no_return_from) {
     return fail(ErrorCode::kConflict, "job '" + id + "' can no longer be cancelled",
                 "wait for its end; it has passed the point of no return or is ending");

@@ -60,6 +60,7 @@ struct Definition {
   std::span<const Step<State>> steps;
   std::string_view point_of_no_return;  // From this step on only forward; empty: none.
   State (*begin)(const msg::WorkflowInput&) = nullptr;
+  bool may_be_given_up = false;  // Waiting for an operator: another order does all of it anew.
 };
 
 // A definition with its state type folded away: what the engine runs.
@@ -83,6 +84,7 @@ struct Workflow {
   std::string title;
   std::vector<StepView> steps;
   std::size_t no_return_from = 0;  // steps.size() if there is no such point.
+  bool may_be_given_up = false;
   std::function<std::string(const msg::WorkflowInput&)> begin;
 };
 
@@ -106,6 +108,7 @@ Workflow fold(const Definition<State>& definition) {
                .title = std::string(definition.title),
                .steps = {},
                .no_return_from = definition.steps.size(),
+               .may_be_given_up = definition.may_be_given_up,
                .begin = {}};
   out.begin = [begin = definition.begin](const msg::WorkflowInput& input) {
     return msg::encode(begin(input));

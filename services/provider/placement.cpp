@@ -3,12 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <optional>
 
 namespace farside::provider {
 namespace {
 
 constexpr std::uint64_t kMib = 1U << 20U;
+constexpr std::uint64_t kEverything = std::numeric_limits<std::uint64_t>::max();
 
 template <class Row>
 const Row* named(const std::vector<Row>& rows, const std::string& name) {
@@ -97,7 +99,9 @@ Result<msg::Placement> place(const msg::PlaceReplica& wanted, const msg::Invento
                 "define it in the site file");
   }
   Need need{.bytes = 0, .memory_mib = wanted.vm.memory_mib, .host_networks = {}, .path = {}};
-  for (const auto& disk : wanted.vm.disks) need.bytes += disk.bytes;
+  for (const auto& disk : wanted.vm.disks) {
+    if (__builtin_add_overflow(need.bytes, disk.bytes, &need.bytes)) need.bytes = kEverything;
+  }
   for (const auto& network : wanted.networks) {
     FARSIDE_ASSIGN(auto name, host_network(inventory, network));
     need.host_networks.push_back(std::move(name));

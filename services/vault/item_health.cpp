@@ -25,6 +25,11 @@ bool replicates(const msg::ProtectedItem& item) {
   return item.state == ItemState::protected_ || item.state == ItemState::initialReplication;
 }
 
+// Its source is fenced.
+bool is_failed_over(const msg::ProtectedItem& item) {
+  return item.active_location == "Recovery";
+}
+
 using Reasons = std::vector<HealthReason>;
 
 void add(Reasons& out, Reason kind, bool is_critical, bool is_at_target, msg::Fault fault) {
@@ -55,6 +60,14 @@ HealthReason reason_of(const msg::VmTrouble& trouble, const std::string& agent) 
                                        : "it is tried again; look at that host's hypervisor"})};
 }
 
+HealthReason reason_of(const std::string& problem, const std::string& agent) {
+  return {.kind = Reason::host,
+          .is_critical = true,
+          .fault = flow::to_fault(Error{.code = ErrorCode::kPlatform,
+                                        .what = "'" + agent + "': " + problem,
+                                        .advice = "look at that host and its hypervisor"})};
+}
+
 bool concerns(const msg::VmTrouble& trouble, const std::string& agent,
               const msg::ProtectedItem& item) {
   return (agent == item.source_agent && trouble.vm == item.vm) ||
@@ -69,13 +82,22 @@ void add_hosts(const msg::ProtectedItem& item, const Live& live, Reasons& out) {
   if (replicates(item) && !item.target_agent.empty() && !is_heard(item.target_agent, live)) {
     add_silence(item.target_agent, true, out);
   }
+  if (is_failed_over(item) && !is_heard(item.source_agent, live)) {
+    add(out, Reason::host, true, false,
+        flow::to_fault(
+            Error{.code = ErrorCode::kUnavailable,
+                  .what = "'" + item.source_agent +
+                          "' is not heard of: whether the VM that was failed over is off "
+                          "there cannot be checked",
+                  .advice = "bring that agent back; if its host is gone for good, commit "
+                            "and end the protection with `farside unprotect " +
+                            item.vm_name + " --force`"}));
+  }
   for (const auto& agent : {item.source_agent, item.target_agent}) {
     const auto problem = live.host_problems.find(agent);
     if (problem == live.host_problems.end() || agent.empty()) continue;
-    add(out, Reason::host, true, agent == item.target_agent,
-        flow::to_fault(Error{.code = ErrorCode::kPlatform,
-                             .what = "'" + agent + "': " + problem->second,
-                             .advice = "look at that host and its hypervisor"}));
+    out.push_back(reason_of(problem->second, agent));
+    out.back().is_at_target = agent == item.target_agent;
   }
   for (const auto& [agent, troubles] : live.troubles) {
     for (const auto& trouble : troubles) {
@@ -87,6 +109,14 @@ void add_hosts(const msg::ProtectedItem& item, const Live& live, Reasons& out) {
 }
 
 void add_job(const msg::ProtectedItem& item, const Live& live, Reasons& out) {
+  if (item.state == ItemState::disabling && item.job.empty()) {
+    add(out, Reason::job_waits, true, true,
+        flow::to_fault(Error{.code = ErrorCode::kCancelled,
+                             .what = "the end of its protection was given up half-way: it is "
+                                     "replicated no more",
+                             .advice = "end it with `farside unprotect " + item.vm_name +
+                                       "`, and --force if a site is gone"}));
+  }
   const auto stuck = live.stuck.find(item.id);
   if (stuck == live.stuck.end() || item.job.empty()) return;
   auto fault = stuck->second.fault;
@@ -222,6 +252,15 @@ VaultHealth health_of(const std::vector<msg::ProtectedItem>& items, const Live& 
           items, [&](const auto& item) { return concerns(trouble, agent, item); });
       if (!is_told)
         out.reasons.push_back({.item = {}, .vm = {}, .reason = reason_of(trouble, agent)});
+    }
+  }
+  // A fence outlives its item: a host in trouble is told of, whoever is on it.
+  for (const auto& [agent, problem] : live.host_problems) {
+    const bool is_told = std::ranges::any_of(items, [&](const auto& item) {
+      return agent == item.source_agent || agent == item.target_agent;
+    });
+    if (!is_told) {
+      out.reasons.push_back({.item = {}, .vm = {}, .reason = reason_of(problem, agent)});
     }
   }
   const auto orchestrator = live.connected.find("orchestrator");

@@ -16,8 +16,8 @@ constexpr std::array kScenarios{
     Scenario{"test_failover", "TestFailover", "Test failover"},
     Scenario{"test_failover_cleanup", "TestFailoverCleanup", "Clean up test failover"},
     Scenario{"planned_failover", "PlannedFailover", "Planned failover"},
-    Scenario{"commit_failover", "CommitFailover", "Commit failover"},
-    Scenario{"disable_protection", "DisableDr", "Disable replication"},
+    Scenario{"commit_failover", "CommitFailover", "Commit failover", true},
+    Scenario{"disable_protection", "DisableDr", "Disable replication", true},
 };
 constexpr Scenario kOther{"", "Other", "Job"};
 

@@ -17,6 +17,7 @@ struct Scenario {
   std::string_view workflow;
   std::string_view scenario;       // "PlannedFailover"
   std::string_view friendly_name;  // "Planned failover"
+  bool may_be_given_up = false;    // While it waits for an operator: see flow::Definition.
 };
 const Scenario& scenario_of(std::string_view workflow);
 

@@ -147,6 +147,10 @@ void VaultCore::on_report(const reactor::PeerId& peer, const msg::Envelope& enve
     std::erase_if(problems, [&](const auto& one) { return is_agent_of(one.first, peer); });
     auto& troubles = catalog_.live.troubles;
     std::erase_if(troubles, [&](const auto& one) { return is_agent_of(one.first, peer); });
+    // A provider speaks of the agents of its own site only.
+    std::erase_if(inventory.hosts, [&](const auto& host) {
+      return !host.principal.empty() && !is_agent_of(host.principal, peer);
+    });
     for (const auto& host : inventory.hosts) {
       catalog_.live.connected[host.principal] = host.connected;
       if (!host.host.problem.empty()) problems[host.principal] = host.host.problem;

@@ -63,7 +63,8 @@ flow::Workflow commit_failover() {
                                                   .title = "Commit failover",
                                                   .steps = kSteps,
                                                   .point_of_no_return = "stop_replication",
-                                                  .begin = begin});
+                                                  .begin = begin,
+                                                  .may_be_given_up = true});
 }
 
 }  // namespace farside::orchestrator

@@ -76,7 +76,8 @@ flow::Workflow disable_protection() {
                                                    .title = "Disable protection",
                                                    .steps = kSteps,
                                                    .point_of_no_return = "stop_replication",
-                                                   .begin = begin});
+                                                   .begin = begin,
+                                                   .may_be_given_up = true});
 }
 
 }  // namespace farside::orchestrator

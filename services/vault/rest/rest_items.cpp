@@ -76,7 +76,11 @@ Status allow(const msg::ProtectedItem& item, std::string_view operation) {
               "VM '" + item.vm_name + "' is " + state +
                   (item.test_vm.empty() ? "" : " with a test failover") + ": " +
                   std::string(operation) + " is not allowed",
-              names.empty() ? "wait until its job has ended" : "allowed now: " + names);
+              names.empty()
+                  ? "wait until its job has ended; one that waits for an operator goes on with "
+                    "`farside jobs restart`, and a commit or an end of protection is "
+                    "given up with `farside jobs cancel`"
+                  : "allowed now: " + names);
 }
 
 Json health_errors(const ItemHealth& health) {

@@ -1,5 +1,7 @@
 // Jobs and their tasks: the projection of the orchestrator's flow log that operators see.
 #include <algorithm>
+#include <optional>
+#include <utility>
 
 #include "common/flow/fault.h"
 #include "services/vault/front_door/uri.h"
@@ -30,12 +32,18 @@ JobWords words(const msg::JobRecord& job) {
     case FlowPhase::unwinding:
       return {"InProgress", "Undoing", "InProgress"};
     case FlowPhase::needsOperator:
-      return {"Suspended", "Waits for an operator", "Suspended"};
+      // Whoever polls the operation would wait for ever for what needs him.  When the job has gone
+      // on, the operation has too.
+      return {"Suspended", "Waits for an operator", "Failed"};
     case FlowPhase::running:
       break;
   }
   if (!job.accepted) return {"NotStarted", "Waits for the orchestrator", "NotStarted"};
   return {"InProgress", "InProgress", "InProgress"};
+}
+
+bool is_under_way(const msg::JobRecord& job) {
+  return job.flow.ended_at == 0 && job.flow.phase != FlowPhase::needsOperator;
 }
 
 struct TaskWords {
@@ -73,6 +81,18 @@ Json error_json(const msg::Fault& fault, const std::string& task) {
               {"taskId", task}};
 }
 
+// Of the operation: that of the job, and what a job wants that waits for somebody.
+std::optional<Error> error_of(const msg::JobRecord& job) {
+  const bool waits = job.flow.phase == FlowPhase::needsOperator;
+  if (!job.flow.fault && !waits) return std::nullopt;
+  Error error = job.flow.fault ? flow::to_error(*job.flow.fault) : Error{};
+  if (!waits) return error;
+  error.what = "the job waits for an operator" + (error.what.empty() ? "" : ": " + error.what);
+  error.advice = (job.flow.fault ? advice_of(error) + ", then " : std::string()) +
+                 "restart the job '" + job.flow.id + "'";
+  return error;
+}
+
 Json task_json(const msg::StepRecord& step) {
   const auto text = words(step.state);
   Json errors = Json::array();
@@ -104,7 +124,9 @@ Json Rest::job_json(const Call& call, const msg::JobRecord& job) const {
   Json errors = Json::array();
   if (job.flow.fault) errors.push_back(error_json(*job.flow.fault, ""));
   Json actions = Json::array();
-  const bool may_cancel = job.flow.phase == FlowPhase::running && !job.flow.past_return;
+  const bool may_cancel = job.flow.phase == FlowPhase::needsOperator
+                              ? scenario.may_be_given_up
+                              : job.flow.phase == FlowPhase::running && !job.flow.past_return;
   if (may_cancel) actions.push_back("Cancel");
   if (job.flow.phase == FlowPhase::needsOperator) actions.push_back("Restart");
 
@@ -139,11 +161,10 @@ Json Rest::job_json(const Call& call, const msg::JobRecord& job) const {
   out["status"] = text.operation;
   out["startTime"] = arm_time(job.flow.started_at);
   out["endTime"] = arm_time(job.flow.ended_at);
-  if (job.flow.fault) {
-    out["error"] = Json{
-        {"code", to_text(static_cast<ErrorCode>(job.flow.fault->code))},
-        {"message", job.flow.fault->what + ". Next: " + advice_of(flow::to_error(*job.flow.fault))},
-        {"details", nullptr}};
+  if (const auto error = error_of(job)) {
+    out["error"] = Json{{"code", to_text(error->code)},
+                        {"message", error->what + ". Next: " + advice_of(*error)},
+                        {"details", nullptr}};
   }
   return out;
 }
@@ -209,18 +230,24 @@ Reply Rest::operation_status(Call& call) {
   const auto as_job = job_json(call, job);
   if (as_job.contains("error")) body["error"] = as_job["error"];
   auto response = ok(body);
-  if (job.flow.ended_at == 0) response.headers.emplace_back("Retry-After", "1");
+  if (is_under_way(job)) response.headers.emplace_back("Retry-After", "1");
   return response;
 }
 
 Reply Rest::operation_result(Call& call) {
   FARSIDE_ASSIGN(const auto job, job_of(call));
-  if (job.flow.ended_at == 0) {
+  if (is_under_way(job)) {
     HttpResponse response{.status = 202};
     response.headers = {{"Location", "https://" + call.http.host + call.http.path +
                                          (call.http.query.empty() ? "" : "?" + call.http.query)},
                         {"Retry-After", "1"}};
     return response;
+  }
+  if (job.flow.phase != FlowPhase::succeeded) {
+    auto error =
+        error_of(job).value_or(Error{.code = ErrorCode::kCancelled, .what = "", .advice = ""});
+    error.code = ErrorCode::kConflict;
+    return fail(error.in(scenario_of(job.flow.workflow).friendly_name));
   }
   FARSIDE_ASSIGN(const auto item, catalog_.item_named(call.effects.store(), call["fabric"],
                                                       call["cloud"], call["item"]));

@@ -253,6 +253,28 @@ TEST_P(WorkflowTest, CancellingBeforeThePointOfNoReturnUndoesEverything) {
   }
 }
 
+// An end of protection, or a commit, that waits for what never comes keeps nobody from a forced
+// one.
+TEST_P(WorkflowTest, WhatWaitsForAnOperatorIsGivenUpIfAnotherOrderDoesAllOfItAgain) {
+  begin();
+  for (int i = 0;
+       i < 4000 && record().ended_at == 0 && record().phase != msg::FlowPhase::needsOperator; ++i) {
+    wait(std::chrono::seconds{11});
+  }
+  if (record().phase != msg::FlowPhase::needsOperator) {  // All of it was undone.
+    EXPECT_FALSE(workflow().may_be_given_up);
+    return;
+  }
+
+  const auto sent = turn([&](auto& effects) {
+    EXPECT_EQ(engine_->cancel("job", effects).has_value(), workflow().may_be_given_up);
+  });
+
+  EXPECT_TRUE(sent.empty());
+  EXPECT_EQ(record().phase,
+            workflow().may_be_given_up ? msg::FlowPhase::cancelled : msg::FlowPhase::needsOperator);
+}
+
 TEST_P(WorkflowTest, TheNeighbourMayExplainASilenceButNotProlongIt) {
   engine_ = std::make_unique<Engine>(orchestrator::all_workflows(), EngineLimits{},
                                      [](const std::string& to) { return "next to " + to; });

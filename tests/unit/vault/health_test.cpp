@@ -57,6 +57,13 @@ class HealthTest : public RestTest {
                                      .principal = "agent/" + site + "/host",
                                      .connected = true}}});
   }
+  // As the provider of `site` tells it.
+  void host_problem(const std::string& site, const std::string& agent, const std::string& what) {
+    report(msg::Inventory{
+        .site = site,
+        .hosts = {
+            {.host = {.name = "host", .problem = what}, .principal = agent, .connected = true}}});
+  }
   std::string health() {
     call("GET", kItem);
     return body().at("properties").at("replicationHealth");
@@ -231,6 +238,21 @@ TEST_F(HealthTest, TroubleWithAVmThatIsNotProtectedAnyMoreIsTheVaults) {
   EXPECT_EQ(body().at("properties").at("farside").at("reasons").at(0).at("item"), "");
 }
 
+// Its fences outlive the items that they were made for.
+TEST_F(HealthTest, AHostInTroubleIsTheVaultsAlsoWithoutAnItemOnIt) {
+  host_problem("A", "agent/A/old", "whether fenced VMs are off cannot be checked");
+  tick();
+
+  EXPECT_THAT(notices_.text(), HasSubstr("whether fenced VMs are off cannot be checked"));
+}
+
+TEST_F(HealthTest, AProviderSpeaksOfNoOtherSitesAgents) {
+  host_problem("B", "agent/A/old", "whatever it likes to say");
+  tick();
+
+  EXPECT_THAT(notices_.text(), Not(HasSubstr("whatever it likes to say")));
+}
+
 TEST_F(HealthTest, AJobThatWaitsForAnOperatorIsToldWithWhatItStandsAt) {
   call("POST", kItem + "/testFailover");
   const auto started = std::get<msg::StartWorkflow>(requests_.at(0).body.value);
@@ -254,6 +276,52 @@ TEST_F(HealthTest, AJobThatWaitsForAnOperatorIsToldWithWhatItStandsAt) {
   call("GET", "/replicationJobs/" + started.job);
   EXPECT_EQ(body().at("properties").at("state"), "Suspended");
   EXPECT_THAT(answer_->body, Not(HasSubstr("\"recommendedAction\":\"\"")));
+}
+
+TEST_F(HealthTest, AnEndOfProtectionThatWasGivenUpIsNotForgotten) {
+  call("DELETE", kItem);
+  const auto id = std::get<msg::StartWorkflow>(requests_.at(0).body.value).job;
+  const auto tell = [&](msg::FlowPhase phase, std::int64_t ended, std::uint64_t revision) {
+    job({.id = id,
+         .workflow = "disable_protection",
+         .phase = phase,
+         .fault = msg::Fault{.code = 11, .what = "site B is silent"},
+         .started_at = 1,
+         .ended_at = ended,
+         .revision = revision,
+         .item = item_});
+    tick();
+  };
+  tell(msg::FlowPhase::needsOperator, 0, 9);
+  call("GET", "/replicationJobs/" + id);
+  EXPECT_THAT(answer_->body, HasSubstr("\"Cancel\"")) << "nobody may be left to answer";
+  call("DELETE", kItem);
+  EXPECT_EQ(answer_->status, 409U);
+  EXPECT_THAT(answer_->body, HasSubstr("farside jobs cancel"));
+
+  tell(msg::FlowPhase::cancelled, 2, 10);
+
+  EXPECT_EQ(health(), "Critical");
+  EXPECT_THAT(answer_->body, HasSubstr("given up half-way"));
+  EXPECT_EQ(call("DELETE", kItem).status, 202U) << "once more, and by force";
+}
+
+// Whether the copy that was failed over is off is known to nobody but its agent.
+TEST_F(HealthTest, ASilentAgentThatKeepsAFenceIsCritical) {
+  record({.item = item_,
+          .state = msg::ItemState::commitRequired,
+          .active_location = "Recovery",
+          .failed_over_at = 1});
+  tick();
+  EXPECT_EQ(health(), "Normal");
+
+  report(msg::Inventory{
+      .site = "A",
+      .hosts = {{.host = {.name = "host"}, .principal = "agent/A/host", .connected = false}}});
+  tick();
+
+  EXPECT_EQ(health(), "Critical");
+  EXPECT_THAT(answer_->body, HasSubstr("whether the VM that was failed over is off"));
 }
 
 TEST_F(HealthTest, AJobThatWasSentOnDoesNotWaitForAnOperatorAnyMore) {

@@ -127,8 +127,20 @@ TEST_F(RestTest, AJobThatWaitsForAnOperatorMakesItsItemCritical) {
   EXPECT_NE(answer_->body.find("its job waits for an operator: no room"), std::string::npos);
   EXPECT_NE(answer_->body.find("restart the job"), std::string::npos);
 
+  // A foreign client that polls the operation comes to an end with the cause; the job waits on.
+  call("GET", "/replicationOperationStatus/" + started.job);
+  EXPECT_EQ(body().at("status"), "Failed");
+  EXPECT_NE(body().at("error").at("message").get<std::string>().find("no room"), std::string::npos);
+  call("GET", std::string(kItem) + "/operationresults/" + started.job);
+  EXPECT_EQ(answer_->status, 409);
+  EXPECT_NE(answer_->body.find("restart the job"), std::string::npos);
+  call("GET", "/replicationJobs/" + started.job);
+  EXPECT_EQ(body().at("properties").at("state"), "Suspended");
+
   tell(msg::FlowPhase::running, std::nullopt, 10);
   EXPECT_EQ(answer_->body.find("waits for an operator"), std::string::npos);
+  call("GET", "/replicationOperationStatus/" + started.job);
+  EXPECT_EQ(body().at("status"), "InProgress") << "it goes on, and so may who asks";
 }
 
 TEST_F(RestTest, OnlyTheOrchestratorMayChangeJobsAndItems) {
