@@ -1,5 +1,5 @@
-# Beginning and end of every script in this folder, and of tests/e2e/libvirtd: source it with the
-# folder of Farside's programs.
+# Beginning and end of every script in this folder, of tests/e2e/libvirtd and tests/e2e/ownership:
+# source it with the folder of Farside's programs.
 # shellcheck shell=bash disable=SC2034  # What deploy/lib/two-sites.sh reads.
 set -euo pipefail
 shopt -s inherit_errexit
@@ -49,6 +49,35 @@ changed() {
   shift
   CHANGED=$WORK/etc/changed.${from##*.}
   sed "${@/#/-e}" "$from" >"$CHANGED"
+}
+
+# ---- Jobs ----
+
+job_field() { api "/replicationJobs/$job" | jq -r "$1"; }
+# begin_job COMMAND...: sets $job.
+begin_job() {
+  job=$(farside --json --no-wait "$@" | jq -r '.job // .name // .id // empty' | sed 's|.*/||')
+  [ -n "$job" ] || die "'$*' was not started"
+}
+step_began() { job_field ".properties.tasks[] | select(.name == \"$1\") | .state" | grep -qvx NotStarted; }
+# Steps take a second or two: looked for without a pause.
+await_step() {
+  local until=$((SECONDS + 180))
+  until step_began "$1"; do [ "$SECONDS" -lt "$until" ] || die "no step $1: $(job_field .properties)"; done
+  say "-- $1: $(job_field ".properties.tasks[] | select(.name == \"$1\") | .state")"
+}
+job_ended() { job_field .properties.state | grep -qvx 'InProgress\|NotStarted'; }
+job_succeeded() {
+  wait_for 180 "the end of the job $1" job_ended
+  [ "$(job_field .properties.state)" = Succeeded ] || die "$1: $(job_field .properties)"
+  say "ok: $1 succeeded"
+}
+
+kill_and_start() {
+  local name
+  say "-- kill -9 $*"
+  for name in "$@"; do stop "$name" KILL; done
+  for name in "$@"; do start "$name"; done
 }
 
 # ---- Replication ----
