@@ -114,6 +114,11 @@ class Quiesce {
   bool is_frozen_ = false;
 };
 
+// Between libvirt's look at the disks and QEMU's.
+bool was_resized(const Error& error) {
+  return error.what.contains("Bitmaps are of different sizes");
+}
+
 }  // namespace
 
 void remove_files(const std::string& vm_id, const BackupPlace& place) {
@@ -233,6 +238,10 @@ Status BackupPoint::capture(virDomainPtr domain, const DomainShape& shape,
   if (virDomainBackupBegin(domain, backup_xml.c_str(), checkpoint_xml.c_str(),
                            VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL) != 0) {
     auto error = libvirt_error(fmt::format("freeze the disks of VM '{}'", shape.vm.name));
+    if (was_resized(error.error())) {
+      error.error().code = ErrorCode::kBusy;
+      error.error().advice = "a disk was resized in that moment; the next point has its new size";
+    }
     quiesce.reset();
     // It may have begun all the same, and only the answer got lost.
     if (const auto ended = end_backup(domain, place_); !ended) {
