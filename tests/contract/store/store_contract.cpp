@@ -423,12 +423,12 @@ TEST_F(RocksStoreTest, ReportedCommitsSurviveKillMinusNine) {
         if (write(pipe_ends[1], &i, sizeof i) != sizeof i) _exit(1);
       }
     }
+    close(pipe_ends[1]);  // Its end is the end of the pipe.
     std::uint32_t last = 0;
     for (int n = 0; n < 20 + 37 * round; ++n) {
       ASSERT_EQ(read(pipe_ends[0], &last, sizeof last), static_cast<ssize_t>(sizeof last));
     }
     kill(child, SIGKILL);
-    close(pipe_ends[1]);
     while (read(pipe_ends[0], &last, sizeof last) == static_cast<ssize_t>(sizeof last)) {
     }
     close(pipe_ends[0]);
