@@ -54,7 +54,7 @@ Result<BlockSet> Item::changed_since_first(std::uint16_t disk, std::uint64_t blo
       cursor = std::string(key) + '\0';  // The key right after.
       return ++seen < kMemberSlice;
     }));
-    FARSIDE_TRY(std::move(broken));
+    if (!broken) return fail(broken.error());
     more = seen == kMemberSlice;
   }
   return changed;

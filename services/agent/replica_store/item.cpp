@@ -612,7 +612,7 @@ Status Item::discard_locked() {
 // A source whose clock runs back, or ahead of ours, is believed in all but the time: its point has
 // that of its arrival, so that replication goes on and the list of points stays one of times.
 msg::RecoveryPoint Item::point_from(const PointFacts& facts) const {
-  constexpr std::int64_t kAheadMax = 5 * 60 * std::int64_t{1'000'000};
+  constexpr std::int64_t kAheadMax = std::int64_t{5} * 60 * 1'000'000;
   msg::RecoveryPoint point{.seq = newest_seq() + 1,
                            .captured_at = facts.captured_at,
                            .app_consistent = facts.app_consistent,
