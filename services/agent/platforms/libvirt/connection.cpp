@@ -3,11 +3,11 @@
 #include <fcntl.h>
 #include <fmt/core.h>
 #include <libvirt/virterror.h>
-#include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include <csignal>
 
 #include <cstddef>
 #include <cstdlib>

@@ -4,8 +4,8 @@
 #include <fmt/core.h>
 #include <libvirt/virterror.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
+#include <ctime>
 
 #include <algorithm>
 #include <chrono>

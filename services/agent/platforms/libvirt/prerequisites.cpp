@@ -27,7 +27,6 @@ struct Process {
 Process process(pid_t pid) {
   std::ifstream status(fmt::format("/proc/{}/status", pid));
   Process found;
-  std::string word;
   for (std::string line; std::getline(status, line);) {
     if (line.starts_with("Name:\t")) found.name = line.substr(6);
     if (line.starts_with("PPid:\t")) {
