@@ -17,6 +17,7 @@ using std::chrono::steady_clock;
 constexpr milliseconds kPauseMin(500);
 constexpr milliseconds kPauseMax(30'000);
 constexpr std::chrono::seconds kOtherMax(20);
+constexpr std::chrono::seconds kUncleanAfter(60);  // Twice the longest pause between two tries.
 
 }  // namespace
 
@@ -46,6 +47,27 @@ std::map<std::string, Error> Leftovers::stuck(std::chrono::seconds time) const {
     out.emplace(vm_id, left.why);
   }
   return out;
+}
+
+std::vector<msg::VmTrouble> Leftovers::troubles() const {
+  std::vector<msg::VmTrouble> out;
+  for (const auto& [vm_id, why] : stuck(kUncleanAfter)) {
+    out.push_back(
+        {.vm = vm_id,
+         .kind = msg::VmTroubleKind::unclean,
+         .what = "what an earlier point left on VM " + vm_id + " is not cleaned up: " + why.what});
+  }
+  return out;
+}
+
+void Leftovers::mark_going(const std::string& vm_id) {
+  const std::lock_guard lock(mutex_);
+  going_.insert(vm_id);
+}
+
+bool Leftovers::is_going(const std::string& vm_id) const {
+  const std::lock_guard lock(mutex_);
+  return going_.contains(vm_id);
 }
 
 Status Leftovers::run(const std::string& vm_id, const CleanUp& clean_up) {

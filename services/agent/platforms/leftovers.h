@@ -10,9 +10,12 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
+#include <vector>
 
 #include "common/base/result.h"
+#include "common/schema/types.plain.h"
 
 namespace farside::agent {
 
@@ -31,6 +34,13 @@ class Leftovers {
   // VMs of which something is left for longer than `time`, and why; those that somebody else is at
   // work on are theirs to end.
   std::map<std::string, Error> stuck(std::chrono::seconds time) const;
+
+  // The same of those that are an operator's matter by now.
+  std::vector<msg::VmTrouble> troubles() const;
+
+  // The VM itself is to be gone: whoever cleans up after it removes it, if it is ours to remove.
+  void mark_going(const std::string& vm_id);
+  bool is_going(const std::string& vm_id) const;
 
   // Ends what is left of this VM, so that something new can be begun.  Nothing left: success.
   // Errors: those of `clean_up`; kBusy if another thread is at it for
@@ -52,6 +62,7 @@ class Leftovers {
 
   mutable std::mutex mutex_;
   std::map<std::string, Leftover> all_;
+  std::set<std::string> going_;
 };
 
 }  // namespace farside::agent

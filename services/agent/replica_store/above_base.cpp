@@ -9,34 +9,37 @@ namespace farside::replica {
 namespace {
 
 constexpr std::uint64_t kFirstSeq = 1;
-constexpr std::size_t kMemberSlice = 65'536;
+constexpr std::size_t kSlice = 65'536;
 constexpr std::size_t kVisitSlice = 1024;
 
 }  // namespace
 
-// By the members of deltas, of which there are as many as the journal has versions, and not by the
-// index of all blocks: somebody waits for his VM.  All of the first delta is in an exact base.
-Result<BlockSet> Item::changed_since_first(std::uint16_t disk, std::uint64_t blocks,
-                                           std::uint64_t seq) {
-  BlockSet changed(blocks);
-  FARSIDE_ASSIGN(const bool is_exact, base_is_exact());
-  for (std::uint64_t next = 0; !is_exact && next < blocks;) {  // As made by an earlier release.
+// By the index of all blocks: of a replica whose bases may not be exact.
+Result<BlockSet> Item::above_by_index(std::uint16_t disk, std::uint64_t blocks, std::uint64_t seq) {
+  BlockSet above(blocks);
+  for (std::uint64_t next = 0; next < blocks;) {
     const std::lock_guard lock(mutex_);
     FARSIDE_TRY(ready());
     std::size_t seen = 0;
     std::uint64_t end = blocks;
     FARSIDE_TRY(reader_->for_each(disk, seq, static_cast<std::uint32_t>(next), blocks,
                                   [&](const Version& version) {
-                                    if (version.entry.codec != Codec::kBase) {
-                                      changed.add(version.key.block);
-                                    }
+                                    if (version.entry.codec != Codec::kBase)
+                                      above.add(version.key.block);
+                                    if (++seen < kSlice) return true;
                                     end = std::uint64_t{version.key.block} + 1;
-                                    if (++seen < kMemberSlice) return true;
                                     return false;
                                   }));
-    next = seen == kMemberSlice ? end : blocks;
+    next = end;
   }
-  if (!is_exact) return changed;
+  return above;
+}
+
+// By the members of deltas, of which there are as many as the journal has versions: somebody waits
+// for his VM.  All of the first delta is in an exact base.
+Result<BlockSet> Item::above_by_members(std::uint16_t disk, std::uint64_t blocks,
+                                        std::uint64_t seq) {
+  BlockSet above(blocks);
   Status broken;
   std::string cursor = number_key(kFirstSeq + 1, 8);
   for (bool more = true; more;) {
@@ -50,14 +53,14 @@ Result<BlockSet> Item::changed_since_first(std::uint16_t disk, std::uint64_t blo
         return false;
       }
       if (member->seq > seq) return false;
-      if (member->disk == disk && member->block < blocks) changed.add(member->block);
+      if (member->disk == disk && member->block < blocks) above.add(member->block);
       cursor = std::string(key) + '\0';  // The key right after.
-      return ++seen < kMemberSlice;
+      return ++seen < kSlice;
     }));
     if (!broken) return fail(broken.error());
-    more = seen == kMemberSlice;
+    more = seen == kSlice;
   }
-  return changed;
+  return above;
 }
 
 Result<bool> Item::base_is_exact() {
@@ -70,7 +73,10 @@ Status Item::for_each_above_base(std::uint16_t disk, std::uint64_t seq, const Vi
   FARSIDE_ASSIGN(const auto shape, disks_at(seq));
   const auto at = std::ranges::find(shape, disk, &DiskAt::number);
   if (at == shape.end()) return fail(ErrorCode::kInvalidArgument, "no such disk");
-  FARSIDE_ASSIGN(const BlockSet changed, changed_since_first(disk, blocks_of(at->disk.bytes), seq));
+  const std::uint64_t blocks = blocks_of(at->disk.bytes);
+  FARSIDE_ASSIGN(const bool is_exact, base_is_exact());
+  FARSIDE_ASSIGN(const BlockSet changed, is_exact ? above_by_members(disk, blocks, seq)
+                                                  : above_by_index(disk, blocks, seq));
   std::vector<char> plain(kBlockBytes);
   for (auto next = changed.next(0); next;) {
     std::vector<Version> above;

@@ -266,9 +266,10 @@ class Item final {
   Status punch_base(std::uint16_t disk, const std::vector<std::uint64_t>& blocks);
   Status discard_locked();
   // ---- above_base.cpp
-  Result<BlockSet> changed_since_first(std::uint16_t disk, std::uint64_t blocks,
-                                       std::uint64_t seq);  // Takes the mutex, in slices.
-  Result<bool> base_is_exact();                             // Takes the mutex.
+  // These take the mutex, in slices: which blocks a point may not have from the base.
+  Result<BlockSet> above_by_index(std::uint16_t disk, std::uint64_t blocks, std::uint64_t seq);
+  Result<BlockSet> above_by_members(std::uint16_t disk, std::uint64_t blocks, std::uint64_t seq);
+  Result<bool> base_is_exact();  // Takes the mutex.
   Status clean_base();
   // ---- shapes.cpp
   Result<std::vector<std::uint16_t>> place_locked(const std::vector<msg::ReplicaDisk>& disks);

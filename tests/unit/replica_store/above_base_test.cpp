@@ -57,6 +57,13 @@ class AboveBaseTest : public testing::Test {
     ASSERT_TRUE(item_->begin_delta({.cycle = "cycle", .epoch = 1}));
     ASSERT_TRUE(item_->append(writes.list()));
   }
+  // Of the delta under way, after it has reached the index.
+  void take_back(std::uint32_t block) {
+    ASSERT_TRUE(item_->flush());
+    BlockSet one(11);
+    one.add(block);
+    ASSERT_TRUE(item_->unstage(0, one));
+  }
   void commit(std::uint64_t blocks) {
     ASSERT_TRUE(
         item_->commit_delta({.captured_at = 1, .attempt = "a", .epoch = 1, .blocks = blocks}));
@@ -111,10 +118,7 @@ TEST_F(AboveBaseTest, AreTheBlocksThatSegmentsHoldOrThatBecameZero) {
 
 TEST_F(AboveBaseTest, ABlockThatWasTakenBackFromTheFirstDeltaIsZero) {
   stage({{0, 'a'}, {1, 'b'}});
-  ASSERT_TRUE(item_->flush());
-  BlockSet one(11);
-  one.add(1);
-  ASSERT_TRUE(item_->unstage(0, one));
+  take_back(1);
   commit(1);
 
   EXPECT_EQ(above(1), Seen{});
@@ -126,10 +130,7 @@ TEST_F(AboveBaseTest, ABlockThatWasTakenBackFromTheFirstDeltaIsZero) {
 
 TEST_F(AboveBaseTest, ACrashBeforeTheBaseLostWhatWasTakenBackIsMadeUpFor) {
   stage({{0, 'a'}, {1, 'b'}});
-  ASSERT_TRUE(item_->flush());
-  BlockSet one(11);
-  one.add(1);
-  ASSERT_TRUE(item_->unstage(0, one));
+  take_back(1);
   const auto disk = bases_.open(folder_ / "item", "vda");
   ASSERT_TRUE((*disk)->write_at(kBlockBytes, pattern('b'))) << "as it was before it was punched";
 

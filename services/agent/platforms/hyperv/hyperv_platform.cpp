@@ -6,7 +6,6 @@
 #include <chrono>
 #include <condition_variable>
 #include <optional>
-#include <set>
 #include <stop_token>
 #include <thread>
 
@@ -32,7 +31,6 @@ constexpr std::uint64_t kStartNothing = 2;  // AutomaticStartupAction.
 constexpr Micros kDiskFactsKept{30'000'000};
 constexpr std::chrono::seconds kKeepPeriod(1);
 constexpr std::uint32_t kSectorBytes = 512;
-constexpr std::chrono::seconds kUncleanAfter(60);  // Twice the longest pause between two tries.
 
 // Whether a VM of another platform has a disk whose sectors ours would not have.
 bool has_other_sectors(const msg::VmDefinition& definition) {
@@ -93,7 +91,6 @@ class HypervPlatform final : public Platform {
   std::optional<std::uint64_t> former_startup_action(const std::string& vm_id) const;
   Status clean_up(const VirtualMachine& vm, const std::vector<std::string>& vms_to_keep);
   Status settle(const std::string& vm_id);
-  Status forget(const std::string& vm_id);
   void keep(const std::stop_token& stop);
   bool stands_in(const VirtualMachine& vm, const std::string& id) const;
 
@@ -114,7 +111,6 @@ class HypervPlatform final : public Platform {
   };
   std::mutex mutex_;                    // Of what follows.
   std::map<std::string, Known> known_;  // Of disks that were asked for a short while ago.
-  std::set<std::string> going_;  // VMs that reconcile() wants gone, if they are ours to remove.
 
   std::mutex keep_mutex_;
   std::condition_variable_any woken_;
@@ -137,12 +133,7 @@ Result<msg::HostState> HypervPlatform::describe_host() {
     state.storage.push_back(
         {.path = path, .total_bytes = space->total_bytes, .free_bytes = space->free_bytes});
   }
-  for (const auto& [vm_id, why] : leftovers_.stuck(kUncleanAfter)) {
-    state.troubles.push_back(
-        {.vm = vm_id,
-         .kind = msg::VmTroubleKind::unclean,
-         .what = "what an earlier point left on VM " + vm_id + " is not cleaned up: " + why.what});
-  }
+  state.troubles = leftovers_.troubles();
   return state;
 }
 
@@ -150,17 +141,9 @@ Result<msg::HostState> HypervPlatform::describe_host() {
 Status HypervPlatform::settle(const std::string& vm_id) {
   const auto vm = host_.find(vm_id);
   if (!vm) return vm.error().code == ErrorCode::kNotFound ? Status() : fail(vm.error());
-  std::vector<std::string> keep{vm_id};
-  {
-    const std::lock_guard lock(mutex_);
-    if (going_.contains(vm_id)) keep.clear();
-  }
+  std::vector<std::string> keep;
+  if (!leftovers_.is_going(vm_id)) keep.push_back(vm_id);
   return clean_up(*vm, keep);
-}
-
-Status HypervPlatform::forget(const std::string& vm_id) {
-  FARSIDE_TRY(leftovers_.settle(vm_id, clean_up_));
-  return checkpoints_.forget(vm_id);
 }
 
 // Also while no cycle comes by: an item that is paused has none.
@@ -262,7 +245,8 @@ Result<std::unique_ptr<Point>> HypervPlatform::create_point(const PointRequest& 
 }
 
 Status HypervPlatform::forget_tokens(const std::string& vm_id) {
-  return forget(vm_id);
+  FARSIDE_TRY(leftovers_.settle(vm_id, clean_up_));
+  return checkpoints_.forget(vm_id);
 }
 
 Result<msg::VmDefinition> HypervPlatform::definition_of(const std::string& vm_id) {
@@ -393,7 +377,7 @@ Result<std::string> HypervPlatform::release_vm(const std::string& vm_id) {
   if (!vm.mark) return vm.guid;
   if (is_ours(*vm.mark)) return fail(refuse_to_release(vm.vm.name).error());
   FARSIDE_TRY(bases_.keep_bases(vm.vm.id));
-  FARSIDE_TRY(forget(vm.vm.id));
+  FARSIDE_TRY(forget_tokens(vm.vm.id));
   FARSIDE_TRY(set_notes(host_, vm.settings_id, released(vm.notes)));
   log::info("vm_released", {{"vm", vm_id}, {"guid", vm.guid}, {"name", vm.vm.name}});
   return vm.guid;
@@ -504,8 +488,7 @@ Status HypervPlatform::reconcile(const std::vector<std::string>& vms_to_keep) {
     if (cleaned) continue;
     log::error("vm_not_cleaned_up", {{"vm", vm.vm.id}, {"error", cleaned.error()}});
     if (std::ranges::find(vms_to_keep, vm.vm.id) == vms_to_keep.end()) {
-      const std::lock_guard lock(mutex_);
-      going_.insert(vm.vm.id);
+      leftovers_.mark_going(vm.vm.id);
     }
     leftovers_.add(vm.vm.id, cleaned.error());
   }

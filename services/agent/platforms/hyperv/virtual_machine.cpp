@@ -6,6 +6,7 @@
 #include <charconv>
 #include <tuple>
 
+#include "common/base/uuid.h"
 #include "common/wsman/wmi_path.h"
 
 namespace farside::agent::hyperv {
@@ -18,17 +19,6 @@ constexpr std::string_view kItemLine = "farside-item: ";
 constexpr std::string_view kTestLine = "farside-test";
 constexpr std::string_view kUnfinishedLine = "farside-unfinished";
 constexpr std::string_view kReleasedLine = "farside-released";
-
-bool is_guid(std::string_view text) {
-  if (text.size() != 36) return false;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const bool is_dash = i == 8 || i == 13 || i == 18 || i == 23;
-    if (is_dash ? text[i] != '-' : std::isxdigit(static_cast<unsigned char>(text[i])) == 0) {
-      return false;
-    }
-  }
-  return true;
-}
 
 const Instance* by_path(const std::vector<Instance>& parts, const std::string& path) {
   const auto reference = wsman::parse_wmi_path(path);
@@ -149,7 +139,7 @@ std::optional<Mark> mark_from(const std::vector<std::string>& notes) {
 }
 
 bool is_vm(const Instance& system) {
-  return is_guid(system.text("Name"));
+  return is_uuid(system.text("Name"));
 }
 
 bool is_part(const Instance& part, const char* sub_type) {
@@ -160,6 +150,7 @@ std::string identity_of(const std::string& virtual_disk_id) {
   return virtual_disk_id.empty() ? "" : "vhd:" + virtual_disk_id;
 }
 
+// Source: Microsoft, Msvm_ComputerSystem, EnabledState.
 msg::PowerState power_state(std::uint64_t enabled_state) {
   switch (enabled_state) {
     case kEnabled:

@@ -7,8 +7,8 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
-#include <csignal>
 
+#include <csignal>
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>

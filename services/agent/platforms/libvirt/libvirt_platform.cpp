@@ -5,16 +5,15 @@
 #include <libvirt/virterror.h>
 #include <sys/un.h>
 #include <unistd.h>
-#include <ctime>
 
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <cstdlib>
+#include <ctime>
 #include <filesystem>
 #include <map>
 #include <mutex>
-#include <set>
 #include <stop_token>
 #include <system_error>
 #include <thread>
@@ -47,7 +46,6 @@ namespace {
 using std::chrono::seconds;
 
 constexpr std::chrono::milliseconds kKeepPeriod(500);
-constexpr seconds kUncleanAfter(60);  // Twice as long as the longest pause between two tries.
 constexpr unsigned kUndefineFlags = VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA |
                                     VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA |
                                     VIR_DOMAIN_UNDEFINE_MANAGED_SAVE;
@@ -108,7 +106,6 @@ class LibvirtPlatform final : public Platform {
   Status remove(virDomainPtr domain, const DomainShape& shape, bool delete_overlays);
   Status clean_up(virDomainPtr domain, const std::vector<std::string>& vms_to_keep);
   Status clean_up_again(const std::string& vm_id);
-  bool is_going(const std::string& vm_id);
 
   // Every moment: resumes VMs of ours that QEMU stopped because their view did not answer, and ends
   // what could not be ended before.
@@ -131,9 +128,7 @@ class LibvirtPlatform final : public Platform {
   std::unique_ptr<MovedDisks> moved_;
   std::unique_ptr<Fences> fences_;
   StartingGuests starting_;
-  std::mutex going_mutex_;
-  std::set<std::string> going_;  // Built for a test only, or to be gone: none of ours stays.
-  std::mutex mutex_;             // Of nothing but the keeper's sleep.
+  std::mutex mutex_;  // Of nothing but the keeper's sleep.
   std::condition_variable_any woken_;
   std::jthread keeper_;  // Last: it uses everything above.
 };
@@ -200,12 +195,7 @@ Result<msg::HostState> LibvirtPlatform::describe_host() {
     host.storage.push_back(
         {.path = path, .total_bytes = space.capacity, .free_bytes = space.available});
   }
-  for (const auto& [vm_id, why] : points_->leftovers().stuck(kUncleanAfter)) {
-    host.troubles.push_back(
-        {.vm = vm_id,
-         .kind = msg::VmTroubleKind::unclean,
-         .what = "what an earlier point left on VM " + vm_id + " is not cleaned up: " + why.what});
-  }
+  host.troubles = points_->leftovers().troubles();
   return host;
 }
 
@@ -325,10 +315,7 @@ Result<std::vector<msg::PlanRow>> LibvirtPlatform::plan_vm(const NewVm& vm) {
 Status LibvirtPlatform::prove_vm(const NewVm& vm, const std::string& proof_id,
                                  const std::string& folder) {
   FARSIDE_ASSIGN(const virConnectPtr connection, connect());
-  {
-    const std::lock_guard lock(going_mutex_);
-    going_.insert(proof_id);
-  }
+  points_->leftovers().mark_going(proof_id);
   FARSIDE_TRY(
       points_->prepare(proof_id, [&](const std::string& id) { return clean_up_again(id); }));
   const auto networks = networks_.ask(connection);
@@ -479,16 +466,11 @@ Status LibvirtPlatform::clean_up(virDomainPtr domain, const std::vector<std::str
   return remove(domain, shape, /*delete_overlays=*/true);
 }
 
-bool LibvirtPlatform::is_going(const std::string& vm_id) {
-  const std::lock_guard lock(going_mutex_);
-  return going_.contains(vm_id);
-}
-
 Status LibvirtPlatform::clean_up_again(const std::string& vm_id) {
   const auto domain = find(vm_id);
   if (domain) {
     std::vector<std::string> keep;
-    if (!is_going(vm_id)) keep.push_back(vm_id);
+    if (!points_->leftovers().is_going(vm_id)) keep.push_back(vm_id);
     return clean_up(domain->get(), keep);
   }
   if (domain.error().code == ErrorCode::kNotFound) return {};
@@ -504,8 +486,7 @@ Status LibvirtPlatform::reconcile(const std::vector<std::string>& vms_to_keep) {
     const std::string id = uuid_of(domain.get());
     log::error("vm_not_cleaned_up", {{"vm", id}, {"error", cleaned.error()}});
     if (std::ranges::find(vms_to_keep, id) == vms_to_keep.end()) {
-      const std::lock_guard lock(going_mutex_);
-      going_.insert(id);
+      points_->leftovers().mark_going(id);
     }
     points_->leftovers().add(id, cleaned.error());
   }

@@ -4,13 +4,13 @@
 #include <libvirt/virterror.h>
 
 #include <algorithm>
-#include <cctype>
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <system_error>
 
 #include "common/base/log.h"
+#include "common/base/uuid.h"
 #include "services/agent/platforms/deadline.h"
 #include "services/agent/platforms/libvirt/domain_jobs.h"
 
@@ -107,16 +107,6 @@ bool has_changed(virDomainPtr domain, int run) {
     if (now >= 0 ? now != run : !is_active(domain).value_or(true)) return true;
     if (!deadline.pause()) return false;
   }
-}
-
-bool is_uuid(const std::string& text) {
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const bool is_dash = i == 8 || i == 13 || i == 18 || i == 23;
-    if (is_dash ? text[i] != '-' : std::isxdigit(static_cast<unsigned char>(text[i])) == 0) {
-      return false;
-    }
-  }
-  return text.size() == VIR_UUID_STRING_BUFLEN - 1;
 }
 
 // A cycle asks for it again as for what others are at.
