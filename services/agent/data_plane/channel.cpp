@@ -84,6 +84,7 @@ Status Channel::send(const msg::DataFrame& frame, std::string payload) {
   } catch (const zmq::error_t& error) {
     return fail(ErrorCode::kUnavailable, "send to " + options_.endpoint + ": " + error.what());
   }
+  FARSIDE_TRY(check_monitor());  // It may have told why.
   return fail(ErrorCode::kUnavailable, "the target at " + options_.endpoint + " takes no data");
 }
 
