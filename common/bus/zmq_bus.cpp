@@ -1,21 +1,23 @@
 #include "common/bus/zmq_bus.h"
 
 #include <fmt/format.h>
-#include <netdb.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
+#include <deque>
 #include <map>
+#include <mutex>
+#include <set>
 #include <utility>
+#include <variant>
 #include <vector>
 #include <zmq.hpp>
 
 #include "common/base/assert.h"
 #include "common/base/log.h"
-#include "common/bus/zap_gate.h"
+#include "common/bus/curve_server.h"
+#include "common/bus/listener.h"
 
 namespace farside::bus {
 namespace {
@@ -24,28 +26,6 @@ using reactor::PeerChange;
 using reactor::PeerId;
 
 constexpr Micros kConnectProbe = std::chrono::milliseconds(100);
-
-// "10.0.0.7:51234" of the other end of a TCP socket; empty if `fd` is none.
-std::string address_of(int fd) {
-  sockaddr_storage address{};
-  socklen_t size = sizeof address;
-  if (fd < 0 || ::getpeername(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0) return {};
-  if (address.ss_family != AF_INET && address.ss_family != AF_INET6) return {};
-  std::array<char, NI_MAXHOST> host{};
-  std::array<char, NI_MAXSERV> port{};
-  if (::getnameinfo(reinterpret_cast<const sockaddr*>(&address), size, host.data(), host.size(),
-                    port.data(), port.size(), NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
-    return {};
-  }
-  return fmt::format("{}:{}", host.data(), port.data());
-}
-
-// libzmq cannot close one connection of a listening socket, so we shut down the TCP socket under
-// it.  It may have closed that itself meanwhile and the number may belong to something else: only
-// a socket whose other end is still `address` is touched.
-void cut(int fd, const std::string& address) {
-  if (!address.empty() && address_of(fd) == address) ::shutdown(fd, SHUT_RDWR);
-}
 
 zmq::message_t to_message(std::string frame) {
   if (frame.size() < 512) return zmq::message_t(frame.data(), frame.size());
@@ -62,18 +42,23 @@ struct ZmqBus::Impl {
     msg::Peer entry;
     PeerId id;
     zmq::socket_t dealer;  // Only if the peer has an endpoint and is not revoked.
-    std::string route;     // Its routing id on `router`, once it has dialled us.
-    int fd = -1;           // Of that connection, with the address at its other end.
-    std::string address;
+    LinkId link = 0;       // Of its connection to our port, once it has dialled us.
     bool connected = false;
     Micros heard{0};
     Micros ping_at{0};
     Micros dial_at{0};
     int redial_ms = 0;
   };
+  // A frame that came in over our port or one of our own connections.
   struct Arrived {
     std::string key;
-    zmq::message_t frame;
+    std::variant<Message, zmq::message_t> frame;
+  };
+  // What the listener's thread hands over.
+  struct Inbox {
+    std::mutex mutex;                                    // Guards the next two.
+    std::map<std::string, std::deque<Message>> waiting;  // By key.
+    std::set<std::string> admitted;                      // Keys.
   };
   enum class Sent { kYes, kFull, kAway };
 
@@ -83,23 +68,27 @@ struct ZmqBus::Impl {
         wake_fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
     FARSIDE_ASSERT(wake_fd >= 0);
   }
-  ~Impl() { ::close(wake_fd); }
+  ~Impl() {
+    listener.reset();  // Its thread wakes us.
+    ::close(wake_fd);
+  }
 
   void set_common(zmq::socket_t& socket) const;
   Status listen();
   Status dial(Remote& remote);
   void drop_connections(Remote& remote);
   void forget(Remote& remote);
-  Sent push(Remote& remote, zmq::message_t message);
+  Sent push(Remote& remote, std::string frame);
   void ping(Remote& remote, Micros now);
   void tend(Micros now);
   Micros next_due() const;
   Status wait(int timeout_ms);
   bool receive(int frames_max, std::vector<Arrived>& arrived);
-  bool take_routed(std::vector<Arrived>& arrived);
+  bool take_routed(std::vector<Arrived>& arrived, std::size_t frames_max);
+  void take_one(Message message, std::vector<Arrived>& arrived);
   bool take_dialled(Remote& remote, std::vector<Arrived>& arrived);
-  void take(Remote& remote, zmq::message_t frame, std::vector<Arrived>& arrived);
-  void refuse(int fd, const std::string& key);
+  void hear(Remote& remote);
+  void wake() const;
   void judge_silence(bool drained);
   Remote* remote_of_key(const std::string& key);
 
@@ -107,15 +96,20 @@ struct ZmqBus::Impl {
   const Clock& clock;
   const int wake_fd;
   zmq::context_t context{1};
-  std::unique_ptr<ZapGate> gate;
-  zmq::socket_t router;
-  std::string endpoint;
   std::map<std::string, Remote> remotes;          // By principal.
   std::map<std::string, std::string> principals;  // By public key.
   std::vector<PeerChange> changes;                // To be delivered by the next poll.
   Micros judged{0};                               // When silence was last judged; 0 = never.
   ZmqBusStats stats;
+  Inbox inbox;
+  CurveServerOptions curve;
+  std::unique_ptr<Listener> listener;  // Last: its thread uses what is above.
 };
+
+void ZmqBus::Impl::wake() const {
+  const std::uint64_t one = 1;
+  [[maybe_unused]] const auto written = ::write(wake_fd, &one, sizeof one);
+}
 
 void ZmqBus::Impl::set_common(zmq::socket_t& socket) const {
   socket.set(zmq::sockopt::linger, 0);
@@ -129,27 +123,31 @@ void ZmqBus::Impl::set_common(zmq::socket_t& socket) const {
 }
 
 Status ZmqBus::Impl::listen() {
-  try {
-    router = zmq::socket_t(context, zmq::socket_type::router);
-    set_common(router);
-    router.set(zmq::sockopt::curve_server, true);
-    router.set(zmq::sockopt::zap_domain, kZapDomain);
-    router.set(zmq::sockopt::router_mandatory, true);
-    if (options.listen.contains('[')) router.set(zmq::sockopt::ipv6, true);
-    router.bind(options.listen);
-    endpoint = router.get(zmq::sockopt::last_endpoint);
-    return {};
-  } catch (const zmq::error_t& error) {
-    if (error.num() == EADDRINUSE) {
-      return fail(ErrorCode::kUnavailable,
-                  fmt::format("listen on {}: the port is in use", options.listen),
-                  "see who has it with `ss -ltnp`, stop that or set another `listen`");
-    }
-    return fail(ErrorCode::kInvalidArgument,
-                fmt::format("listen on {}: {}", options.listen, error.what()),
-                "write it as tcp://ADDRESS:PORT with an address of this host, such as "
-                "tcp://0.0.0.0:8081");
-  }
+  curve = {.keys = options.keys,
+           .part_bytes_max = options.frame_bytes_max,
+           .parts_max = 1,
+           .admits = [this](const std::string& key) {
+             const std::lock_guard lock(inbox.mutex);
+             return inbox.admitted.contains(key);
+           }};
+  FARSIDE_ASSIGN(listener,
+                 Listener::start({.what = "the control port",
+                                  .endpoint = options.listen,
+                                  .limits = {},
+                                  .budgets = std::make_shared<Budgets>(),
+                                  .begin = [this]() -> Result<std::unique_ptr<Dialogue>> {
+                                    return CurveServer::make(curve);
+                                  },
+                                  .on_message =
+                                      [this](Message message) {
+                                        {
+                                          const std::lock_guard lock(inbox.mutex);
+                                          inbox.waiting[message.key].push_back(std::move(message));
+                                        }
+                                        wake();
+                                      },
+                                  .on_closed = {}}));
+  return {};
 }
 
 // Errors: kInvalidArgument (the endpoint does not parse).
@@ -181,17 +179,18 @@ Status ZmqBus::Impl::dial(Remote& remote) {
 
 void ZmqBus::Impl::drop_connections(Remote& remote) {
   remote.dealer.close();
-  cut(remote.fd, remote.address);
-  remote.fd = -1;
-  remote.address.clear();
-  remote.route.clear();
+  if (listener) listener->close_all_of(remote.entry.public_key);
+  remote.link = 0;
   if (std::exchange(remote.connected, false)) {
     changes.push_back({.peer = remote.id, .connected = false});
   }
 }
 
 void ZmqBus::Impl::forget(Remote& remote) {
-  gate->forbid(remote.entry.public_key);
+  {
+    const std::lock_guard lock(inbox.mutex);
+    inbox.admitted.erase(remote.entry.public_key);
+  }
   principals.erase(remote.entry.public_key);
   drop_connections(remote);
 }
@@ -203,23 +202,31 @@ ZmqBus::Impl::Remote* ZmqBus::Impl::remote_of_key(const std::string& key) {
   return remote.entry.revoked ? nullptr : &remote;
 }
 
-ZmqBus::Impl::Sent ZmqBus::Impl::push(Remote& remote, zmq::message_t message) {
-  try {
-    if (remote.dealer && remote.dealer.send(message, zmq::send_flags::dontwait)) return Sent::kYes;
-    if (remote.route.empty()) return remote.connected ? Sent::kFull : Sent::kAway;
-    constexpr auto kFlags = zmq::send_flags::sndmore | zmq::send_flags::dontwait;
-    if (!router.send(zmq::buffer(remote.route), kFlags)) return Sent::kFull;
-    router.send(message, zmq::send_flags::dontwait);
-    return Sent::kYes;
-  } catch (const zmq::error_t&) {
-    // EHOSTUNREACH: that connection is gone; the peer makes itself known on its next one.
-    remote.route.clear();
-    return Sent::kAway;
+ZmqBus::Impl::Sent ZmqBus::Impl::push(Remote& remote, std::string frame) {
+  if (remote.dealer) {
+    zmq::message_t message = to_message(std::move(frame));
+    try {
+      if (remote.dealer.send(message, zmq::send_flags::dontwait)) return Sent::kYes;
+    } catch (const zmq::error_t&) {
+      return Sent::kAway;
+    }
+    frame = message.to_string();
   }
+  if (remote.link == 0) return remote.dealer && remote.connected ? Sent::kFull : Sent::kAway;
+  switch (listener->send(remote.link, {std::move(frame)})) {
+    case Listener::Sent::kYes:
+      return Sent::kYes;
+    case Listener::Sent::kFull:
+      return Sent::kFull;
+    case Listener::Sent::kAway:
+      break;
+  }
+  remote.link = 0;  // The peer makes itself known on its next connection.
+  return Sent::kAway;
 }
 
 void ZmqBus::Impl::ping(Remote& remote, Micros now) {
-  const bool sent = push(remote, zmq::message_t()) == Sent::kYes;
+  const bool sent = push(remote, {}) == Sent::kYes;
   const bool dialling = remote.dealer && !sent && !remote.connected;
   remote.ping_at =
       now + (dialling ? kConnectProbe : std::chrono::milliseconds(options.ping_every_ms));
@@ -235,7 +242,7 @@ void ZmqBus::Impl::tend(Micros now) {
         remote.dial_at = now + std::chrono::milliseconds(options.redial_max_ms);
       }
     }
-    const bool reachable = remote.dealer || !remote.route.empty();
+    const bool reachable = remote.dealer || remote.link != 0;
     if (reachable && now >= remote.ping_at) ping(remote, now);
   }
 }
@@ -245,7 +252,7 @@ Micros ZmqBus::Impl::next_due() const {
   Micros due = Micros::max();
   for (const auto& [principal, remote] : remotes) {
     if (remote.entry.revoked) continue;
-    if (remote.dealer || !remote.route.empty()) due = std::min(due, remote.ping_at);
+    if (remote.dealer || remote.link != 0) due = std::min(due, remote.ping_at);
     if (remote.connected) {
       due = std::min(due, remote.heard + std::chrono::milliseconds(options.silent_after_ms));
     } else if (!remote.entry.endpoint.empty()) {
@@ -258,9 +265,6 @@ Micros ZmqBus::Impl::next_due() const {
 Status ZmqBus::Impl::wait(int timeout_ms) {
   std::vector<zmq::pollitem_t> items;
   items.push_back({.socket = nullptr, .fd = wake_fd, .events = ZMQ_POLLIN, .revents = 0});
-  if (router) {
-    items.push_back({.socket = router.handle(), .fd = 0, .events = ZMQ_POLLIN, .revents = 0});
-  }
   for (auto& [principal, remote] : remotes) {
     if (!remote.dealer) continue;
     items.push_back(
@@ -271,6 +275,10 @@ Status ZmqBus::Impl::wait(int timeout_ms) {
     patience = std::min(patience, std::max(Micros{0}, due - clock.monotonic()));
   }
   if (!changes.empty()) patience = Micros{0};
+  {
+    const std::lock_guard lock(inbox.mutex);
+    if (!inbox.waiting.empty()) patience = Micros{0};
+  }
   try {
     zmq::poll(items.data(), items.size(), std::chrono::ceil<std::chrono::milliseconds>(patience));
   } catch (const zmq::error_t& error) {
@@ -283,54 +291,47 @@ Status ZmqBus::Impl::wait(int timeout_ms) {
   return {};
 }
 
-void ZmqBus::Impl::refuse(int fd, const std::string& key) {
-  ++stats.refused_frames;
-  const std::string address = address_of(fd);
-  log::debug("frame_refused", {{"key", key}, {"address", address}});
-  cut(fd, address);
-}
-
-void ZmqBus::Impl::take(Remote& remote, zmq::message_t frame, std::vector<Arrived>& arrived) {
+void ZmqBus::Impl::hear(Remote& remote) {
   remote.heard = clock.monotonic();
   remote.redial_ms = options.redial_first_ms;
   if (!std::exchange(remote.connected, true)) {
     changes.push_back({.peer = remote.id, .connected = true});
   }
-  if (frame.empty()) return;
-  ++stats.frames_in;
-  arrived.push_back({.key = remote.entry.public_key, .frame = std::move(frame)});
 }
 
-// True if there was something, even if only a ping or something refused.
-bool ZmqBus::Impl::take_routed(std::vector<Arrived>& arrived) {
-  if (!router) return false;
-  zmq::message_t route;
-  if (!router.recv(route, zmq::recv_flags::dontwait)) return false;
-  zmq::message_t frame;
-  zmq::message_t extra;
-  [[maybe_unused]] const auto got = router.recv(frame);
-  const bool whole = !frame.more();
-  for (bool more = !whole; more; more = extra.more()) {
-    [[maybe_unused]] const auto dropped = router.recv(extra);
+void ZmqBus::Impl::take_one(Message message, std::vector<Arrived>& arrived) {
+  Remote* const remote = remote_of_key(message.key);
+  if (remote == nullptr) {
+    ++stats.refused_frames;
+    log::debug("frame_refused",
+               {{"key", message.key}, {"address", listener->address_of(message.link)}});
+    listener->close(message.link);
+    return;
   }
-  const char* user_id = zmq_msg_gets(frame.handle(), "User-Id");
-  const std::string key = user_id == nullptr ? "" : user_id;
-  const int fd = zmq_msg_get(frame.handle(), ZMQ_SRCFD);
-  Remote* remote = remote_of_key(key);
-  if (remote == nullptr || !whole) {
-    refuse(fd, key);
-    return true;
-  }
-  std::string route_text = route.to_string();
-  const bool is_new = remote->route != route_text;
-  if (is_new) {
-    remote->route = std::move(route_text);
-    remote->fd = fd;
-    remote->address = address_of(fd);
-  }
-  take(*remote, std::move(frame), arrived);
+  const bool is_new = remote->link != message.link;
+  remote->link = message.link;
+  hear(*remote);
   if (is_new) ping(*remote, clock.monotonic());  // So that it knows at once that it is heard.
-  return true;
+  if (message.parts[0].view().empty()) return;
+  ++stats.frames_in;
+  std::string key = message.key;
+  arrived.push_back({.key = std::move(key), .frame = std::move(message)});
+}
+
+// One of each key.  True if there was something, even if only a ping or something refused.
+bool ZmqBus::Impl::take_routed(std::vector<Arrived>& arrived, std::size_t frames_max) {
+  std::vector<Message> batch;
+  {
+    const std::lock_guard lock(inbox.mutex);
+    for (auto& [key, waiting] : inbox.waiting) {
+      if (arrived.size() + batch.size() >= frames_max) break;
+      batch.push_back(std::move(waiting.front()));
+      waiting.pop_front();
+    }
+    std::erase_if(inbox.waiting, [](const auto& one) { return one.second.empty(); });
+  }
+  for (Message& message : batch) take_one(std::move(message), arrived);
+  return !batch.empty();
 }
 
 bool ZmqBus::Impl::take_dialled(Remote& remote, std::vector<Arrived>& arrived) {
@@ -340,11 +341,14 @@ bool ZmqBus::Impl::take_dialled(Remote& remote, std::vector<Arrived>& arrived) {
   for (zmq::message_t extra; frame.more() && (whole || extra.more()); whole = false) {
     [[maybe_unused]] const auto dropped = remote.dealer.recv(extra);
   }
-  if (whole) {
-    take(remote, std::move(frame), arrived);
-  } else {
+  if (!whole) {
     ++stats.refused_frames;
+    return true;
   }
+  hear(remote);
+  if (frame.size() == 0) return true;
+  ++stats.frames_in;
+  arrived.push_back({.key = remote.entry.public_key, .frame = std::move(frame)});
   return true;
 }
 
@@ -354,7 +358,7 @@ bool ZmqBus::Impl::receive(int frames_max, std::vector<Arrived>& arrived) {
   const auto full = [&] { return arrived.size() >= static_cast<std::size_t>(frames_max); };
   // Pings carry nothing but cost time: a flood of them must not keep us here.
   for (int rounds = 2 * frames_max + 64; rounds > 0 && !full(); --rounds) {
-    bool any = take_routed(arrived);
+    bool any = take_routed(arrived, static_cast<std::size_t>(frames_max));
     for (auto& [principal, remote] : remotes) {
       if (!full()) any = take_dialled(remote, arrived) || any;
     }
@@ -391,7 +395,6 @@ Result<std::unique_ptr<ZmqBus>> ZmqBus::open(const ZmqBusOptions& options, const
     return fail(ErrorCode::kInvalidArgument, "open the bus: not a CURVE key pair");
   }
   auto impl = std::make_unique<Impl>(options, clock);
-  FARSIDE_ASSIGN(impl->gate, ZapGate::start(impl->context, clock));
   if (!options.listen.empty()) FARSIDE_TRY(impl->listen());
   return std::unique_ptr<ZmqBus>(new ZmqBus(std::move(impl)));
 }
@@ -425,7 +428,8 @@ Status ZmqBus::set_peer(const msg::Peer& peer) {
   remote.redial_ms = impl_->options.redial_first_ms;
   if (!peer.revoked) {
     if (!peer.endpoint.empty()) FARSIDE_TRY(impl_->dial(remote));
-    FARSIDE_TRY(impl_->gate->allow(peer.public_key, peer.public_key));
+    const std::lock_guard lock(impl_->inbox.mutex);
+    impl_->inbox.admitted.insert(peer.public_key);
   }
   impl_->principals[peer.public_key] = peer.principal;
   impl_->remotes[peer.principal] = std::move(remote);
@@ -451,7 +455,7 @@ void ZmqBus::send(const std::string& principal, std::string frame) {
     log::error("frame_too_large", {{"peer", principal}, {"bytes", frame.size()}});
     return;
   }
-  if (impl_->push(found->second, to_message(std::move(frame))) == Impl::Sent::kYes) {
+  if (impl_->push(found->second, std::move(frame)) == Impl::Sent::kYes) {
     ++impl_->stats.frames_out;
   } else {
     ++impl_->stats.dropped;
@@ -459,6 +463,11 @@ void ZmqBus::send(const std::string& principal, std::string frame) {
 }
 
 Status ZmqBus::poll(int timeout_ms, int frames_max, const Handlers& handlers) {
+  if (impl_->listener) {
+    if (std::string problem = impl_->listener->problem(); !problem.empty()) {
+      return fail(ErrorCode::kInternal, std::move(problem));
+    }
+  }
   impl_->tend(impl_->clock.monotonic());
   FARSIDE_TRY(impl_->wait(timeout_ms));
   std::vector<Impl::Arrived> arrived;
@@ -479,23 +488,30 @@ Status ZmqBus::poll(int timeout_ms, int frames_max, const Handlers& handlers) {
       continue;
     }
     const PeerId from = remote->id;
-    if (handlers.on_frame) handlers.on_frame(from, one.frame.to_string_view());
+    if (!handlers.on_frame) continue;
+    const auto* const message = std::get_if<Message>(&one.frame);
+    handlers.on_frame(from, message != nullptr
+                                ? message->parts[0].view()
+                                : std::get<zmq::message_t>(one.frame).to_string_view());
   }
   return {};
 }
 
 void ZmqBus::wake() {
-  const std::uint64_t one = 1;
-  [[maybe_unused]] const auto written = ::write(impl_->wake_fd, &one, sizeof one);
+  impl_->wake();
 }
 
 std::string ZmqBus::endpoint() const {
-  return impl_->endpoint;
+  return impl_->listener ? impl_->listener->endpoint() : std::string();
 }
 
 ZmqBusStats ZmqBus::stats() const {
   ZmqBusStats stats = impl_->stats;
-  stats.refused_keys = impl_->gate->refused();
+  if (!impl_->listener) return stats;
+  const ListenerStats port = impl_->listener->stats();
+  stats.refused_keys = port.refused_keys;
+  stats.turned_away = port.turned_away;
+  stats.broken = port.broken;
   return stats;
 }
 

@@ -1,12 +1,13 @@
 // The control plane over ZeroMQ: CURVE-encrypted TCP, both ends known by key.
 //
-// One ROUTER listens (if there is an endpoint), one DEALER dials each peer that has an endpoint.
+// A Listener takes those who dial us (if there is an endpoint), one DEALER of libzmq dials each
+// peer that has an endpoint.
 // Who a frame comes from is told by the key of its connection, never by its content.  An empty
 // frame is a ping; pings go both ways every `ping_every_ms`, and a peer that sends nothing for
 // `silent_after_ms` is reported silent.  A dialled peer that stays silent is dialled anew, with
 // back-off, whatever libzmq itself believes about the connection.
 //
-// Owns: a ZeroMQ context, its sockets, its key gate.
+// Owns: a ZeroMQ context with its sockets, the listener.
 // Thread: the reactor's, except wake() and refused_keys, which may be used from any.
 #pragma once
 
@@ -28,8 +29,8 @@ struct ZmqBusOptions {
   int silent_after_ms = 6'000;
   int redial_first_ms = 1'000;  // Doubles with each try up to ...
   int redial_max_ms = 10'000;
-  int frames_queued_max = 1'000;  // Per peer and direction; what comes on top is dropped.
-  std::size_t frame_bytes_max = std::size_t{64} << 20U;
+  int frames_queued_max = 1'000;  // Per dialled peer and direction; what comes on top is dropped.
+  std::size_t frame_bytes_max = std::size_t{16} << 20U;
 };
 
 struct ZmqBusStats {
@@ -39,6 +40,9 @@ struct ZmqBusStats {
   std::uint64_t refused_keys = 0;    // Handshakes with unknown or revoked keys.
   std::uint64_t refused_frames = 0;  // From a live connection whose key is no longer admitted.
   std::uint64_t redials = 0;
+  std::uint64_t turned_away =
+      0;                     // Connections to our port, for want of room or of a proof in time.
+  std::uint64_t broken = 0;  // Connections to our port, ended for what they sent.
 };
 
 class ZmqBus final : public reactor::Bus {

@@ -100,6 +100,7 @@ Result<std::unique_ptr<Service>> Service::open(std::string program, CommonSettin
   const auto signals = stop_signals();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
+  raise_open_files_limit();  // Connections, and what each replica keeps open.
 
   std::error_code ec;
   if (auto made = make_folders(settings.data_dir); !made) {
@@ -208,6 +209,11 @@ void Service::publish(const reactor::ReactorStats& stats) {
   count("farside_bus_refused_frames_total",
         "Frames refused: malformed, or from a peer that is no longer admitted.",
         traffic.refused_frames);
+  count("farside_bus_turned_away_total",
+        "Connections to the control port ended for want of room or of a proof in time.",
+        traffic.turned_away);
+  count("farside_bus_broken_connections_total",
+        "Connections to the control port ended for what they sent.", traffic.broken);
   count("farside_bus_redials_total", "Connections that were made anew because nothing came.",
         traffic.redials);
 }

@@ -46,7 +46,6 @@ Status run(int argc, char** argv) {
   FARSIDE_ASSIGN(const auto own, read_own(config, settings));
   FARSIDE_TRY(config.finish());
   if (line->check) return {};
-  raise_open_files_limit();  // Each replica has its index, its bases and some segments open.
 
   FARSIDE_ASSIGN(const auto service, shell::Service::open(std::string(kProgram), settings));
   FARSIDE_TRY(service->open_bus());

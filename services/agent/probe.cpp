@@ -136,8 +136,10 @@ void Probe::data_port(const data::ReceiverFigures& figures) {
   counter("farside_data_port_payload_bytes_total", "Bytes of their blocks.", figures.payload_bytes);
   counter("farside_data_port_refused_sessions_total", "Sessions ended with an error.",
           figures.refused);
-  counter("farside_data_port_unknown_keys_total", "Handshakes with unknown keys.",
+  counter("farside_data_port_unknown_keys_total", "Handshakes with unknown keys or sessions.",
           figures.strangers);
+  counter("farside_data_port_turned_away_total",
+          "Connections ended for want of room or of a proof in time.", figures.turned_away);
 }
 
 void Probe::forget_source(const std::string& item) {

@@ -25,7 +25,6 @@ Result<Channel> Channel::open(zmq::context_t& context, const ChannelOptions& opt
   static std::atomic<std::uint64_t> number{0};
   Channel channel;
   channel.options_ = options;
-  channel.context_ = &context;
   try {
     channel.socket_ = zmq::socket_t(context, zmq::socket_type::dealer);
     zmq::socket_t& socket = channel.socket_;
@@ -65,9 +64,7 @@ Result<Channel> Channel::open(zmq::context_t& context, const ChannelOptions& opt
 // beyond our close.  With the watcher gone that report waits for ever, and every other session of
 // the context with it: the watch ends before the watcher does.
 Channel::~Channel() {
-  for (zmq::socket_t* const watched : {&socket_, &sealed_}) {
-    if (watched->handle() != nullptr) zmq_socket_monitor(watched->handle(), nullptr, 0);
-  }
+  if (socket_.handle() != nullptr) zmq_socket_monitor(socket_.handle(), nullptr, 0);
 }
 
 Status Channel::send(const msg::DataFrame& frame, std::string payload) {
@@ -89,7 +86,6 @@ Status Channel::send(const msg::DataFrame& frame, std::string payload) {
 }
 
 Status Channel::open_sealed(const msg::DeltaOpened& opened) {
-  static std::atomic<std::uint64_t> number{0};
   const std::size_t colon = options_.endpoint.rfind(':');
   if (colon == std::string::npos) {
     return fail(ErrorCode::kInvalidArgument, "no port in " + options_.endpoint);
@@ -97,48 +93,17 @@ Status Channel::open_sealed(const msg::DeltaOpened& opened) {
   const std::string endpoint =
       options_.endpoint.substr(0, colon + 1) + std::to_string(opened.sealed_port);
   FARSIDE_ASSIGN(seal_, Seal::with_key(opened.sealed_key, Seal::Side::kSeals));
-  sealed_session_ = opened.sealed_session;
-  try {
-    zmq::socket_t socket(*context_, zmq::socket_type::dealer);
-    socket.set(zmq::sockopt::maxmsgsize, std::int64_t{1024});  // Nothing is ever answered here.
-    socket.set(zmq::sockopt::linger, 0);
-    socket.set(zmq::sockopt::sndhwm, 4096);
-    socket.set(zmq::sockopt::sndtimeo, 0);
-    socket.set(zmq::sockopt::tcp_keepalive, 1);
-    socket.set(zmq::sockopt::tcp_maxrt, options_.silent_s * 1000);
-    socket.set(zmq::sockopt::ipv6, true);
-    const std::string events = "inproc://sealed-channel-" + std::to_string(++number);
-    if (zmq_socket_monitor(socket.handle(), events.c_str(), ZMQ_EVENT_DISCONNECTED) != 0) {
-      return fail(ErrorCode::kInternal, "cannot watch a data connection");
-    }
-    sealed_monitor_ = zmq::socket_t(*context_, zmq::socket_type::pair);
-    sealed_monitor_.set(zmq::sockopt::linger, 0);
-    sealed_monitor_.connect(events);
-    socket.connect(endpoint);
-    sealed_ = std::move(socket);
-  } catch (const zmq::error_t& error) {
-    return fail(ErrorCode::kInvalidArgument, "connect to " + endpoint + ": " + error.what());
-  }
-  return send_sealed(frame(msg::DataPing{}));
+  FARSIDE_ASSIGN(bulk_, BulkSender::open(endpoint, opened.sealed_session,
+                                         std::chrono::seconds(options_.silent_s)));
+  // Where that way is closed nothing answers, and everything goes inside CURVE.
+  std::ignore = send_sealed(frame(msg::DataPing{}));
+  return {};
 }
 
 Status Channel::send_sealed(const msg::DataFrame& frame, std::string payload) {
-  FARSIDE_ASSIGN(const std::string part1, seal_->seal(encode(frame), payload));
-  std::string head = replica::number_key(sealed_session_, kSealedPrefix);
-  head += part1;
+  FARSIDE_ASSIGN(std::string head, seal_->seal(encode(frame), payload));
   bytes_sent_ += head.size() + payload.size();
-  try {
-    const bool with_payload = !payload.empty();
-    const auto flags = with_payload ? zmq::send_flags::sndmore : zmq::send_flags::none;
-    bool sent = sealed_.send(to_message(std::move(head)), flags).has_value();
-    if (sent && with_payload) {
-      sent = sealed_.send(to_message(std::move(payload)), zmq::send_flags::none).has_value();
-    }
-    if (sent) return {};
-  } catch (const zmq::error_t& error) {
-    return fail(ErrorCode::kUnavailable, "send to " + options_.endpoint + ": " + error.what());
-  }
-  return fail(ErrorCode::kUnavailable, "the target at " + options_.endpoint + " takes no data");
+  return bulk_->send(std::move(head), std::move(payload));
 }
 
 Result<std::optional<Received>> Channel::take() {
@@ -162,7 +127,7 @@ Result<std::optional<Received>> Channel::receive(int timeout_ms, int also_fd) {
     for (;;) {
       FARSIDE_ASSIGN(std::optional<Received> received, take());
       if (received && std::holds_alternative<msg::SealedReady>(received->frame.value)) {
-        is_sealed_ready_ = sealed_.handle() != nullptr;
+        is_sealed_ready_ = bulk_ != nullptr;
         continue;
       }
       if (received && !std::holds_alternative<msg::DataPong>(received->frame.value)) {
@@ -192,8 +157,7 @@ Result<std::optional<Received>> Channel::receive(int timeout_ms, int also_fd) {
 
 Status Channel::check_monitor() {
   // Frames that were lost with a connection cannot be sent again under their numbers.
-  zmq::message_t lost;
-  if (is_sealed_ready_ && sealed_monitor_.recv(lost, zmq::recv_flags::dontwait)) {
+  if (is_sealed_ready_ && bulk_->is_broken()) {
     return fail(ErrorCode::kUnavailable,
                 "the connection for bulk data to " + options_.endpoint + " broke",
                 "check the network; replication goes on by itself");

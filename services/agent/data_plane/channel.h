@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <zmq.hpp>
@@ -15,6 +16,7 @@
 #include "common/base/result.h"
 #include "common/bus/curve_keys.h"
 #include "common/schema/data.plain.h"
+#include "services/agent/data_plane/bulk_sender.h"
 #include "services/agent/data_plane/seal.h"
 
 namespace farside::data {
@@ -67,13 +69,10 @@ class Channel final {
   Status check_silence();
 
   ChannelOptions options_;
-  zmq::context_t* context_ = nullptr;
   zmq::socket_t socket_;
   zmq::socket_t monitor_;
-  zmq::socket_t sealed_;  // Closed unless open_sealed() was called.
-  zmq::socket_t sealed_monitor_;
+  std::unique_ptr<BulkSender> bulk_;  // Unless open_sealed() was not called.
   std::optional<Seal> seal_;
-  std::uint64_t sealed_session_ = 0;
   bool is_connected_ = false;
   bool is_sealed_ready_ = false;
   Moment heard_;

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "services/agent/replica_store/layout.h"
+
 namespace farside::data {
 
 zmq::message_t to_message(std::string bytes) {
@@ -10,6 +12,21 @@ zmq::message_t to_message(std::string bytes) {
   return zmq::message_t(
       kept->data(), kept->size(), [](void*, void* hint) { delete static_cast<std::string*>(hint); },
       kept);
+}
+
+Status check_batch(const msg::BlockBatch& batch) {
+  std::size_t filled = 0;
+  for (const msg::BlockHead& head : batch.blocks) {
+    if (head.codec != static_cast<std::uint8_t>(replica::Codec::kZero)) ++filled;
+    if (head.stored > replica::kBlockBytes) {
+      return fail(ErrorCode::kTooLarge, "a block has " + std::to_string(head.stored) + " bytes");
+    }
+  }
+  if (filled > kBatchBlocksMax || batch.blocks.size() > kZeroBatchBlocksMax) {
+    return fail(ErrorCode::kTooLarge, "a batch has " + std::to_string(batch.blocks.size()) +
+                                          " blocks, " + std::to_string(filled) + " with bytes");
+  }
+  return {};
 }
 
 msg::Fault to_fault(const Error& error) {

@@ -1,8 +1,11 @@
 // The target's data port: takes deltas from the sources it was told of.
 //
-// Owns: a ZeroMQ context with a ROUTER socket (CURVE; no plaintext) and the key gate, one thread
-// for them, and one thread per session, at most kSessionsMax.  Thread: any. Bounds: a source may
-// have `window_bytes` under way; one that sends more is cut off.
+// Owns: the port (CURVE; no plaintext) and the one beside it for bulk that is sealed frame by
+// frame, a thread for each, and one per session.  Thread: any. Bounds: what strangers and peers may
+// take of memory and connections is the listener's matter (common/bus/listener.h).  A source has
+// kSessionsPerSourceMax sessions, one for each item; it may have `window_bytes` under way in each,
+// and what its budget allows in all of them together; one that sends more than it was told is cut
+// off.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +22,10 @@
 
 namespace farside::data {
 
-inline constexpr std::size_t kSessionsMax = 64;  // A further source is told to come again later.
+// A further session is told to come again later.
+inline constexpr std::size_t kSessionsMax = 256;
+inline constexpr std::size_t kSessionsPerSourceMax = 24;
+inline constexpr std::uint64_t kWindowBytesMin = std::uint64_t{2} << 20U;  // More than any batch.
 
 struct ReceiverOptions {
   std::string endpoint;  // "tcp://*:8084"; port * picks a free one.

@@ -93,6 +93,7 @@ Status Session::open(const msg::OpenDelta& request) {
   introduction_ = introduction;
   item_name_ = request.item;
   epoch_ = request.epoch;
+  if (world_.on_opened) world_.on_opened(item_name_);
 
   if (request.disks.empty()) {
     return fail(ErrorCode::kInvalidArgument, "a point without disks cannot be replicated");
@@ -133,6 +134,7 @@ Result<std::uint16_t> Session::target_disk(std::uint16_t disk) const {
 }
 
 Status Session::on_blocks(const msg::BlockBatch& batch, std::string_view payload) {
+  FARSIDE_TRY(check_batch(batch));
   FARSIDE_ASSIGN(const std::uint16_t disk, target_disk(batch.disk));
   const std::uint64_t cost = cost_of(batch, payload.size());
   writes_.clear();
@@ -156,7 +158,7 @@ Status Session::on_blocks(const msg::BlockBatch& batch, std::string_view payload
 Status Session::on_unstage(const msg::UnstageBlocks& request, std::string_view payload) {
   FARSIDE_ASSIGN(const std::uint16_t disk, target_disk(request.disk));
   const auto part = BlockSet::from_bytes(request.count, payload);
-  if (!part || request.count > kBitmapBatchMax) {
+  if (request.count > kBitmapBatchMax || !part) {
     return fail(ErrorCode::kCorrupt, "a bitmap of blocks has the wrong size");
   }
   FARSIDE_ASSIGN(const BlockSet staged, item_->staged(disk));

@@ -43,6 +43,7 @@ class Session final {
         open_item;
     std::function<Introduction*(const std::string& item)> introduction;  // nullptr: none.
     std::function<void(const std::string& item, const msg::RecoveryPoint& point)> on_durable;
+    std::function<void(const std::string& item)> on_opened;  // This session writes it from now on.
     std::function<void(const msg::DataFrame& frame, std::string payload)> send;
     ArrivalClock* arrivals = nullptr;
     std::uint64_t window_bytes = 0;

@@ -14,6 +14,7 @@ using replica::blocks_of;
 constexpr std::size_t kChunksMax = 8;   // Reads under way; each up to 1 MiB.
 constexpr std::size_t kPackingMax = 8;  // Chunks in the pool.
 constexpr std::size_t kReadyMax = 16;   // Batches that wait for credit or bandwidth.
+constexpr std::uint64_t kWindowBytesMax = std::uint64_t{64} << 20U;  // Whatever the target says.
 constexpr int kNapMs = 20;
 constexpr auto kDrainMax = std::chrono::seconds(3);
 // A delta of less is over before a second connection pays.
@@ -57,6 +58,10 @@ Status Shipment::check_alive() {
 Status Shipment::on_frame(const Received& received) {
   moved_ = now();
   if (const auto* credit = std::get_if<msg::DataCredit>(&received.frame.value)) {
+    // One that gives more than it said it has room for would have us send without end.
+    if (credit->bytes > window_bytes_ - credit_) {
+      return fail(ErrorCode::kConflict, "the target gave more credit than there was");
+    }
     credit_ += credit->bytes;
     return {};
   }
@@ -104,7 +109,7 @@ Result<msg::DeltaOpened> Shipment::open(const std::string& cycle, bool compare) 
     FARSIDE_TRY(ask<msg::DefinitionKept>(frame(msg::PutDefinition{}), std::move(definition.packed),
                                          nullptr));
   }
-  credit_ = window_bytes_ = opened_.window_bytes;
+  credit_ = window_bytes_ = std::min(opened_.window_bytes, kWindowBytesMax);
   return opened_;
 }
 

@@ -6,8 +6,6 @@
 
 #include <zmq.hpp>
 
-#include "common/bus/zap_gate.h"
-
 namespace farside::bus {
 namespace {
 
@@ -60,17 +58,6 @@ TEST_F(ZmqBusTest, AKeyThatIsNoneIsRefused) {
                                        .site = ""});
   ASSERT_FALSE(set);
   EXPECT_EQ(set.error().code, ErrorCode::kInvalidArgument);
-}
-
-TEST_F(ZmqBusTest, OneContextHasOneGate) {
-  zmq::context_t context;
-  const auto first = ZapGate::start(context, clock_);
-  ASSERT_TRUE(first) << first.error().what;
-
-  const auto second = ZapGate::start(context, clock_);
-
-  ASSERT_FALSE(second);
-  EXPECT_EQ(second.error().code, ErrorCode::kAlreadyExists);
 }
 
 TEST_F(ZmqBusTest, APlaintextClientGetsNothing) {

@@ -1,0 +1,162 @@
+// farside-hostile: a peer whose key is good and that says everything it could ever say.
+//
+//   farside-hostile --identity FILE --server FILE --endpoint tcp://HOST:PORT --words FILE
+//       --seed N --seconds N [--data] [--answers FILE]
+//
+// FILE of --words has a line for each name, id or path that means something to the victim; the
+// first is our own principal.  Sends every message of the control plane, or with --data every frame
+// of the data plane, with every field out of range, as often as the time allows.  All answers go to
+// the FILE of --answers.  Prints how many messages of how many kinds were sent.
+#include <fmt/core.h>
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <fstream>
+#include <set>
+#include <zmq.hpp>
+
+#include "common/bus/curve_keys.h"
+#include "tests/e2e/gates/hostile_value.h"
+
+namespace farside {
+namespace {
+
+struct Wanted {
+  std::string identity;
+  std::string server;
+  std::string endpoint;
+  std::string words;
+  std::string answers = "/dev/null";
+  std::uint64_t seed = 1;
+  int seconds = 10;
+  bool data = false;
+};
+
+std::vector<std::string> lines_of(const std::string& path) {
+  std::vector<std::string> out;
+  std::ifstream in(path);
+  for (std::string line; std::getline(in, line);) out.push_back(line);
+  return out;
+}
+
+class Hostile final {
+ public:
+  Hostile(const Wanted& wanted, std::vector<std::string> words)
+      : wanted_(wanted),
+        self_(words.at(0)),
+        maker_(wanted.seed, std::move(words)),
+        answers_(wanted.answers, std::ios::binary) {}
+
+  Status connect() {
+    FARSIDE_ASSIGN(const auto keys, bus::load_keys(wanted_.identity));
+    FARSIDE_ASSIGN(const auto server, bus::load_keys(wanted_.server));
+    dealer_ = zmq::socket_t(context_, zmq::socket_type::dealer);
+    dealer_.set(zmq::sockopt::curve_serverkey, server.public_key);
+    dealer_.set(zmq::sockopt::curve_publickey, keys.public_key);
+    dealer_.set(zmq::sockopt::curve_secretkey, keys.secret_key);
+    dealer_.set(zmq::sockopt::linger, 0);
+    dealer_.set(zmq::sockopt::sndtimeo, 1000);
+    dealer_.connect(wanted_.endpoint);
+    return {};
+  }
+
+  // One message of each kind in turn, so that all have been tried once the first round is over.
+  void say_one() {
+    wanted_.data ? say_frame() : say_message();
+    zmq::message_t part;
+    while (dealer_.recv(part, zmq::recv_flags::dontwait)) {
+      answers_.write(static_cast<const char*>(part.data()),
+                     static_cast<std::streamsize>(part.size()));
+    }
+  }
+
+  std::uint64_t sent() const { return sent_; }
+  std::size_t kinds() const { return kinds_.size(); }
+  std::uint64_t untaken() const { return untaken_; }
+
+ private:
+  template <class T>
+  T next_of() {
+    std::vector<T> arms;
+    msg::for_each_arm(std::type_identity<T>(),
+                      [&](const char*, T arm) { arms.push_back(std::move(arm)); });
+    T out = std::move(arms[turn_++ % arms.size()]);
+    std::visit([&](auto& arm) { maker_.fill(arm); }, out.value);
+    kinds_.insert(std::string(name_of(out)));
+    return out;
+  }
+
+  void say_message() {
+    msg::Envelope envelope{.id = maker_.chance(0.5) ? "job/" + maker_.word() : maker_.text(),
+                           .from = maker_.chance(0.7) ? self_ : maker_.text(),
+                           .to = maker_.word(),
+                           .reply = maker_.chance(0.2),
+                           .body = next_of<msg::Message>()};
+    send(msg::encode(envelope), {});
+  }
+
+  // Often with a session that is open, so that more than the door is tried.
+  void say_frame() {
+    if (maker_.chance(0.3)) {
+      send(msg::encode(msg::DataFrame(msg::OpenDelta{.item = maker_.word(),
+                                                     .epoch = 1 + maker_.below(2),
+                                                     .cycle = maker_.text(),
+                                                     .compare = maker_.chance(0.5)})),
+           {});
+    }
+    std::string payload(maker_.chance(0.3) ? maker_.below(200'000) : maker_.below(64), '\xA5');
+    send(msg::encode(next_of<msg::DataFrame>()), payload);
+  }
+
+  void send(const std::string& head, const std::string& payload) {
+    const bool two = !payload.empty();
+    const auto flags = two ? zmq::send_flags::sndmore : zmq::send_flags::none;
+    bool taken = dealer_.send(zmq::buffer(head), flags).has_value();
+    if (taken && two) taken = dealer_.send(zmq::buffer(payload), zmq::send_flags::none).has_value();
+    ++(taken ? sent_ : untaken_);
+  }
+
+  const Wanted& wanted_;
+  const std::string self_;
+  hostile::Maker maker_;
+  std::ofstream answers_;
+  zmq::context_t context_{1};
+  zmq::socket_t dealer_;
+  std::uint64_t turn_ = 0;
+  std::uint64_t sent_ = 0;
+  std::uint64_t untaken_ = 0;
+  std::set<std::string> kinds_;
+};
+
+}  // namespace
+}  // namespace farside
+
+int main(int argc, char** argv) {
+  using namespace farside;  // A program of its own.
+  CLI::App app{"farside-hostile"};
+  Wanted wanted;
+  app.add_option("--identity", wanted.identity)->required();
+  app.add_option("--server", wanted.server)->required();
+  app.add_option("--endpoint", wanted.endpoint)->required();
+  app.add_option("--words", wanted.words)->required();
+  app.add_option("--answers", wanted.answers);
+  app.add_option("--seed", wanted.seed);
+  app.add_option("--seconds", wanted.seconds);
+  app.add_flag("--data", wanted.data);
+  CLI11_PARSE(app, argc, argv);
+  auto words = lines_of(wanted.words);
+  if (words.empty()) {
+    fmt::print(stderr, "farside-hostile: {} has no line\n", wanted.words);
+    return 1;
+  }
+  Hostile hostile(wanted, std::move(words));
+  if (const Status connected = hostile.connect(); !connected) {
+    fmt::print(stderr, "farside-hostile: {}\n", connected.error().what);
+    return 1;
+  }
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(wanted.seconds);
+  while (std::chrono::steady_clock::now() < until) hostile.say_one();
+  fmt::print("{} messages of {} kinds, {} not taken\n", hostile.sent(), hostile.kinds(),
+             hostile.untaken());
+  return 0;
+}
