@@ -273,7 +273,8 @@ TEST_F(StrangersTest, BodiesHaveALimitTogether) {
       std::string("PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 6000\r\n") + kTokenLine + "\r\n";
   RawClient first(server_->port(), true);
   first.say(headers + "x");
-  pause_ms(200);  // Nothing tells that it is taken.
+  while (server_->stats().strangers > 0) pause_ms(1);
+  pause_ms(50);  // Nothing tells that the room is taken; it is, right after that.
   RawClient second(server_->port(), true);
   RawClient chunked(server_->port(), true);
 
