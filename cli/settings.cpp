@@ -2,10 +2,9 @@
 
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 
 #include "common/base/config.h"
+#include "common/base/secret_file.h"
 
 namespace farside::cli {
 namespace {
@@ -65,14 +64,14 @@ Result<std::string> read_token(const Settings& settings) {
                 "give --token-file or set FARSIDE_TOKEN_FILE; the vault wrote the first token when "
                 "it started");
   }
-  std::ifstream in(settings.token_file);
-  if (!in) {
-    return fail(ErrorCode::kUnauthorized, "token file '" + settings.token_file + "' cannot be read",
-                "check its path and that you may read it");
+  auto text =
+      read_secret_file(settings.token_file, "token file", SecretOwner::kUsOrRootOrAnyoneForRoot);
+  if (!text) {
+    return fail(ErrorCode::kUnauthorized, text.error().what,
+                text.error().advice.empty() ? "check its path and that you may read it"
+                                            : text.error().advice);
   }
-  std::ostringstream out;
-  out << in.rdbuf();
-  std::string token = std::move(out).str();
+  std::string token = std::move(*text);
   token.erase(token.find_last_not_of(" \r\n\t") + 1);
   token.erase(0, token.find_first_not_of(" \r\n\t"));
   if (token.empty() || token.find_first_of("\r\n") != std::string::npos) {

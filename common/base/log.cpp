@@ -3,6 +3,8 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include "common/base/log_value.h"
+
 namespace farside::log {
 namespace {
 
@@ -14,27 +16,6 @@ spdlog::logger& logger() {
     return made;
   }();
   return *instance;
-}
-
-bool needs_quotes(std::string_view value) {
-  if (value.empty()) return true;
-  for (const char c : value) {
-    if (c <= ' ' || c == '"' || c == '=') return true;
-  }
-  return false;
-}
-
-void append_value(std::string& line, std::string_view value) {
-  if (!needs_quotes(value)) {
-    line += value;
-    return;
-  }
-  line += '"';
-  for (const char c : value) {
-    if (c == '"' || c == '\\') line += '\\';
-    line += c == '\n' ? ' ' : c;
-  }
-  line += '"';
 }
 
 spdlog::level::level_enum to_spdlog(Level level) {

@@ -2,11 +2,10 @@
 
 #include <fmt/format.h>
 
-#include <fstream>
 #include <limits>
-#include <sstream>
 
 #include "common/base/config.h"
+#include "common/base/secret_file.h"
 
 namespace farside::identity {
 namespace {
@@ -73,14 +72,13 @@ Result<msg::RegistrationKey> key_from_toml(std::string_view text, const std::str
 }
 
 Result<msg::RegistrationKey> load_key(const std::string& path, Time now) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in) {
+  auto text = read_secret_file(path, "registration key file");
+  if (!text) {
+    if (text.error().code != ErrorCode::kNotFound) return fail(text.error());
     return fail(ErrorCode::kNotFound, "registration key file '" + path + "' cannot be read",
                 "create one with `farside key create` and name it in the configuration");
   }
-  std::ostringstream text;
-  text << in.rdbuf();
-  FARSIDE_ASSIGN(auto key, key_from_toml(text.str(), path));
+  FARSIDE_ASSIGN(auto key, key_from_toml(*text, path));
   if (key.expires_at <= now.micros) {
     return fail(ErrorCode::kExpired,
                 "registration key '" + path + "' expired at " + to_iso(Time{key.expires_at}),

@@ -15,7 +15,8 @@ std::string to_toml(const msg::RegistrationKey& key);
 // Errors: kInvalidArgument (not such a file, with line and cause).
 Result<msg::RegistrationKey> key_from_toml(std::string_view text, const std::string& name);
 
-// As above, from a file, and still valid.  Errors: also kNotFound, kExpired.
+// As above, from a file that nobody else can read, and still valid.  Errors: also kExpired, and
+// those of read_secret_file().
 Result<msg::RegistrationKey> load_key(const std::string& path, Time now);
 
 }  // namespace farside::identity

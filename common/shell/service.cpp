@@ -1,6 +1,7 @@
 #include "common/shell/service.h"
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <zmq.h>
 
 #include <CLI/CLI.hpp>
@@ -96,6 +97,8 @@ Service::~Service() = default;
 
 Result<std::unique_ptr<Service>> Service::open(std::string program, CommonSettings settings) {
   log::set_up(program, settings.log_level);
+  // What we and our children write is nobody else's, unless it is said where it is written.
+  ::umask(S_IRWXG | S_IRWXO);
   // Blocked before any thread starts, so that only the one in run() ever sees them.
   const auto signals = stop_signals();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);

@@ -81,10 +81,26 @@ struct HttpPipe::Impl {
 
   Error error_of(CURLcode code, const char* words) const;
 
+  std::string certificate() const;
+
   static std::size_t take_body(char* bytes, std::size_t, std::size_t count, void* self);
   static std::size_t take_header(char* bytes, std::size_t, std::size_t count, void* self);
   static int before_sending(void* self, char*, char*, int, int local_port);
 };
+
+std::string HttpPipe::Impl::certificate() const {
+  constexpr std::string_view kField = "Cert:";
+  curl_certinfo* chain = nullptr;
+  if (curl_easy_getinfo(curl, CURLINFO_CERTINFO, &chain) != CURLE_OK || chain == nullptr ||
+      chain->num_of_certs == 0) {
+    return {};
+  }
+  for (const curl_slist* field = chain->certinfo[0]; field != nullptr; field = field->next) {
+    const std::string_view text = field->data;
+    if (text.starts_with(kField)) return std::string(text.substr(kField.size()));
+  }
+  return {};
+}
 
 std::size_t HttpPipe::Impl::take_body(char* bytes, std::size_t, std::size_t count, void* self) {
   auto& impl = *static_cast<Impl*>(self);
@@ -202,6 +218,7 @@ Result<HttpReply> HttpPipe::post(const HttpRequest& request, Micros within) {
   curl_easy_setopt(curl, CURLOPT_TCP_NODELAY, 1L);
   curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, std::min(connect_ms, within_ms));
   curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, within_ms);
+  curl_easy_setopt(curl, CURLOPT_CERTINFO, 1L);
   curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, words.data());
   curl_easy_setopt(curl, CURLOPT_USERAGENT, "Farside");
   curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
@@ -228,6 +245,7 @@ Result<HttpReply> HttpPipe::post(const HttpRequest& request, Micros within) {
   }
   const CURLcode code = curl_easy_perform(curl);
   curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &impl.reply.status);
+  impl.reply.certificate = impl.certificate();
   curl_slist_free_all(headers);
 
   if (code == CURLE_OK) return std::move(impl.reply);

@@ -40,6 +40,7 @@ struct HttpReply {
   std::string content_type;
   std::vector<std::string> challenges;  // WWW-Authenticate.
   std::string body;
+  std::string certificate;  // The host's, in PEM, where the request made a connection over TLS.
 };
 
 class HttpPipe final {

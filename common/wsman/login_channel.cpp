@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "common/wsman/channel_binding.h"
 #include "common/wsman/uris.h"
 
 namespace farside::wsman {
@@ -81,13 +82,24 @@ Result<SoapReply> LoginChannel::ask(const std::string& envelope, Micros within) 
 Status LoginChannel::log_in(Micros within) {
   context_.reset();
   pipe_->hang_up();
-  FARSIDE_ASSIGN(auto context, SecurityContext::initiate(host_, login_));
+  std::string binding;
+  if (!seals_) {
+    // Kerberos binds its first token, so the certificate must be known before anything is said.
+    const HttpRequest knock{.content_type = kSoapContentType};
+    FARSIDE_ASSIGN(const HttpReply reply, pipe_->post(knock, within));
+    FARSIDE_ASSIGN(binding, tls_server_end_point(reply.certificate));
+  }
+  FARSIDE_ASSIGN(auto context, SecurityContext::initiate(host_, login_, std::move(binding)));
   std::string token;
   for (int leg = 0; leg < kLegsMax; ++leg) {
     auto ours = context->step(token);
     if (!ours) {
       Error error = ours.error().in(fmt::format("log in to {} as '{}'", url_, login_.user));
-      error.advice = "check user and password, for Kerberos also realm, KDC and clock";
+      error.advice =
+          login_.mechanism == Mechanism::kKerberos
+              ? "check user, password, realm, KDC and clock; a host that is in no domain "
+                "needs the mechanism ntlm"
+              : "check user and password, for Kerberos also realm, KDC and clock";
       return fail(std::move(error));
     }
     if (ours->empty() && context->is_established()) break;

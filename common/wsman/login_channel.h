@@ -3,7 +3,8 @@
 //   HTTPS  Negotiate (Kerberos or NTLM), Basic, or a client certificate
 //   HTTP   Negotiate with every message sealed; nothing else
 //
-// A login by Negotiate is bound to its connection: a new one logs in anew, by itself.
+// A login by Negotiate is bound to its connection, over TLS also to the certificate that was seen
+// there: a new one logs in anew, by itself.
 // Owns: the connection.  Thread: one at a time.
 #pragma once
 

@@ -99,6 +99,11 @@ std::vector<gss_OID_desc> mechanisms_of(Mechanism mechanism) {
 
 }  // namespace
 
+Mechanism mechanism_from(std::string_view setting) {
+  if (setting == "kerberos") return Mechanism::kKerberos;
+  return setting == "ntlm" ? Mechanism::kNtlm : Mechanism::kKerberosOrNtlm;
+}
+
 struct SecurityContext::Impl {
   gss_cred_id_t credential = GSS_C_NO_CREDENTIAL;
   gss_ctx_id_t context = GSS_C_NO_CONTEXT;
@@ -107,6 +112,7 @@ struct SecurityContext::Impl {
   bool is_established = false;
   bool is_ntlm = false;
   std::string peer;
+  std::string binding;  // Empty: none.
 
   Impl() = default;
   ~Impl() {
@@ -117,6 +123,11 @@ struct SecurityContext::Impl {
   Impl(const Impl&) = delete;
   Impl& operator=(const Impl&) = delete;
 
+  gss_channel_bindings_struct bindings() {
+    gss_channel_bindings_struct all{};
+    all.application_data = buffer(binding);
+    return all;
+  }
   Status acquire(const Login& login);
   Status learn_mechanism();
 };
@@ -180,8 +191,10 @@ SecurityContext::SecurityContext(std::unique_ptr<Impl> impl) : impl_(std::move(i
 SecurityContext::~SecurityContext() = default;
 
 Result<std::unique_ptr<SecurityContext>> SecurityContext::initiate(const std::string& host,
-                                                                   const Login& login) {
+                                                                   const Login& login,
+                                                                   std::string binding) {
   auto impl = std::make_unique<Impl>();
+  impl->binding = std::move(binding);
   FARSIDE_TRY(impl->acquire(login));
   const std::string service = "HTTP@" + host;
   gss_buffer_desc text = buffer(service);
@@ -194,8 +207,9 @@ Result<std::unique_ptr<SecurityContext>> SecurityContext::initiate(const std::st
   return std::unique_ptr<SecurityContext>(new SecurityContext(std::move(impl)));
 }
 
-Result<std::unique_ptr<SecurityContext>> SecurityContext::accept() {
+Result<std::unique_ptr<SecurityContext>> SecurityContext::accept(std::string binding) {
   auto impl = std::make_unique<Impl>();
+  impl->binding = std::move(binding);
   impl->is_initiator = false;
   return std::unique_ptr<SecurityContext>(new SecurityContext(std::move(impl)));
 }
@@ -207,21 +221,29 @@ Result<std::string> SecurityContext::step(std::string_view token) {
   gss_OID_desc spnego = kSpnego.view();
   gss_OID mechanism = GSS_C_NO_OID;
   Buffer out;
+  OM_uint32 flags = 0;
+  gss_channel_bindings_struct bindings = impl_->bindings();
+  gss_channel_bindings_t bound_to = impl_->binding.empty() ? GSS_C_NO_CHANNEL_BINDINGS : &bindings;
   if (impl_->is_initiator) {
     major = gss_init_sec_context(&minor, impl_->credential, &impl_->context, impl_->target.name,
-                                 &spnego, kWanted, GSS_C_INDEFINITE, GSS_C_NO_CHANNEL_BINDINGS,
+                                 &spnego, kWanted, GSS_C_INDEFINITE, bound_to,
                                  token.empty() ? GSS_C_NO_BUFFER : &in, &mechanism, &out.bytes,
                                  nullptr, nullptr);
   } else {
-    major = gss_accept_sec_context(&minor, &impl_->context, impl_->credential, &in,
-                                   GSS_C_NO_CHANNEL_BINDINGS, nullptr, &mechanism, &out.bytes,
-                                   nullptr, nullptr, nullptr);
+    major = gss_accept_sec_context(&minor, &impl_->context, impl_->credential, &in, bound_to,
+                                   nullptr, &mechanism, &out.bytes, &flags, nullptr, nullptr);
   }
   if (GSS_ERROR(major) != 0) {
     return fail(gss_error(ErrorCode::kUnauthorized, "log in", major, minor, mechanism));
   }
   impl_->is_established = major == GSS_S_COMPLETE;
   if (impl_->is_established) FARSIDE_TRY(impl_->learn_mechanism());
+  // Kerberos lets pass whoever bound the login to nothing, and only says so.
+  const bool is_bound = impl_->is_ntlm || (flags & GSS_C_CHANNEL_BOUND_FLAG) != 0;
+  if (impl_->is_established && !impl_->is_initiator && !impl_->binding.empty() && !is_bound) {
+    impl_->is_established = false;
+    return fail(ErrorCode::kUnauthorized, "the login is not bound to this connection");
+  }
   return out.text();
 }
 

@@ -13,22 +13,28 @@
 
 namespace farside::wsman {
 
-enum class Mechanism { kKerberosOrNtlm, kKerberos, kNtlm };
+// Whoever is between us and a host may pass a login by NTLM on to another one: Kerberos names the
+// host that it is for.
+enum class Mechanism { kKerberos, kNtlm, kKerberosOrNtlm };
+Mechanism mechanism_from(std::string_view setting);  // "kerberos", "ntlm"; else both, "any".
 
 struct Login {
   std::string user;      // "DOMAIN\user", "user" of the host, or "user@REALM".
   std::string password;  // Secret: never logged.
-  Mechanism mechanism = Mechanism::kKerberosOrNtlm;
+  Mechanism mechanism = Mechanism::kKerberos;
 };
 
 class SecurityContext final {
  public:
-  // To log in to service HTTP of `host`.  Errors: kUnauthorized, kUnsupported (no such mechanism).
+  // To log in to service HTTP of `host`, over the TLS connection that `binding` is of (see
+  // channel_binding.h; empty: not over TLS).
+  // Errors: kUnauthorized, kUnsupported (no such mechanism).
   static Result<std::unique_ptr<SecurityContext>> initiate(const std::string& host,
-                                                           const Login& login);
-  // To let clients log in that this process' keytab or NTLM user file knows.
+                                                           const Login& login, std::string binding);
+  // To let clients log in that this process' keytab or NTLM user file knows; whose logins are
+  // bound to `binding`, unless that is empty.
   // Errors: kUnsupported.
-  static Result<std::unique_ptr<SecurityContext>> accept();
+  static Result<std::unique_ptr<SecurityContext>> accept(std::string binding);
   ~SecurityContext();
   SecurityContext(const SecurityContext&) = delete;
   SecurityContext& operator=(const SecurityContext&) = delete;

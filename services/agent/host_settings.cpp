@@ -2,7 +2,7 @@
 
 #include <map>
 
-#include "common/base/file.h"
+#include "common/base/secret_file.h"
 #include "services/agent/platforms/libvirt/networks.h"
 
 namespace farside::agent {
@@ -40,12 +40,6 @@ wsman::LoginKind login_kind(const std::string& text) {
   return wsman::LoginKind::kNegotiate;
 }
 
-wsman::Mechanism mechanism(const std::string& text) {
-  if (text == "kerberos") return wsman::Mechanism::kKerberos;
-  if (text == "ntlm") return wsman::Mechanism::kNtlm;
-  return wsman::Mechanism::kKerberosOrNtlm;
-}
-
 Status read_hyperv(Config& config, const std::string& data_dir, HostSettings& settings) {
   hyperv::Options& options = settings.hyperv;
   hyperv::HostAccess& access = options.access;
@@ -56,8 +50,8 @@ Status read_hyperv(Config& config, const std::string& data_dir, HostSettings& se
   access.target.key_file = config.text("hyperv.key_file", "");
   access.kind =
       login_kind(config.choice("hyperv.login", "negotiate", {"negotiate", "basic", "certificate"}));
-  access.login.mechanism =
-      mechanism(config.choice("hyperv.mechanism", "any", {"any", "kerberos", "ntlm"}));
+  access.login.mechanism = wsman::mechanism_from(
+      config.choice("hyperv.mechanism", "kerberos", {"kerberos", "ntlm", "any"}));
   access.login.user = config.text("hyperv.user", "");
   settings.hyperv_password_file = config.text("hyperv.password_file", "");
   access.record_folder = config.text("hyperv.record_dir", "");
@@ -71,7 +65,7 @@ Status read_hyperv(Config& config, const std::string& data_dir, HostSettings& se
   smb.domain = config.text("hyperv.smb.domain", "");
   settings.smb_password_file =
       config.text("hyperv.smb.password_file", settings.hyperv_password_file);
-  smb.encrypt = config.boolean("hyperv.smb.encrypt", false);
+  smb.encrypt = config.boolean("hyperv.smb.encrypt", true);
   smb.sign = config.boolean("hyperv.smb.sign", true);
   // "DOMAIN\user" is one word for WS-Management, and two for SMB.
   if (const std::size_t at = smb.user.find('\\'); at != std::string::npos && smb.domain.empty()) {
@@ -99,10 +93,7 @@ Status read_hyperv(Config& config, const std::string& data_dir, HostSettings& se
 
 Result<std::string> read_password(const std::string& path) {
   if (path.empty()) return std::string();
-  auto text = read_file(path);
-  if (!text) return fail(text.error().in("read a password"));
-  while (text->ends_with('\n') || text->ends_with('\r')) text->pop_back();
-  return text;
+  return read_secret_line(path, "password file");
 }
 
 }  // namespace
@@ -134,6 +125,9 @@ Result<HostSettings> read_host_settings(Config& config, const std::string& name,
 
 Result<std::unique_ptr<Platform>> open_host(HostSettings settings, const Clock& clock) {
   if (!settings.is_hyperv) return libvirt::open_platform(settings.libvirt, clock);
+  if (const std::string& key = settings.hyperv.access.target.key_file; !key.empty()) {
+    FARSIDE_TRY(read_secret_file(key, "private key"));  // The HTTP library reads it whatever it is.
+  }
   FARSIDE_ASSIGN(settings.hyperv.access.login.password,
                  read_password(settings.hyperv_password_file));
   FARSIDE_ASSIGN(settings.hyperv.smb.password, read_password(settings.smb_password_file));

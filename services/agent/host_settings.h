@@ -28,7 +28,7 @@ struct HostSettings {
 Result<HostSettings> read_host_settings(Config& config, const std::string& name,
                                         const std::string& data_dir);
 
-// Errors: those of the platform's open_platform(), kIo (a password file).
+// Errors: those of the platform's open_platform(), of read_secret_line() (a password file).
 Result<std::unique_ptr<Platform>> open_host(HostSettings settings, const Clock& clock);
 
 }  // namespace farside::agent

@@ -30,7 +30,9 @@ Settings read_settings(Config& config) {
                             .user = {},
                             .password_file = {},
                             .ca_file = config.text("vmm.ca_file", ""),
-                            .fingerprint = config.text("vmm.fingerprint", "")}};
+                            .fingerprint = config.text("vmm.fingerprint", ""),
+                            .mechanism = wsman::mechanism_from(config.choice(
+                                "vmm.mechanism", "kerberos", {"kerberos", "ntlm", "any"}))}};
   settings.refresh = std::chrono::seconds{config.integer("vmm.refresh_s", kRefreshS, 10, 86'400)};
   if (settings.vmm.url.empty()) {
     settings.site_file = config.required_text("site_file");

@@ -1,15 +1,20 @@
 #include "services/vault/desk_files.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <cstring>
 #include <filesystem>
-#include <fstream>
-#include <sstream>
+
+#include "common/base/secret_file.h"
 
 namespace farside::vault {
+namespace {
+
+constexpr std::size_t kTokenLengthMin = 32;
+
+}  // namespace
 
 Status write_private(const std::string& path, const std::string& text) {
   const auto temporary = path + ".new";
@@ -32,15 +37,13 @@ Result<std::string> load_or_create_token(const std::string& path, Random& random
     FARSIDE_TRY(write_private(path, token + "\n"));
     return token;
   }
-  struct stat facts{};
-  if (::stat(path.c_str(), &facts) != 0 || (facts.st_mode & 077U) != 0) {
-    return fail(ErrorCode::kForbidden, "token file '" + path + "' can be read by others",
-                "chmod 600 it, or delete it to get a new token");
+  auto token = read_secret_line(path, "token file");
+  if (!token && token.error().code == ErrorCode::kForbidden) {
+    return fail(ErrorCode::kForbidden, token.error().what,
+                fmt::format("run `chmod 600 {}`, or delete it to get a new token", path));
   }
-  std::ifstream in(path);
-  std::string token;
-  in >> token;
-  if (token.size() < 32) {
+  if (!token) return token;
+  if (token->size() < kTokenLengthMin) {
     return fail(ErrorCode::kCorrupt, "token file '" + path + "' is cut short",
                 "delete it to get a new token");
   }

@@ -8,7 +8,8 @@
 
 namespace farside::vault {
 
-// The owner's bearer token, made once and kept in `path` (0600).  Errors: kIo, kForbidden.
+// The owner's bearer token, made once and kept in `path` (0600).  Errors: kIo, kCorrupt, and
+// those of read_secret_line().
 Result<std::string> load_or_create_token(const std::string& path, Random& random);
 
 // Replaces `path` with `text`, mode 0600.  Errors: kIo.

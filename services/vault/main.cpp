@@ -2,11 +2,13 @@
 #include <map>
 #include <mutex>
 
+#include "common/base/file.h"
 #include "common/base/log.h"
 #include "common/base/sha256.h"
 #include "common/identity/key_file.h"
 #include "common/shell/service.h"
 #include "services/vault/desk_files.h"
+#include "services/vault/front_door/bearer_token.h"
 #include "services/vault/front_door/server.h"
 #include "services/vault/vault_core.h"
 
@@ -88,12 +90,14 @@ Status run(int argc, char** argv) {
   vault::VaultSettings own{.name = config.text("name", "farside"), .token_sha256 = {}};
   FARSIDE_TRY(config.finish());
   if (line->check) return {};
+  raise_open_files_limit();  // Connections alone may be more than the usual limit.
 
   FARSIDE_ASSIGN(const auto service, shell::Service::open(std::string(kProgram), settings));
   FARSIDE_TRY(service->open_bus());
   FARSIDE_ASSIGN(const auto token, vault::load_or_create_token(settings.data_dir + "/owner.token",
                                                                service->random()));
   own.token_sha256 = sha256_hex(token);
+  const front_door::BearerToken bearer(own.token_sha256);
   FARSIDE_TRY(prepare_orchestrator_key(*service, settings.data_dir + "/orchestrator.key"));
 
   Waiting waiting;
@@ -104,6 +108,7 @@ Status run(int argc, char** argv) {
     FARSIDE_ASSIGN(server,
                    front_door::Server::start(
                        http, service->clock(),
+                       [&](std::string_view authorization) { return bearer.admits(authorization); },
                        [&](front_door::HttpRequest request, front_door::Responder responder) {
                          const auto id = waiting.add(std::move(responder));
                          const auto posted = pool.post(

@@ -84,8 +84,16 @@ void Probe::front_door(const front_door::ServerStats& stats) {
   registry_.gauge("farside_front_door_connections", "HTTPS connections that are open.")
       .set(static_cast<double>(stats.connections));
   counter("farside_front_door_connections_total", "HTTPS connections accepted.", stats.accepted);
-  counter("farside_front_door_refused_connections_total",
-          "HTTPS connections closed at once because there were too many.", stats.refused);
+  registry_
+      .gauge("farside_front_door_strangers",
+             "HTTPS connections that are open and have shown no token yet.")
+      .set(static_cast<double>(stats.strangers));
+  counter("farside_front_door_closed_for_room_total",
+          "Of those, closed for newer ones because there were too many.", stats.closed_for_room);
+  counter("farside_front_door_refused_total",
+          "Requests with a valid token refused: too many clients, or bodies.", stats.refused);
+  counter("farside_front_door_unauthorized_total", "Requests without a valid token.",
+          stats.unauthorized);
   counter("farside_front_door_failed_handshakes_total", "TLS handshakes that failed.",
           stats.failed_handshakes);
   counter("farside_front_door_requests_total", "Requests taken.", stats.requests);

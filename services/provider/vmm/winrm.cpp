@@ -1,8 +1,7 @@
 #include "services/provider/vmm/winrm.h"
 
-#include <fstream>
-
 #include "common/base/log.h"
+#include "common/base/secret_file.h"
 #include "common/wsman/login_channel.h"
 #include "common/wsman/shell.h"
 
@@ -13,11 +12,12 @@ constexpr Micros kScriptWithin = std::chrono::minutes{2};
 constexpr std::size_t kWordsMax = 500;
 
 Result<std::string> password_of(const std::string& path) {
-  std::ifstream in(path);
-  std::string line;
-  if (in && std::getline(in, line)) return line;
-  return fail(ErrorCode::kNotFound, "password file '" + path + "' cannot be read or is empty",
-              "check vmm.password_file in the configuration");
+  auto password = read_secret_line(path, "password file");
+  if (!password && password.error().code == ErrorCode::kNotFound) {
+    return fail(ErrorCode::kNotFound, password.error().what,
+                "check vmm.password_file in the configuration");
+  }
+  return password;
 }
 
 Result<Answers> run_all(wsman::Shell& shell, std::span<const Script> scripts) {
@@ -47,7 +47,8 @@ RunScripts by_winrm(Server server, const Clock& clock, Random& random) {
         auto channel,
         wsman::LoginChannel::open(
             {.url = server.url, .ca_file = server.ca_file, .fingerprint = server.fingerprint},
-            wsman::LoginKind::kNegotiate, {.user = server.user, .password = password}));
+            wsman::LoginKind::kNegotiate,
+            {.user = server.user, .password = password, .mechanism = server.mechanism}));
     wsman::Shell shell({.url = server.url}, std::move(channel), clock, random);
     auto answers = run_all(shell, scripts);
     const Status closed = shell.close();

@@ -16,9 +16,14 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <optional>
-#include <set>
+#include <utility>
+
+#include "common/base/file.h"
+#include "common/base/secret_file.h"
+#include "services/vault/front_door/name_constraints.h"
 
 namespace farside::front_door {
 namespace {
@@ -60,30 +65,18 @@ Error io_error(const std::string& doing, const std::string& path) {
 }
 
 // Empty if there is no such file.
-Result<std::optional<std::string>> read_file(const std::string& path, bool is_secret) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0 && errno == ENOENT) return std::nullopt;
-  if (fd < 0) return fail(io_error("read", path));
-  struct stat facts{};
-  std::string text;
-  std::array<char, 4096> part{};
-  ssize_t got = ::fstat(fd, &facts);
-  while (got >= 0 && (got = ::read(fd, part.data(), part.size())) > 0) {
-    text.append(part.data(), static_cast<std::size_t>(got));
-  }
-  const int why = errno;
-  ::close(fd);
-  errno = why;
-  if (got < 0) return fail(io_error("read", path));
-  if (is_secret && (facts.st_mode & 077U) != 0) {
-    return fail(ErrorCode::kForbidden,
-                fmt::format("private key {} has mode {:04o}: others can read or change it", path,
-                            facts.st_mode & 07777U),
-                fmt::format("run `chmod 600 {}`; if others may have read it, delete it and let the "
-                            "vault make another",
-                            path));
-  }
-  return text;
+Result<std::optional<std::string>> if_there(Result<std::string> text) {
+  if (text) return std::optional(std::move(*text));
+  if (text.error().code == ErrorCode::kNotFound) return std::nullopt;
+  return fail(std::move(text).error());
+}
+
+// A key that others could read is of no use any more.
+Result<std::optional<std::string>> read_key(const std::string& path) {
+  auto text = if_there(read_secret_file(path, "private key"));
+  if (text || text.error().code != ErrorCode::kForbidden) return text;
+  return fail(ErrorCode::kForbidden, text.error().what,
+              text.error().advice + "; or delete it and let the vault make another");
 }
 
 Status write_file(const std::string& path, const std::string& text, mode_t mode) {
@@ -98,16 +91,6 @@ Status write_file(const std::string& path, const std::string& text, mode_t mode)
   errno = why;
   if (!written) return fail(io_error("write", draft));
   if (::rename(draft.c_str(), path.c_str()) != 0) return fail(io_error("replace", path));
-  return {};
-}
-
-Status sync_folder(const std::string& folder) {
-  const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  const bool synced = fd >= 0 && ::fsync(fd) == 0;
-  const int why = errno;
-  if (fd >= 0) ::close(fd);
-  errno = why;
-  if (!synced) return fail(io_error("make durable", folder));
   return {};
 }
 
@@ -129,11 +112,11 @@ std::string to_pem(EVP_PKEY* key) {
   return drained(bio.get());
 }
 
-// Empty if either file is missing.  Errors: kCorrupt, and those of read_file().
+// Empty if either file is missing.  Errors: kCorrupt, and those of reading them.
 Result<std::optional<Pair>> load_pair(const std::string& certificate_path,
                                       const std::string& key_path) {
-  FARSIDE_ASSIGN(const auto certificate_text, read_file(certificate_path, false));
-  FARSIDE_ASSIGN(const auto key_text, read_file(key_path, true));
+  FARSIDE_ASSIGN(const auto certificate_text, if_there(read_file(certificate_path)));
+  FARSIDE_ASSIGN(const auto key_text, read_key(key_path));
   if (!certificate_text || !key_text) return std::nullopt;
   const Bio certificate_bio(
       BIO_new_mem_buf(certificate_text->data(), static_cast<int>(certificate_text->size())));
@@ -159,32 +142,32 @@ std::string host_name() {
   return name.data();
 }
 
+// Those that every vault has.  Errors: those of subject_name().
+Result<std::vector<SubjectName>> own_names() {
+  std::vector<SubjectName> all;
+  for (const std::string& name :
+       {std::string("localhost"), std::string("127.0.0.1"), std::string("::1"), host_name()}) {
+    FARSIDE_ASSIGN(all.emplace_back(), subject_name(name));
+  }
+  return all;
+}
+
 // "DNS:localhost,IP:127.0.0.1,…": as the certificate's extension is written.
-Result<std::string> subject_names(const std::vector<std::string>& names) {
-  std::set<std::string> all{"localhost", "127.0.0.1", "::1", host_name()};
-  all.insert(names.begin(), names.end());
+std::string alternative_names(const std::vector<SubjectName>& names) {
+  std::map<std::string, bool> all;
+  for (const SubjectName& name : names) all[name.text] = name.is_address;
   std::string out;
-  for (const std::string& name : all) {
-    if (name.empty() ||
-        name.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                               "0123456789.-_*:") != std::string::npos) {
-      return fail(ErrorCode::kInvalidArgument,
-                  fmt::format("'{}' is neither a host name nor an address", name),
-                  "correct the names under which the vault is reached");
-    }
-    in6_addr address{};
-    const bool is_address = ::inet_pton(AF_INET, name.c_str(), &address) == 1 ||
-                            ::inet_pton(AF_INET6, name.c_str(), &address) == 1;
+  for (const auto& [name, is_address] : all) {
     out += fmt::format("{}{}:{}", out.empty() ? "" : ",", is_address ? "IP" : "DNS", name);
   }
   return out;
 }
 
-void add_extension(X509* certificate, X509* issuer, int nid, const std::string& value) {
+bool add_extension(X509* certificate, X509* issuer, int nid, const std::string& value) {
   X509V3_CTX context;
   X509V3_set_ctx(&context, issuer, certificate, nullptr, nullptr, 0);
   const Extension extension(X509V3_EXT_conf_nid(nullptr, &context, nid, value.c_str()));
-  if (extension) X509_add_ext(certificate, extension.get(), -1);
+  return extension && X509_add_ext(certificate, extension.get(), -1) == 1;
 }
 
 struct Wanted {
@@ -192,6 +175,7 @@ struct Wanted {
   Time from;
   std::int64_t until_seconds = 0;  // Since 1970.
   std::string alternative_names;   // Empty: an authority.
+  std::string constraints;         // Of an authority.
 };
 
 Result<Pair> make_pair(const Wanted& wanted, const Pair* authority) {
@@ -220,17 +204,25 @@ Result<Pair> make_pair(const Wanted& wanted, const Pair* authority) {
   X509_set_issuer_name(certificate, X509_get_subject_name(issuer));
   X509_set_pubkey(certificate, pair.key.get());
 
+  std::vector<std::pair<int, std::string>> extensions;
   if (authority == nullptr) {
-    add_extension(certificate, issuer, NID_basic_constraints, "critical,CA:TRUE,pathlen:0");
-    add_extension(certificate, issuer, NID_key_usage, "critical,keyCertSign,cRLSign");
+    extensions = {{NID_basic_constraints, "critical,CA:TRUE,pathlen:0"},
+                  {NID_key_usage, "critical,keyCertSign,cRLSign"},
+                  {NID_name_constraints, wanted.constraints}};
   } else {
-    add_extension(certificate, issuer, NID_basic_constraints, "critical,CA:FALSE");
-    add_extension(certificate, issuer, NID_key_usage, "critical,digitalSignature");
-    add_extension(certificate, issuer, NID_ext_key_usage, "serverAuth");
-    add_extension(certificate, issuer, NID_subject_alt_name, wanted.alternative_names);
+    extensions = {{NID_basic_constraints, "critical,CA:FALSE"},
+                  {NID_key_usage, "critical,digitalSignature"},
+                  {NID_ext_key_usage, "serverAuth"},
+                  {NID_subject_alt_name, wanted.alternative_names}};
   }
-  add_extension(certificate, issuer, NID_subject_key_identifier, "hash");
-  add_extension(certificate, issuer, NID_authority_key_identifier, "keyid:always");
+  extensions.emplace_back(NID_subject_key_identifier, "hash");
+  extensions.emplace_back(NID_authority_key_identifier, "keyid:always");
+  for (const auto& [nid, value] : extensions) {
+    if (!add_extension(certificate, issuer, nid, value)) {
+      return fail(openssl_error(
+          fmt::format("write '{}' into the certificate of {}", value, wanted.common_name)));
+    }
+  }
   EVP_PKEY* signer = authority == nullptr ? pair.key.get() : authority->key.get();
   if (X509_sign(certificate, signer, EVP_sha256()) == 0) {
     return fail(openssl_error("sign the certificate of " + wanted.common_name));
@@ -277,7 +269,9 @@ std::string names_of(X509* certificate) {
   return out;
 }
 
-Result<Pair> authority_of(const std::string& folder, const Clock& clock) {
+// Made for `permitted` if there is none yet.
+Result<Pair> authority_of(const std::string& folder, const std::vector<SubjectName>& permitted,
+                          const Clock& clock) {
   const std::string certificate_path = folder + "/ca.pem";
   const std::string key_path = folder + "/ca.key";
   const std::int64_t now = clock.now().micros / 1'000'000;
@@ -303,11 +297,36 @@ Result<Pair> authority_of(const std::string& folder, const Clock& clock) {
                                                        id[0], id[1], id[2], id[3]),
                             .from = clock.now(),
                             .until_seconds = now + kAuthorityDays * kDay,
-                            .alternative_names = ""},
+                            .alternative_names = "",
+                            .constraints = name_constraints_of(permitted)},
                            nullptr));
   FARSIDE_TRY(write_file(key_path, to_pem(made.key.get()), 0600));
   FARSIDE_TRY(write_file(certificate_path, to_pem(made.certificate.get()), 0644));
   return made;
+}
+
+// What was asked for must hold; a host whose own name has changed does without.
+// Errors: kConflict.
+Result<std::vector<SubjectName>> names_that_hold(const Pair& authority, const std::string& path,
+                                                 const std::vector<SubjectName>& own,
+                                                 const std::vector<SubjectName>& asked) {
+  std::vector<SubjectName> all;
+  for (const SubjectName& name : own) {
+    if (permits(authority.certificate.get(), name)) all.push_back(name);
+  }
+  for (const SubjectName& name : asked) {
+    if (!permits(authority.certificate.get(), name)) {
+      return fail(ErrorCode::kConflict,
+                  fmt::format("the vault's certificate authority {}.pem was made for other names "
+                              "and may not vouch for '{}'",
+                              path, name.text),
+                  fmt::format("take the name out of http.names, or delete {0}.pem and {0}.key, "
+                              "restart the vault and give the new ca.pem to every client",
+                              path));
+    }
+    all.push_back(name);
+  }
+  return all;
 }
 
 bool is_good(const Pair& server, const Pair& authority, const std::string& names,
@@ -325,16 +344,27 @@ bool is_good(const Pair& server, const Pair& authority, const std::string& names
 Result<ServerCertificate> prepare_certificate(const std::string& folder,
                                               const std::vector<std::string>& names,
                                               const Clock& clock) {
-  FARSIDE_ASSIGN(const std::string wanted_names, subject_names(names));
+  FARSIDE_ASSIGN(const std::vector<SubjectName> own, own_names());
+  std::vector<SubjectName> asked;
+  for (const std::string& name : names) {
+    FARSIDE_ASSIGN(asked.emplace_back(), subject_name(name));
+  }
   if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST)
     return fail(io_error("create", folder));
-  FARSIDE_ASSIGN(const Pair authority, authority_of(folder, clock));
+  std::vector<SubjectName> permitted = own;
+  permitted.insert(permitted.end(), asked.begin(), asked.end());
+  for (SubjectName& address : own_addresses()) permitted.push_back(std::move(address));
+  FARSIDE_ASSIGN(const Pair authority, authority_of(folder, permitted, clock));
+  FARSIDE_ASSIGN(const std::vector<SubjectName> wanted,
+                 names_that_hold(authority, folder + "/ca", own, asked));
+  const std::string wanted_names = alternative_names(wanted);
   const std::int64_t now = clock.now().micros / 1'000'000;
 
   ServerCertificate out{.ca_file = folder + "/ca.pem",
                         .chain_file = folder + "/server.pem",
                         .key_file = folder + "/server.key",
                         .ca_fingerprint = fingerprint_of(authority.certificate.get()),
+                        .is_ca_constrained = has_name_constraints(authority.certificate.get()),
                         .expires = {}};
   auto found = load_pair(out.chain_file, out.key_file);
   // A damaged pair is no loss, we make another; a key that others could read is worth a stop.
@@ -348,7 +378,8 @@ Result<ServerCertificate> prepare_certificate(const std::string& folder,
   FARSIDE_ASSIGN(const Pair server, make_pair({.common_name = "Farside vault",
                                                .from = clock.now(),
                                                .until_seconds = until,
-                                               .alternative_names = wanted_names},
+                                               .alternative_names = wanted_names,
+                                               .constraints = ""},
                                               &authority));
   FARSIDE_TRY(write_file(out.key_file, to_pem(server.key.get()), 0600));
   FARSIDE_TRY(write_file(out.chain_file,

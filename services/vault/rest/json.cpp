@@ -1,10 +1,57 @@
 #include "services/vault/rest/json.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+
 #include "services/vault/front_door/uri.h"
 
 namespace farside::vault {
+namespace {
+
+// As far as brackets tell, which is before anything is made of them.
+std::size_t depth_of(std::string_view text) {
+  std::size_t depth = 0;
+  std::size_t deepest = 0;
+  bool is_text = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (is_text) {
+      if (c == '\\') ++i;
+      if (c == '"') is_text = false;
+      continue;
+    }
+    if (c == '"') is_text = true;
+    if (c == '{' || c == '[') deepest = std::max(deepest, ++depth);
+    if ((c == '}' || c == ']') && depth > 0) --depth;
+  }
+  return deepest;
+}
+
+std::unexpected<Error> refuse(std::string what) {
+  return fail(ErrorCode::kInvalidArgument, std::move(what),
+              "send one JSON object, as the API describes it");
+}
+
+}  // namespace
 
 using front_door::percent_encoded;
+
+Result<Json> body_of(const msg::HttpRequest& http) {
+  if (http.body.empty()) {
+    if (http.method != "PUT" && http.method != "PATCH") return Json{};
+    return refuse("the request has no body");
+  }
+  if (depth_of(http.body) > kJsonDepthMax) {
+    return refuse(fmt::format("the request's body is nested deeper than {}", kJsonDepthMax));
+  }
+  Json body = Json::parse(http.body, nullptr, /*allow_exceptions=*/false);
+  if (body.is_discarded()) return refuse("the request's body is not JSON");
+  if (!body.is_object()) {
+    return refuse(fmt::format("the request's body is JSON but no object: {}", body.type_name()));
+  }
+  return body;
+}
 
 std::string arm_time(std::int64_t micros) {
   if (micros == 0) return "0001-01-01T00:00:00";

@@ -10,6 +10,11 @@
 
 namespace farside::vault {
 
+// What a request says: an object, or null if it has no body; to create or change something there
+// must be one.  Errors: kInvalidArgument, also where it is nested deeper than kJsonDepthMax.
+Result<Json> body_of(const msg::HttpRequest& http);
+inline constexpr std::size_t kJsonDepthMax = 64;
+
 // ARM dates: ISO 8601 with seven digits; zero is how the original says "not yet".
 std::string arm_time(std::int64_t micros);
 

@@ -1,12 +1,10 @@
 #include "services/vault/rest/rest.h"
 
-#include <openssl/crypto.h>
-
 #include "common/base/log.h"
-#include "common/base/sha256.h"
 #include "common/flow/fault.h"
 #include "common/identity/key_file.h"
 #include "services/vault/front_door/arm_errors.h"
+#include "services/vault/front_door/bearer_token.h"
 #include "services/vault/front_door/lro.h"
 #include "services/vault/front_door/uri.h"
 #include "services/vault/rest/json.h"
@@ -205,16 +203,9 @@ std::expected<HttpResponse, HttpResponse> Rest::refuse_or_route(const std::strin
   const auto refuse = [](const Error& error) {
     return std::unexpected(front_door::arm_error(error));
   };
-  // Hashes are compared, in constant time, so that timing tells nothing about the token.
-  constexpr std::string_view kBearer = "Bearer ";
-  const bool has_token = http.authorization.starts_with(kBearer);
-  const auto hash = sha256_hex(
-      has_token ? std::string_view(http.authorization).substr(kBearer.size()) : std::string_view{});
-  if (!has_token || hash.size() != settings_.token_sha256.size() ||
-      CRYPTO_memcmp(hash.data(), settings_.token_sha256.data(), hash.size()) != 0) {
-    return refuse(Error{.code = ErrorCode::kUnauthorized,
-                        .what = has_token ? "this bearer token is not known" : "no bearer token",
-                        .advice = "send the token the vault wrote at its first start"});
+  // The front door has looked already; but it is here that things are done.
+  if (!front_door::BearerToken(settings_.token_sha256).admits(http.authorization)) {
+    return std::unexpected(front_door::unauthorized(http.authorization));
   }
   auto match = router_.match(http.method, http.path);
   if (!match) return std::unexpected(std::move(match.error()));
@@ -230,15 +221,8 @@ std::expected<HttpResponse, HttpResponse> Rest::refuse_or_route(const std::strin
                         .what = "no vault '" + vault->second + "' here",
                         .advice = "this is vault '" + settings_.name + "'"});
   }
-  Json body;
-  if (!http.body.empty()) {
-    body = Json::parse(http.body, nullptr, /*allow_exceptions=*/false);
-    if (body.is_discarded()) {
-      return refuse(Error{.code = ErrorCode::kInvalidArgument,
-                          .what = "the request's body is not JSON",
-                          .advice = "correct the body"});
-    }
-  }
+  auto body = body_of(http);
+  if (!body) return refuse(body.error());
   const auto vault_path = "/Subscriptions/" + front_door::percent_encoded(match->values.at("s")) +
                           "/resourceGroups/" + front_door::percent_encoded(match->values.at("g")) +
                           "/providers/Microsoft.RecoveryServices/vaults/" +
@@ -246,7 +230,7 @@ std::expected<HttpResponse, HttpResponse> Rest::refuse_or_route(const std::strin
   Call call{.http = http,
             .id = id,
             .values = std::move(match->values),
-            .body = std::move(body),
+            .body = std::move(*body),
             .vault_path = vault_path,
             .api_version = *version,
             .effects = effects};

@@ -1,5 +1,6 @@
 // A site from a simulated VMM server, which runs as a process of its own.
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <cstdio>
 #include <filesystem>
@@ -29,12 +30,15 @@ class VmmTest : public ::testing::Test {
 
   void write(const std::string& name, const std::string& text) const {
     std::ofstream(folder_ / name) << text;
+    if (name == "password") ::chmod((folder_ / name).c_str(), 0600);
   }
   RunScripts scripts_by(const std::string& url) const {
     return by_winrm({.url = url,
                      .user = std::string("HVSIM\\") + hvsim::kUser,
                      .password_file = folder_ / "password",
-                     .ca_file = host_->ca_file()},
+                     .ca_file = host_->ca_file(),
+                     .fingerprint = {},
+                     .mechanism = wsman::Mechanism::kNtlm},
                     kClock, kRandom);
   }
   Result<msg::SiteDefinition> read_once() const {
@@ -107,6 +111,12 @@ TEST_F(VmmTest, WhatIsWrongIsTold) {
   const auto refused = read_once();
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::kUnauthorized) << to_text(refused.error());
+
+  ::chmod((folder_ / "password").c_str(), 0640);
+  const auto open_to_others = read_once();
+  ASSERT_FALSE(open_to_others);
+  EXPECT_EQ(open_to_others.error().code, ErrorCode::kForbidden);
+  EXPECT_NE(open_to_others.error().advice.find("chmod 600"), std::string::npos);
 
   std::filesystem::remove(folder_ / "password");
   const auto no_password = read_once();

@@ -123,6 +123,18 @@ TEST(KerberosTest, SealsOverHttpAndLogsInOverTls) {
     }
   }
 
+  const HvsimProcess strict({"--keytab", realm.keytab(), "--bound-to", "own"}, realm.environment());
+  const HvsimProcess between({"--keytab", realm.keytab(), "--bound-to", strict.ca_file()},
+                             realm.environment());
+  for (const HvsimProcess* one : {&strict, &between}) {
+    auto channel = LoginChannel::open(
+        one->https(), LoginKind::kNegotiate,
+        {.user = kUser, .password = kPassword, .mechanism = Mechanism::kKerberos});
+    ASSERT_TRUE(channel);
+    const auto known = Client({.url = one->https_url()}, std::move(*channel), random).identify();
+    EXPECT_EQ(known.has_value(), one == &strict) << "a login that is passed on must not hold";
+  }
+
   auto wrong =
       LoginChannel::open(host.http(), LoginKind::kNegotiate,
                          {.user = kUser, .password = "wrong", .mechanism = Mechanism::kKerberos});

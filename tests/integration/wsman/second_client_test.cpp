@@ -52,6 +52,24 @@ TEST(SecondClientTest, PywinrmListsVmsOverSealedMessages) {
   EXPECT_TRUE(outcome.output.ends_with("\n5\n")) << outcome.output;
 }
 
+// What our client calls the binding is what others do.
+TEST(SecondClientTest, PywinrmBindsItsLoginAsWeDo) {
+  if (!has_pywinrm()) GTEST_SKIP() << "python3-winrm is not installed";
+  const HvsimProcess strict({"--bound-to", "own"});
+  const HvsimProcess between({"--bound-to", strict.ca_file()});
+  const auto log_in = [](const HvsimProcess& host, const std::string& binds) {
+    const std::string config = host.folder() / "openssl.cnf";
+    std::ofstream(config) << kLegacyOpenssl;
+    return run("OPENSSL_CONF=" + config + " timeout 60 /usr/bin/python3 -W ignore " +
+               PYWINRM_BOUND + " " + host.https_url() + " " + host.ca_file() + " 'HVSIM\\" + kUser +
+               "' '" + kPassword + "' " + binds);
+  };
+
+  EXPECT_EQ(log_in(strict, "bound").output, "known\n");
+  EXPECT_EQ(log_in(between, "bound").output, "refused\n");
+  EXPECT_EQ(log_in(between, "unbound").output, "known\n") << "and that is why";
+}
+
 TEST(SecondClientTest, PywinrmSeesAVmThatReallyRuns) {
   if (!has_pywinrm()) GTEST_SKIP() << "python3-winrm is not installed";
   const test::TempFolder folder;

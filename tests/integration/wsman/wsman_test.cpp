@@ -63,6 +63,19 @@ TEST(WsmanTest, NtlmOverTlsIsNotSealed) {
   expect_all_is_there(client);
 }
 
+TEST(WsmanTest, ALoginHoldsOnlyOverTheCertificateThatWasSeen) {
+  const HvsimProcess strict({"--bound-to", "own"});
+  Client client = client_of(strict.https(), LoginKind::kNegotiate);
+  expect_all_is_there(client);
+
+  // As that host sees it if somebody with another certificate passes the login on.
+  const HvsimProcess between({"--bound-to", strict.ca_file()});
+  const auto passed_on = client_of(between.https(), LoginKind::kNegotiate).identify();
+
+  ASSERT_FALSE(passed_on);
+  EXPECT_EQ(passed_on.error().code, ErrorCode::kUnauthorized) << to_text(passed_on.error());
+}
+
 TEST(WsmanTest, NtlmOverHttpIsSealedForHundredsOfCalls) {
   const HvsimProcess host;
   Client client = client_of(host.http(), LoginKind::kNegotiate);

@@ -41,7 +41,7 @@ HttpAnswer Conversation::negotiate(const HttpQuestion& question) {
   const auto token = wsman::from_base64(question.authorization.substr(kNegotiate.size()));
   if (!token) return refuse();
   if (context_ == nullptr || context_->is_established()) {
-    auto context = SecurityContext::accept();
+    auto context = SecurityContext::accept(is_tls_ ? options_.binding : std::string());
     if (!context) return refuse();
     context_ = std::move(*context);
   }

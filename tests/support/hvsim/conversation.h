@@ -30,6 +30,7 @@ struct HttpAnswer {
 struct DoorOptions {
   std::map<std::string, std::string> passwords;  // By user: for Basic.
   bool allows_basic = true;                      // Over TLS only.
+  std::string binding = {};  // What logins over TLS must be bound to; empty: to anything.
 };
 
 class Conversation final {

@@ -12,6 +12,8 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "common/base/file.h"
+#include "common/wsman/channel_binding.h"
 #include "tests/support/hvsim/control.h"
 #include "tests/support/hvsim/http_server.h"
 #include "tests/support/hvsim/hyperv_model.h"
@@ -65,6 +67,7 @@ int main(int argc, char** argv) {
   ServerOptions https;
   std::string users;
   std::string keytab;
+  std::string bound_to;
   std::string control_path;
   std::string vmm;
   ModelOptions model;
@@ -79,6 +82,11 @@ int main(int argc, char** argv) {
   app.add_option("--certificate", https.certificate, "PEM; without it there is no HTTPS");
   app.add_option("--key", https.key, "PEM");
   app.add_option("--client-ca", https.client_ca, "PEM; who signs clients' certificates");
+  app.add_option(
+      "--bound-to", bound_to,
+      "PEM, or 'own'; logins over TLS that are bound to another certificate are refused: "
+      "that of another host is how a login that is passed on looks. Kerberos ones that "
+      "are bound to none are, too; of NTLM ones nothing tells");
   app.add_option("--users", users, "file of DOMAIN:USER:PASSWORD lines")->required();
   app.add_option("--keytab", keytab, "for Kerberos");
   app.add_option("--control", control_path, "Unix socket for orders");
@@ -133,7 +141,17 @@ int main(int argc, char** argv) {
   SoapHost host(objects, methods, jobs, clock, random, limits);
   ShellHost shell(vmm, random);
   if (!vmm.empty()) host.serve_shell(shell);
-  const DoorOptions door{.passwords = read_passwords(users)};
+  DoorOptions door{.passwords = read_passwords(users)};
+  if (!bound_to.empty()) {
+    const auto certificate = read_file(bound_to == "own" ? https.certificate : bound_to);
+    const auto binding =
+        certificate ? wsman::tls_server_end_point(*certificate) : Result<std::string>(certificate);
+    if (!binding) {
+      std::fprintf(stderr, "hvsim: %s\n", to_text(binding.error()).c_str());
+      return 1;
+    }
+    door.binding = *binding;
+  }
   const auto talk = [&](bool is_tls, std::string certificate) {
     return std::make_unique<Conversation>(host, faults, door, is_tls, std::move(certificate));
   };

@@ -36,6 +36,8 @@ TestVault::TestVault() {
   std::string pattern = (std::filesystem::temp_directory_path() / "cli-XXXXXX").string();
   folder_ = ::mkdtemp(pattern.data());
   std::ofstream(token_file()) << "secret\n";
+  std::filesystem::permissions(
+      token_file(), std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
   start();
 }
 
@@ -51,6 +53,7 @@ void TestVault::stop() {
 void TestVault::start() {
   auto server = front_door::Server::start(
       {.address = "127.0.0.1", .port = port_, .certificate_folder = folder_ + "/tls"}, clock_,
+      [](std::string_view) { return true; },  // answer() looks at the token.
       [this](HttpRequest request, front_door::Responder responder) {
         responder.send(answer(request));
       });

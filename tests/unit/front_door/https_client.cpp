@@ -70,12 +70,16 @@ Reply HttpsClient::request(const std::string& method, const std::string& target,
   return reply;
 }
 
-RawClient::RawClient(std::uint16_t port, bool tls) {
+RawClient::RawClient(std::uint16_t port, bool tls, const std::string& from) {
   fd_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   const timeval patience{.tv_sec = 30, .tv_usec = 0};
   ::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
   sockaddr_in address{};
   address.sin_family = AF_INET;
+  if (!from.empty()) {
+    ::inet_pton(AF_INET, from.c_str(), &address.sin_addr);
+    ::bind(fd_, reinterpret_cast<const sockaddr*>(&address), sizeof address);
+  }
   address.sin_port = htons(port);
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   if (::connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {
@@ -104,6 +108,13 @@ void RawClient::say(const std::string& bytes) {
   } else {
     ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
   }
+}
+
+std::string RawClient::hear() {
+  std::array<char, 4096> part{};
+  const auto got = tls_ != nullptr ? SSL_read(static_cast<SSL*>(tls_), part.data(), part.size())
+                                   : ::recv(fd_, part.data(), part.size(), 0);
+  return got <= 0 ? std::string{} : std::string(part.data(), static_cast<std::size_t>(got));
 }
 
 std::string RawClient::hear_all() {

@@ -38,13 +38,15 @@ class HttpsClient final {
 // A TCP connection that says what it is told, over TLS or not.
 class RawClient final {
  public:
-  RawClient(std::uint16_t port, bool tls);
+  // `from` is the loopback address it comes from; empty: the usual one.
+  RawClient(std::uint16_t port, bool tls, const std::string& from = "");
   ~RawClient();
   RawClient(const RawClient&) = delete;
   RawClient& operator=(const RawClient&) = delete;
 
   bool connected() const { return fd_ >= 0; }
   void say(const std::string& bytes);
+  std::string hear();  // What comes next, at least a byte; empty if nothing does.
   // Everything until the other end closes; what came so far if it does not within a long time.
   std::string hear_all();
   bool was_closed() const { return closed_; }

@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "common/wsman/wmi_path.h"
+#include "services/agent/platforms/hyperv/host.h"
 #include "services/agent/platforms/hyperv/shared_folders.h"
 #include "services/agent/platforms/hyperv/switches.h"
 #include "services/agent/platforms/hyperv/tracking.h"
@@ -23,6 +24,24 @@ using wsman::Value;
 template <class T>
 ErrorCode code(const Result<T>& result) {
   return result ? ErrorCode{0} : result.error().code;
+}
+
+// ---- Host
+
+TEST(HostTest, WhatItSaysIsRecordedWhereNobodyElseLooks) {
+  const test::TempFolder folder;
+  const SystemClock clock;
+  Host host({.target = {.url = "http://127.0.0.1:1/wsman"},
+             .login = {.user = "x", .password = "y"},
+             .record_folder = folder / "record"},
+            *Switches::from_options({}), clock);
+
+  EXPECT_FALSE(host.query("SELECT * FROM Msvm_ComputerSystem"));
+
+  using std::filesystem::perms;
+  const std::filesystem::path connection = folder / "record/connection-0001";
+  EXPECT_TRUE(std::filesystem::exists(connection / "0001-request.xml"));
+  EXPECT_EQ(std::filesystem::status(connection).permissions(), perms::owner_all);
 }
 
 // ---- Switches

@@ -2,10 +2,14 @@
 #include "common/shell/service.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <chrono>
+#include <filesystem>
 #include <future>
+#include <string>
+#include <vector>
 
 #include "common/reactor/watchdog.h"
 #include "tests/support/temp_folder.h"
@@ -35,6 +39,30 @@ TEST(ServiceDeathTest, AStartThatHangsEndsWithItsStacks) {
   EXPECT_EXIT(start_and_get_stuck(folder.path()),
               testing::ExitedWithCode(reactor::kStalledExitStatus),
               "the start of the process has stood for 1 s.*Its threads");
+}
+
+TEST(ServiceTest, WhatItWritesIsNobodyElses) {
+  const mode_t before = ::umask(022);
+  const test::TempFolder folder;
+  {
+    const auto service = Service::open("farside-test", {.data_dir = folder / "data",
+                                                        .log_level = "info",
+                                                        .metrics_address = "127.0.0.1",
+                                                        .metrics_port = 0,
+                                                        .workers = 1});
+    ASSERT_TRUE(service) << to_text(service.error());
+    std::filesystem::create_directory(folder / "made");
+  }
+  ::umask(before);
+
+  std::vector<std::string> open_to_others;
+  for (const auto& one : std::filesystem::recursive_directory_iterator(folder.path())) {
+    struct stat facts{};
+    ASSERT_EQ(::lstat(one.path().c_str(), &facts), 0);
+    if ((facts.st_mode & 077U) != 0) open_to_others.push_back(one.path());
+  }
+  EXPECT_EQ(open_to_others, std::vector<std::string>{});
+  EXPECT_TRUE(std::filesystem::exists(folder / "data/state")) << "there was something to look at";
 }
 
 }  // namespace

@@ -414,8 +414,11 @@ TEST_F(HealthTest, RepairingReplicationComparesAtTheSource) {
 
 TEST_F(HealthTest, TheFrontDoorsCountersAreFigures) {
   probe_.front_door({.connections = 1,
+                     .strangers = 4,
                      .accepted = 5,
+                     .closed_for_room = 6,
                      .refused = 2,
+                     .unauthorized = 7,
                      .requests = 9,
                      .failed_handshakes = 3,
                      .unanswered = 1});
@@ -425,7 +428,10 @@ TEST_F(HealthTest, TheFrontDoorsCountersAreFigures) {
   EXPECT_THAT(text, AllOf(HasSubstr("# HELP farside_front_door_requests_total "),
                           HasSubstr("farside_front_door_connections 1"),
                           HasSubstr("farside_front_door_connections_total 5"),
-                          HasSubstr("farside_front_door_refused_connections_total 2"),
+                          HasSubstr("farside_front_door_strangers 4"),
+                          HasSubstr("farside_front_door_closed_for_room_total 6"),
+                          HasSubstr("farside_front_door_refused_total 2"),
+                          HasSubstr("farside_front_door_unauthorized_total 7"),
                           HasSubstr("farside_front_door_requests_total 9"),
                           HasSubstr("farside_front_door_failed_handshakes_total 3"),
                           HasSubstr("farside_front_door_unanswered_total 1")));

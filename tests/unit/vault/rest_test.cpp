@@ -19,6 +19,45 @@ TEST_F(RestTest, RefusesAMissingVersionAnUnknownPathAndBrokenJson) {
   EXPECT_EQ(call("DELETE", "/replicationFabrics").status, 405U);
 }
 
+TEST_F(RestTest, ABodyIsOneObjectAndNotNestedWithoutEnd) {
+  const auto put = [&](const std::string& text, const std::string& method = "PUT",
+                       const std::string& path = "/replicationPolicies/p") {
+    turn([&](auto& effects) {
+      core_.on_job("http/1",
+                   reactor::message(msg::HttpRequest{.method = method,
+                                                     .path = kBase + path,
+                                                     .query = "api-version=2023-06-01",
+                                                     .authorization = "Bearer secret",
+                                                     .body = text,
+                                                     .host = "vault:8443"}),
+                   effects);
+    });
+    return answer_->status;
+  };
+  const auto nested = [](std::size_t depth) {
+    std::string text = R"({"properties":{"x":)";
+    text += std::string(depth, '[');
+    text += std::string(depth, ']');
+    return text + "}}";
+  };
+
+  for (const std::string& wrong :
+       {std::string("[]"), std::string("[[[]]]"), std::string("\"{}\""), std::string("7"),
+        std::string("null"), std::string("true"), std::string("{"), std::string("{}{}"),
+        std::string(), std::string(200'000, '[') + std::string(200'000, ']'), nested(63),
+        std::string(4'000'000, '{')}) {
+    EXPECT_EQ(put(wrong), 400U) << wrong.substr(0, 40);
+    EXPECT_EQ(code(), "InvalidParameter");
+    EXPECT_FALSE(body().at("error").at("message").get<std::string>().empty());
+  }
+  EXPECT_EQ(put("[]", "PATCH"), 400U);
+  EXPECT_EQ(put("[]", "POST", "/farside/registrationKeys"), 400U);
+  EXPECT_EQ(call("GET", "/replicationPolicies/p").status, 404U) << "nothing was made of them";
+  EXPECT_EQ(put(nested(62)), 200U);
+  EXPECT_EQ(put(R"({"brackets":"\")" + std::string(100, '[') + R"("})"), 200U)
+      << "a text is a text";
+}
+
 TEST_F(RestTest, APolicyOutOfRangeIsRefusedWithEveryMistake) {
   auto bad = policy(1000);
   bad["properties"]["providerSpecificInput"]["applicationConsistentSnapshotFrequencyInHours"] = 13;

@@ -2,9 +2,11 @@
 
 #include <fmt/format.h>
 #include <poll.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <cctype>
+#include <cerrno>
 
 #include "common/base/file.h"
 #include "common/wsman/recorder.h"
@@ -59,6 +61,9 @@ Result<std::unique_ptr<wsman::Client>> Host::connect() {
       folder = fmt::format("{}/connection-{:04}", access_.record_folder, ++connections_);
     }
     FARSIDE_TRY(make_folders(folder));
+    if (::chmod(folder.c_str(), S_IRWXU) != 0) {  // It will have all that the host says.
+      return fail(from_errno(errno, "keep " + folder + " from others"));
+    }
     channel = std::make_unique<wsman::RecordingChannel>(std::move(channel), folder);
   }
   return std::make_unique<wsman::Client>(wsman::ClientOptions{.url = access_.target.url},

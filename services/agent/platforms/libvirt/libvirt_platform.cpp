@@ -35,6 +35,7 @@
 #include "services/agent/platforms/libvirt/power.h"
 #include "services/agent/platforms/libvirt/prerequisites.h"
 #include "services/agent/platforms/libvirt/proof.h"
+#include "services/agent/platforms/libvirt/qemu_folder.h"
 #include "services/agent/platforms/libvirt/session.h"
 #include "services/agent/platforms/libvirt/starting_guests.h"
 #include "services/agent/platforms/libvirt/transform.h"
@@ -535,7 +536,7 @@ Result<std::unique_ptr<Platform>> open_platform(const Options& given, const Cloc
                 fmt::format("scratch_dir {} is too long for sockets in it", options.scratch_dir),
                 "choose a path of at most 60 characters");
   }
-  FARSIDE_TRY(make_folders(options.scratch_dir));
+  FARSIDE_TRY(make_qemu_folder(options.scratch_dir));
   FARSIDE_ASSIGN(auto networks, Networks::from_options(options.networks));
   if (options.domain_type == "auto") {
     options.domain_type = kvm_boots(options.emulator) ? "kvm" : "qemu";
