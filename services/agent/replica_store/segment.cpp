@@ -65,9 +65,9 @@ std::optional<std::uint32_t> segment_number(std::string_view file_name) {
   const std::size_t dot = file_name.find('.');
   if (dot == std::string_view::npos || file_name.substr(dot) != ".seg") return std::nullopt;
   std::uint32_t number = 0;
-  const char* const end = file_name.data() + dot;
-  const auto [rest, error] = std::from_chars(file_name.data(), end, number);
-  if (error != std::errc{} || rest != end) return std::nullopt;
+  const char* const begin = std::to_address(file_name.begin());
+  const auto [rest, error] = std::from_chars(begin, begin + dot, number);
+  if (error != std::errc{} || rest != begin + dot) return std::nullopt;
   return fmt::format("{:08}.seg", number) == file_name ? std::optional(number) : std::nullopt;
 }
 
