@@ -90,6 +90,7 @@ Status run(int argc, char** argv) {
   if (line->check) return {};
 
   FARSIDE_ASSIGN(const auto service, shell::Service::open(std::string(kProgram), settings));
+  if (line->rotate_identity) return service->rotate_identity();
   FARSIDE_TRY(service->open_bus());
   FARSIDE_ASSIGN(const auto token, vault::load_or_create_token(settings.data_dir + "/owner.token",
                                                                service->random()));
