@@ -113,7 +113,12 @@ Service::Service(std::string program, CommonSettings settings)
 
 Service::~Service() {
   if (!starts_again_) return;
+  // Whoever dials us would send the answer there, where nobody reads it any more.
   bus_.reset();
+  // Whatever comes of it: with the old key we are let in as before.
+  if (const auto rotated = member_->rotate(); !rotated) {
+    log::error("identity not rotated", {{"cause", rotated.error()}});
+  }
   exposer_.reset();
   member_.reset();
   store_.reset();
@@ -291,13 +296,7 @@ Status Service::run(Run run) {
   signals.join();
   run.on_stop();
   run.on_end();
-  if (status && core.wants_rotation() && !reactor.is_stopping()) {
-    // Whatever comes of it: with the old key we are let in as before.
-    if (const auto rotated = member_->rotate(); !rotated) {
-      log::error("identity not rotated", {{"cause", rotated.error()}});
-    }
-    starts_again_ = true;
-  }
+  starts_again_ = status && core.wants_rotation() && !reactor.is_stopping();
   return status;
 }
 

@@ -66,7 +66,7 @@ class Service final {
  public:
   // Opens keys, store and metrics; nothing listens on the control plane yet.
   static Result<std::unique_ptr<Service>> open(std::string program, CommonSettings settings);
-  // Starts the program again if run() ended for an order to rotate its identity.
+  // If run() ended for an order to rotate its identity, does so and starts the program again.
   ~Service();
 
   // See Member::ensure().
@@ -80,7 +80,7 @@ class Service final {
   identity::Issuer issuer(std::string principal) const;
 
   // Makes reactor and workers and runs until SIGINT or SIGTERM (0), a failed commit (1), or an
-  // order of the vault to take another key, which it then does before it returns.  Once; from its
+  // order of the vault to take another key (the destructor does it).  Once; from its
   // end on the process is expected to end, and is ended if it hangs.
   struct Run {
     std::string self;
