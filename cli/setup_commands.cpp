@@ -124,6 +124,46 @@ void add_key_commands(Commands& commands) {
   });
 }
 
+// Counts at once; the note says who learns of it later.
+Status shut_out(Session& session, const std::string& principal, const std::string& done) {
+  FARSIDE_ASSIGN(const Outcome outcome,
+                 session.vault.send("DELETE", session.paths.identity(principal)));
+  const std::string note = text(outcome.body, "note");
+  session.show(outcome.body, done + (note.empty() ? "" : "\nnote: " + note) + "\n");
+  return {};
+}
+
+constexpr Micros kRotationMax = std::chrono::minutes(2);
+constexpr Micros kLookEvery = std::chrono::seconds(1);
+
+// Until the process is back with another key than `before`.
+Status await_key(Session& session, const std::string& principal, const std::string& before) {
+  const Micros until = session.clock.monotonic() + kRotationMax;
+  while (session.clock.monotonic() < until) {
+    FARSIDE_ASSIGN(const auto all, session.vault.list(session.paths.identities()));
+    for (const Json& one : all) {
+      if (text(one, "principal") != principal || !flag(one, "connected")) continue;
+      const std::string key = text(one, "publicKey");
+      if (key.empty() || key == before) continue;
+      session.show(one, "'" + principal + "' has another key: " + key +
+                            "\nIts sessions under way ended and are opened anew; a peer that is "
+                            "away learns the key when it is back, and refuses it until then.\n");
+      return {};
+    }
+    pause_for(kLookEvery);
+  }
+  return fail(ErrorCode::kTimeout, "'" + principal + "' is not back with another key yet",
+              "look at its log and its /healthz; until it is, its old key is let in");
+}
+
+Status rotate_key(Session& session, const std::string& principal) {
+  FARSIDE_ASSIGN(const Outcome begun,
+                 session.vault.send("POST", session.paths.identity(principal) + "/rotate"));
+  if (session.wait) return await_key(session, principal, text(begun.body, "publicKey"));
+  session.show(begun.body, "'" + principal + "' starts again with another key\n");
+  return {};
+}
+
 void add_identity_commands(Commands& commands) {
   auto* identity = commands.app.add_subcommand("identity", "Processes that have joined");
   identity->require_subcommand(1);
@@ -145,9 +185,13 @@ void add_identity_commands(Commands& commands) {
   auto* revoke = identity->add_subcommand("revoke", "Shut a process out");
   revoke->add_option("principal", principal, "As `identity list` shows it")->required();
   commands.on(revoke, [&principal](Session& session) {
-    return session.finish(session.vault.send("DELETE", session.paths.identity(principal)),
-                          "'" + principal + "' is revoked");
+    return shut_out(session, principal, "'" + principal + "' is revoked");
   });
+  auto* rotate = identity->add_subcommand("rotate",
+                                          "Let an agent or the orchestrator take another "
+                                          "key: it starts again for that");
+  rotate->add_option("principal", principal, "As `identity list` shows it")->required();
+  commands.on(rotate, [&principal](Session& session) { return rotate_key(session, principal); });
 }
 
 Status show_site(Session& session, const std::string& name) {
@@ -215,9 +259,7 @@ void add_site_commands(Commands& commands) {
   remove->add_option("site", removed)->required();
   commands.on(remove, [&removed](Session& session) -> Status {
     FARSIDE_TRY(session.vault.get(session.paths.site(removed)));
-    return session.finish(
-        session.vault.send("DELETE", session.paths.identity("provider/" + removed)),
-        "site '" + removed + "' is unregistered");
+    return shut_out(session, "provider/" + removed, "site '" + removed + "' is unregistered");
   });
 }
 

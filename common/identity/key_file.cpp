@@ -20,12 +20,12 @@ std::string to_toml(const msg::RegistrationKey& key) {
   // Literal strings ('…') because Z85 has no apostrophe but does have braces and ampersands.
   return fmt::format(
       "# Farside registration key. Keep it secret; it admits one {} once.\n"
-      "name = '{}'\nrole = '{}'\nsite = '{}'\nissuer = '{}'\nendpoint = '{}'\n"
+      "name = '{}'\nrole = '{}'\nsite = '{}'\nhost = '{}'\nissuer = '{}'\nendpoint = '{}'\n"
       "server_key = '{}'\nsecret = '{}'\npublic_key = '{}'\nsecret_key = '{}'\n"
       "created_at = '{}'\nexpires_at = '{}'\n",
-      msg::to_text(key.role), key.name, msg::to_text(key.role), key.site, key.issuer, key.endpoint,
-      key.server_key, key.secret, key.public_key, key.secret_key, to_iso(Time{key.created_at}),
-      to_iso(Time{key.expires_at}));
+      msg::to_text(key.role), key.name, msg::to_text(key.role), key.site, key.host, key.issuer,
+      key.endpoint, key.server_key, key.secret, key.public_key, key.secret_key,
+      to_iso(Time{key.created_at}), to_iso(Time{key.expires_at}));
 }
 
 Result<msg::RegistrationKey> key_from_toml(std::string_view text, const std::string& name) {
@@ -40,6 +40,7 @@ Result<msg::RegistrationKey> key_from_toml(std::string_view text, const std::str
   key.name = config.required_text("name");
   const auto role = config.required_text("role");
   key.site = config.text("site", "");
+  key.host = config.text("host", "");
   key.issuer = config.required_text("issuer");
   key.endpoint = config.required_text("endpoint");
   key.server_key = config.required_text("server_key");

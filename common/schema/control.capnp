@@ -14,16 +14,37 @@ struct Register {             # With the one-time key pair of a registration key
   name @2 :Text;              # Host name of an agent; display name of a provider.
   endpoint @3 :Text;          # Where this process listens on the control plane, if it does.
   version @4 :Text;
+  proof @5 :Data;             # That publicKey is the sender's: see common/shell/key_proof.h.
 }
 
 struct Registered {
   principal @0 :Text;
   site @1 :Text;
   peers @2 :List(T.Peer);     # Whom to talk to from now on.
+  # Filled in by the process itself; empty: registered by an earlier release.
+  publicKey @3 :Text;         # What it was admitted with ...
+  joinedWith @4 :Text;        # ... by the one-time key with this public half.
+}
+
+struct RotateKey {            # Over the present key: another one takes its place.
+  publicKey @0 :Text;
+  proof @1 :Data;             # As in Register.
+}
+
+struct KeyRotated {           # Both keys are let in, until the new one is seen or for a day.
+  publicKey @0 :Text;
 }
 
 struct PeersChanged {         # The whole list; replaces the earlier one.
   peers @0 :List(T.Peer);
+}
+
+struct RotateIdentity {       # The vault's order to do so: the process starts again for it.
+  principal @0 :Text;
+}
+
+struct RotationBegun {
+  publicKey @0 :Text;         # The one that is about to be replaced.
 }
 
 struct InventoryReport {
@@ -43,6 +64,7 @@ struct RegistrationKey {
   secretKey @8 :Text $Plain.secret;
   createdAt @9 :Int64;
   expiresAt @10 :Int64;
+  host @11 :Text;             # Of an agent: the only name it may register by; empty: any.
 }
 
 struct IssuedKey {            # What the issuer keeps: a hash instead of the secret.
@@ -54,7 +76,11 @@ struct IssuedKey {            # What the issuer keeps: a hash instead of the sec
   createdAt @5 :Int64;
   expiresAt @6 :Int64;
   usedAt @7 :Int64;           # 0 = not yet.
-  usedBy @8 :Text;            # Public key that registered with it.
+  usedBy @8 :Text;            # Public key that registered with it ...
+  host @9 :Text;              # ... the only host name that it may be used for; empty: any ...
+  usedAs @10 :Text;           # ... the name it was used for ...
+  usedFrom @11 :Text;          # ... and where that process said it listens.
+  closedAt @12 :Int64;        # Nobody is let in with it any more since then; 0 = somebody may be.
 }
 
 struct StartWorkflow {
@@ -161,8 +187,9 @@ struct NetworksResolved {
 }
 
 struct IssueToken {           # A join token for an agent of this provider's site.
-  name @0 :Text;              # Host name the agent will have.
+  name @0 :Text;              # Of the token.
   validHours @1 :UInt32;
+  host @2 :Text;              # Host name the agent will have; empty: any.
 }
 
 struct TokenIssued {
@@ -171,10 +198,12 @@ struct TokenIssued {
 
 struct RevokeAgent {
   principal @0 :Text;
+  publicKey @1 :Text;         # If it has joined with another one since, that stays; empty: any.
 }
 
 struct AgentRevoked {
   principal @0 :Text;
+  publicKey @1 :Text;         # What is revoked.
 }
 
 struct Refused {

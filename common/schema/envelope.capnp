@@ -112,5 +112,9 @@ struct Message {
     replicationRetried @89 :A.ReplicationRetried;
     syncSource @90 :A.SyncSource;
     sourceSynced @91 :A.SourceSynced;
+    rotateKey @92 :C.RotateKey;
+    keyRotated @93 :C.KeyRotated;
+    rotateIdentity @94 :C.RotateIdentity;
+    rotationBegun @95 :C.RotationBegun;
   }
 }

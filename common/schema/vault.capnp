@@ -34,6 +34,9 @@ struct Identity {
   name @1 :Text;
   registeredAt @2 :Int64;
   version @3 :Text;
+  nextKey @4 :Text;           # Takes the place of the peer's once it is seen; empty: none.
+  rotatedAt @5 :Int64;        # When that was agreed on.
+  earlierKeys @6 :List(Text); # Since it registered: who revokes one of them means this identity.
 }
 
 struct CloudPair {            # Protection container mapping.
@@ -61,9 +64,10 @@ struct StorageMapping {       # Of storage classifications.
   targetClass @4 :Text;
 }
 
-struct RevokedKey {           # The data plane key an agent had when it was revoked.
+struct RevokedKey {           # The key an agent had when it was revoked.
   principal @0 :Text;
-  publicKey @1 :Text;
+  publicKey @1 :Text;         # Empty: not known.
+  untold @2 :Bool;            # Its provider has not confirmed that it lets it in no more.
 }
 
 struct ProtectedItem {

@@ -8,13 +8,14 @@
 #include "common/base/clock.h"
 #include "common/base/random.h"
 #include "common/base/result.h"
+#include "common/bus/curve_keys.h"
 #include "common/schema/control.plain.h"
 
 namespace farside::shell {
 
 struct JoinRequest {
   msg::RegistrationKey key;
-  std::string public_key;  // Our permanent one.
+  bus::CurveKeys keys;  // Our permanent ones.
   std::string name;
   std::string endpoint;  // Where we listen; empty: we only dial out.
   std::string version;

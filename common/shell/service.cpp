@@ -2,21 +2,24 @@
 
 #include <fmt/format.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <zmq.h>
 
 #include <CLI/CLI.hpp>
 #include <array>
 #include <atomic>
+#include <cerrno>
 #include <csignal>
 #include <filesystem>
+#include <fstream>
 #include <thread>
+#include <vector>
 
 #include "common/base/assert.h"
 #include "common/base/file.h"
 #include "common/base/log.h"
-#include "common/identity/key_file.h"
-#include "common/identity/membership.h"
-#include "common/shell/join.h"
+#include "common/shell/key_proof.h"
+#include "common/shell/shell_core.h"
 #include "common/store/format_version.h"
 
 namespace farside::shell {
@@ -32,6 +35,18 @@ sigset_t stop_signals() {
   sigaddset(&set, SIGINT);
   sigaddset(&set, SIGTERM);
   return set;
+}
+
+// This program, from its beginning, under the same process id.  Returns only if that fails.
+Error start_again() {
+  std::ifstream command_line("/proc/self/cmdline", std::ios::binary);
+  std::vector<std::string> words;
+  for (std::string word; std::getline(command_line, word, '\0');) words.push_back(word);
+  std::vector<char*> arguments;
+  for (auto& word : words) arguments.push_back(word.data());
+  arguments.push_back(nullptr);
+  ::execv("/proc/self/exe", arguments.data());
+  return from_errno(errno, "start this program again");
 }
 
 }  // namespace
@@ -59,6 +74,9 @@ Result<std::optional<CommandLine>> parse_command_line(int argc, char** argv,
   CommandLine line;
   app.add_option("--config", line.config_path, "Configuration file (TOML)")->required();
   app.add_flag("--check", line.check, "Check the configuration and exit");
+  app.add_flag("--rotate-identity", line.rotate_identity,
+               "Take another key, agreed upon over the present one, and exit; stop the service "
+               "first");
   app.set_version_flag("--version", std::string(kVersion));
   try {
     app.parse(argc, argv);
@@ -91,9 +109,23 @@ identity::KeyPair key_pair_from(const std::string& secret_hex) {
 Service::Service(std::string program, CommonSettings settings)
     : program_(std::move(program)),
       settings_(std::move(settings)),
-      liveness_(clock_, "the reactor", kTurnSilenceMax) {}
+      liveness_(clock_, "the reactor", kTurnSilenceMax),
+      reception_(clock_) {}
 
-Service::~Service() = default;
+Service::~Service() {
+  if (!starts_again_) return;
+  // Whoever dials us would send the answer there, where nobody reads it any more.
+  bus_.reset();
+  // Whatever comes of it: with the old key we are let in as before.
+  if (const auto rotated = member_->rotate(); !rotated) {
+    log::error("identity not rotated", {{"cause", rotated.error()}});
+  }
+  exposer_.reset();
+  member_.reset();
+  store_.reset();
+  log::info("starting again");
+  log::error("not started again", {{"cause", start_again()}});
+}
 
 Result<std::unique_ptr<Service>> Service::open(std::string program, CommonSettings settings) {
   log::set_up(program, settings.log_level);
@@ -121,57 +153,54 @@ Result<std::unique_ptr<Service>> Service::open(std::string program, CommonSettin
   FARSIDE_TRY(store::claim_folder(
       dir + "/state", {.kind = service->program_ + " state", .version = kStateVersion}));
   FARSIDE_ASSIGN(service->store_, store::RocksStore::open(dir + "/state"));
-  FARSIDE_ASSIGN(service->keys_, bus::load_or_create_keys(dir + "/identity.key"));
-  FARSIDE_ASSIGN(
-      service->exposer_,
-      metrics::Exposer::start(
-          service->settings_.metrics_address, service->settings_.metrics_port, service->registry_,
-          [&live = service->liveness_, &problems = service->problems_] {
-            auto text = live.problem();
-            return text.empty() ? problems.text() : text;
-          },
-          [&notices = service->notices_] { return notices.text(); }));
+  FARSIDE_ASSIGN(service->member_, Member::open({.program = service->program_,
+                                                 .data_dir = dir,
+                                                 .store = *service->store_,
+                                                 .clock = service->clock_,
+                                                 .random = service->random_}));
+  FARSIDE_ASSIGN(service->exposer_, metrics::Exposer::start(
+                                        service->settings_.metrics_address,
+                                        service->settings_.metrics_port, service->registry_,
+                                        [&live = service->liveness_, &problems = service->problems_,
+                                         &reception = service->reception_] {
+                                          auto text = live.problem();
+                                          if (text.empty()) text = problems.text();
+                                          return text.empty() ? reception.problem() : text;
+                                        },
+                                        [&notices = service->notices_] { return notices.text(); }));
   log::info("opened", {{"version", kVersion},
                        {"data", dir},
-                       {"public_key", service->keys_.public_key},
+                       {"public_key", service->keys().public_key},
                        {"metrics_port", service->exposer_->port()}});
   service->starting_.emplace(kStart);
   return service;
 }
 
 Result<msg::Registered> Service::ensure_member(msg::Role role, const std::string& name) {
-  FARSIDE_ASSIGN(const auto stored, identity::Membership::load(*store_));
-  if (stored) return *stored;
-  if (settings_.key_file.empty()) {
-    return fail(ErrorCode::kUnauthorized, program_ + " has not registered and has no key",
-                "set registration_key to a file made by `farside key create`");
-  }
-  FARSIDE_ASSIGN(auto key, identity::load_key(settings_.key_file, clock_.now()));
-  if (key.role != role) {
-    const std::string own(msg::to_text(role));
-    return fail(ErrorCode::kInvalidArgument,
-                "registration key '" + settings_.key_file + "' admits one " +
-                    std::string(msg::to_text(key.role)) + ", not " + program_,
-                "create a key with `farside key create --role " + own + "`");
-  }
   starting_.reset();  // This has a deadline of its own.
   FARSIDE_ASSIGN(auto registered,
-                 join({.key = std::move(key),
-                       .public_key = keys_.public_key,
-                       .name = name,
-                       .endpoint = settings_.listen.empty() ? "" : settings_.advertise,
-                       .version = std::string(kVersion)},
-                      std::chrono::seconds{settings_.join_seconds}, clock_, random_));
-  store::Batch batch;
-  identity::Membership::save(batch, registered);
-  FARSIDE_TRY(store_->commit(batch));
-  log::info("registered", {{"as", registered.principal}});
+                 member_->ensure({.role = role,
+                                  .name = name,
+                                  .endpoint = settings_.listen.empty() ? "" : settings_.advertise,
+                                  .key_file = settings_.key_file,
+                                  .patience = std::chrono::seconds{settings_.join_seconds}}));
+  notices_.set("registration", member_->notice());
+  const auto admitted_by = issuer_of(registered);
+  issuer_ = admitted_by.principal;
+  reception_.expect(admitted_by, keys());
   starting_.emplace(kStart);
   return registered;
 }
 
+Status Service::rotate_identity() {
+  starting_.reset();
+  FARSIDE_TRY(member_->rotate());
+  fmt::print("{} has another key now: start it again\n", program_);
+  return {};
+}
+
 Status Service::open_bus() {
-  FARSIDE_ASSIGN(bus_, bus::ZmqBus::open({.keys = keys_, .listen = settings_.listen}, clock_));
+  FARSIDE_ASSIGN(bus_, bus::ZmqBus::open({.keys = keys(), .listen = settings_.listen}, clock_));
   if (!settings_.listen.empty()) {
     if (settings_.advertise.empty()) settings_.advertise = bus_->endpoint();
     log::info("listening", {{"endpoint", bus_->endpoint()}, {"advertise", settings_.advertise}});
@@ -182,8 +211,11 @@ Status Service::open_bus() {
 identity::Issuer Service::issuer(std::string principal) const {
   return {.principal = std::move(principal),
           .endpoint = settings_.advertise,
-          .public_key = keys_.public_key,
-          .key_pair_from = key_pair_from};
+          .public_key = keys().public_key,
+          .key_pair_from = key_pair_from,
+          .open_proof = [secret = keys().secret_key](const identity::KeyProof& shown) {
+            return open_proof(shown, secret);
+          }};
 }
 
 void Service::publish(const reactor::ReactorStats& stats) {
@@ -229,8 +261,12 @@ Status Service::run(Run run) {
        .on_problem = [this](const std::string& part,
                             const std::string& problem) { problems_.set(part, problem); }},
       run.job, [this] { bus_->wake(); });
+  ShellCore core({.core = run.core,
+                  .reception = reception_,
+                  .issuer = issuer_,
+                  .public_key = keys().public_key});
   reactor::Reactor reactor({.self = run.self,
-                            .core = run.core,
+                            .core = core,
                             .store = *store_,
                             .bus = *bus_,
                             .workers = pool,
@@ -255,7 +291,7 @@ Status Service::run(Run run) {
   starting_.reset();
   std::optional<reactor::Beat> beat(std::in_place, "the reactor");
   Status status = reactor.start();
-  while (status && !reactor.is_stopping()) {
+  while (status && !reactor.is_stopping() && !core.wants_rotation()) {
     beat->beat();
     status = reactor.turn(reactor::ReactorLimits{}.wait_ms_max);
     publish(reactor.stats());
@@ -269,6 +305,7 @@ Status Service::run(Run run) {
   signals.join();
   run.on_stop();
   run.on_end();
+  starts_again_ = status && core.wants_rotation() && !reactor.is_stopping();
   return status;
 }
 

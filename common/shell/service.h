@@ -23,6 +23,8 @@
 #include "common/reactor/reactor.h"
 #include "common/reactor/watchdog.h"
 #include "common/reactor/worker_pool.h"
+#include "common/shell/member.h"
+#include "common/shell/reception.h"
 #include "common/store/rocks_store.h"
 
 namespace farside::shell {
@@ -49,11 +51,12 @@ struct Defaults {
 
 CommonSettings read_common(Config& config, const Defaults& defaults);
 
-// Parses the command line of a service (--config FILE, --version, --check) and reads the file.
+// Parses the command line of a service (--config FILE, --version, --check, --rotate-identity).
 // Returns nullopt after --version or --help.  Errors: kInvalidArgument, kNotFound.
 struct CommandLine {
   std::string config_path;
-  bool check = false;  // Only check the configuration.
+  bool check = false;            // Only check the configuration.
+  bool rotate_identity = false;  // Only take another key; see Member::rotate().
 };
 Result<std::optional<CommandLine>> parse_command_line(int argc, char** argv,
                                                       std::string_view program,
@@ -63,17 +66,22 @@ class Service final {
  public:
   // Opens keys, store and metrics; nothing listens on the control plane yet.
   static Result<std::unique_ptr<Service>> open(std::string program, CommonSettings settings);
+  // If run() ended for an order to rotate its identity, does so and starts the program again.
   ~Service();
 
-  // Registers if this has not happened yet.  Errors: those of join() and load_key().
+  // See Member::ensure().
   Result<msg::Registered> ensure_member(msg::Role role, const std::string& name);
+
+  // See Member::rotate(); then the process is to end.
+  Status rotate_identity();
 
   // Opens the control plane.  Call before the core is made: an issuer needs the endpoint.
   Status open_bus();
   identity::Issuer issuer(std::string principal) const;
 
-  // Makes reactor and workers and runs until SIGINT or SIGTERM (0) or a failed commit (1).  Once;
-  // from its end on the process is expected to end, and is ended if it hangs.
+  // Makes reactor and workers and runs until SIGINT or SIGTERM (0), a failed commit (1), or an
+  // order of the vault to take another key (the destructor does it).  Once; from its
+  // end on the process is expected to end, and is ended if it hangs.
   struct Run {
     std::string self;
     reactor::Core& core;
@@ -93,7 +101,7 @@ class Service final {
   Status run(Run run);
 
   const CommonSettings& settings() const { return settings_; }
-  const bus::CurveKeys& keys() const { return keys_; }
+  const bus::CurveKeys& keys() const { return member_->keys(); }
   const Clock& clock() const { return clock_; }
   Random& random() { return random_; }
   metrics::Registry& metrics() { return registry_; }
@@ -117,8 +125,11 @@ class Service final {
   metrics::Liveness liveness_;
   metrics::Problems problems_;
   metrics::Problems notices_;
-  bus::CurveKeys keys_;
+  Reception reception_;
+  std::string issuer_;  // Who admitted us; empty: nobody.
+  bool starts_again_ = false;
   std::unique_ptr<store::RocksStore> store_;
+  std::unique_ptr<Member> member_;
   std::unique_ptr<metrics::Exposer> exposer_;
   std::unique_ptr<bus::ZmqBus> bus_;
 };

@@ -74,6 +74,7 @@ Status run(int argc, char** argv) {
   if (line->check) return check_site(own);
 
   FARSIDE_ASSIGN(const auto service, shell::Service::open(std::string(kProgram), settings));
+  if (line->rotate_identity) return service->rotate_identity();
   FARSIDE_TRY(service->open_bus());
   FARSIDE_ASSIGN(const auto self, service->ensure_member(msg::Role::provider, own.name));
   provider::Probe probe(service->metrics(), service->problems());

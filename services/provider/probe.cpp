@@ -21,4 +21,12 @@ void Probe::site(const msg::Inventory& inventory) {
   }
 }
 
+void Probe::odd_key(const std::string& host) {
+  registry_
+      .counter("farside_host_foreign_keys_total",
+               "Data keys an agent claimed that are not the one it was admitted with.",
+               {{"agent_host", host}})
+      .add();
+}
+
 }  // namespace farside::provider

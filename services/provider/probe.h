@@ -17,6 +17,7 @@ class Probe final {
       : registry_(registry), problems_(problems) {}
 
   void site(const msg::Inventory& inventory);
+  void odd_key(const std::string& host);
   void site_file(const std::string& problem) { problems_.set("site file", problem); }
 
  private:

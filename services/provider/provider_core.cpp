@@ -36,14 +36,25 @@ ProviderCore::ProviderCore(std::string site, identity::Issuer issuer, Probe& pro
 void ProviderCore::start(reactor::Effects& effects) {
   membership_.start(effects);
   registrar_.start(effects);
+  drop_hosts_of_revoked(effects);
   effects.start(std::string(kSiteJob), reactor::message(msg::ReadSite{}));
   effects.set_timer(std::string(kReportTimer), kReportEvery);
+}
+
+// Of agents that were revoked by a release that kept them.
+void ProviderCore::drop_hosts_of_revoked(reactor::Effects& effects) {
+  const auto known = registrar_.identities(effects.store());
+  if (!known) return;
+  for (const auto& identity : *known) {
+    if (identity.peer.revoked) hosts_.erase(effects.writes, identity.peer.principal);
+  }
 }
 
 void ProviderCore::on_timer(const std::string& name, reactor::Effects& effects) {
   if (name == kSiteTimer) {
     effects.start(std::string(kSiteJob), reactor::message(msg::ReadSite{}));
   } else if (name == kReportTimer) {
+    registrar_.tend(effects);
     auto now = inventory(effects.store());
     if (now) {
       probe_.site(*now);
@@ -81,6 +92,7 @@ void ProviderCore::on_job(const std::string& id, const Result<msg::Message>& res
 
 void ProviderCore::on_peer(const reactor::PeerChange& change, reactor::Effects& effects) {
   log::info(change.connected ? "peer connected" : "peer silent", {{"peer", change.peer.principal}});
+  if (change.connected) registrar_.heard(change.peer, effects);
   if (change.peer.role != msg::Role::agent) return;
   auto& presence = presence_[change.peer.principal];
   presence.connected = change.connected;
@@ -110,6 +122,7 @@ Result<msg::Inventory> ProviderCore::inventory(const store::Reader& store) const
 void ProviderCore::on_message(const reactor::PeerId& peer, const msg::Envelope& envelope,
                               reactor::Effects& effects) {
   if (membership_.on_message(peer, envelope, effects)) return;
+  if (peer.role == msg::Role::agent) registrar_.heard(peer, effects);
   if (envelope.to != effects.self()) {
     // A registrant cannot know our principal's spelling before it registered; it may say "".
     if (peer.role != msg::Role::registrant) {
@@ -169,6 +182,8 @@ void ProviderCore::explain_silence(const reactor::PeerId& peer, const msg::Envel
 void ProviderCore::on_host_report(const reactor::PeerId& peer, const msg::HostReport& report,
                                   reactor::Effects& effects) {
   if (peer.role != msg::Role::agent) return;
+  const auto agent = registrar_.admitted(effects.store(), peer.principal);
+  if (!agent || !*agent) return;  // Revoked while this was under way.
   presence_[peer.principal].connected = true;
   const auto stored = hosts_.get(effects.store(), peer.principal);
   msg::HostEntry now{.host = report.host, .principal = peer.principal, .vms = report.vms};
@@ -179,9 +194,30 @@ void ProviderCore::on_host_report(const reactor::PeerId& peer, const msg::HostRe
       now.host.problem = report.host.problem;
       now.host.troubles = report.host.troubles;
     }
-    if (is_same(**stored, now)) return;
   }
+  judge_key(**agent, report.host.public_key, now.host);
+  if (stored && *stored && is_same(**stored, now)) return;
   hosts_.put(effects.writes, peer.principal, now);
+}
+
+// Its peers at the other site are told this key: it is the one we know the agent by, whatever it
+// claims.
+void ProviderCore::judge_key(const msg::Identity& agent, const std::string& claimed,
+                             msg::HostState& host) {
+  host.public_key = agent.peer.public_key;
+  auto& odd = odd_keys_[agent.peer.principal];
+  if (claimed.empty() || claimed == agent.peer.public_key || claimed == agent.next_key) {
+    odd.clear();
+    return;
+  }
+  host.problem += (host.problem.empty() ? "" : "; ") +
+                  std::string("its agent claims another data key than it was admitted with");
+  if (odd == claimed) return;
+  odd = claimed;
+  probe_.odd_key(agent.name);
+  log::error(
+      "foreign data key claimed",
+      {{"agent", agent.peer.principal}, {"claimed", claimed}, {"admitted", agent.peer.public_key}});
 }
 
 Result<msg::Message> ProviderCore::answer(const reactor::PeerId& peer,
@@ -189,6 +225,7 @@ Result<msg::Message> ProviderCore::answer(const reactor::PeerId& peer,
                                           reactor::Effects& effects) {
   if (const auto* wanted = std::get_if<msg::Register>(&envelope.body.value)) {
     FARSIDE_ASSIGN(const auto identity, registrar_.admit(peer, *wanted, effects));
+    odd_keys_.erase(identity.peer.principal);
     return reactor::message(msg::Registered{.principal = identity.peer.principal,
                                             .site = site_,
                                             .peers = {msg::Peer{.principal = effects.self(),
@@ -197,6 +234,10 @@ Result<msg::Message> ProviderCore::answer(const reactor::PeerId& peer,
                                                                 .endpoint = issuer_.endpoint,
                                                                 .revoked = false,
                                                                 .site = site_}}});
+  }
+  if (const auto* wanted = std::get_if<msg::RotateKey>(&envelope.body.value)) {
+    FARSIDE_ASSIGN(auto rotated, registrar_.rotate(peer, *wanted, effects));
+    return reactor::message(std::move(rotated));
   }
   if (!may_command(peer)) {
     return fail(ErrorCode::kForbidden,
@@ -224,17 +265,32 @@ Result<msg::Message> ProviderCore::answer_site(const msg::Envelope& envelope,
     FARSIDE_ASSIGN(auto key, registrar_.issue({.name = wanted->name,
                                                .role = msg::Role::agent,
                                                .site = site_,
-                                               .valid = std::chrono::hours{wanted->valid_hours}},
+                                               .host = wanted->host,
+                                               .valid = std::chrono::hours{wanted->valid_hours},
+                                               .replaces_unused = true},
                                               effects));
     return reactor::message(msg::TokenIssued{.key = std::move(key)});
   }
   if (const auto* revoked = std::get_if<msg::RevokeAgent>(&body)) {
-    FARSIDE_TRY(registrar_.revoke(revoked->principal, effects));
-    return reactor::message(msg::AgentRevoked{.principal = revoked->principal});
+    return revoke(*revoked, effects);
   }
   return fail(ErrorCode::kUnsupported,
               "a provider does not answer '" + std::string(msg::name_of(envelope.body)) + "'",
               "both sides must run the same release");
+}
+
+// What stands for the agent's host goes with it: nothing speaks for that any more.
+Result<msg::Message> ProviderCore::revoke(const msg::RevokeAgent& wanted,
+                                          reactor::Effects& effects) {
+  FARSIDE_ASSIGN(auto key, registrar_.revoke(wanted.principal, wanted.public_key, effects));
+  FARSIDE_ASSIGN(const auto still, registrar_.admitted(effects.store(), wanted.principal));
+  if (!still) {
+    hosts_.erase(effects.writes, wanted.principal);
+    presence_.erase(wanted.principal);
+    odd_keys_.erase(wanted.principal);
+  }
+  return reactor::message(
+      msg::AgentRevoked{.principal = wanted.principal, .public_key = std::move(key)});
 }
 
 Result<msg::Message> ProviderCore::place_replica(const msg::PlaceReplica& wanted,

@@ -2,10 +2,11 @@
 //
 // Owns: columns "site", "host", "placement"; through Registrar the agents' identities; through
 // Membership its own.  Thread: the reactor's.
-// Messages in: Register, HostReport and relayed reports from agents; PlaceReplica,
+// Messages in: Register, RotateKey, HostReport and relayed reports from agents; PlaceReplica,
 // ReleasePlacement, ResolveNetworks, IssueToken, RevokeAgent from vault and orchestrator; anything
 // addressed to an agent of this site.  Out: InventoryReport to the vault; whatever is passed on.
-// Invariants: an agent speaks only for itself; nobody but vault and orchestrator reaches agents.
+// Invariants: an agent speaks only for itself, and its data key is the one it was admitted with;
+// nobody but vault and orchestrator reaches agents; a revoked agent has no host in the inventory.
 #pragma once
 
 #include <map>
@@ -42,6 +43,9 @@ class ProviderCore final : public reactor::Core {
                        reactor::Effects& effects) const;
   void on_host_report(const reactor::PeerId& peer, const msg::HostReport& report,
                       reactor::Effects& effects);
+  void drop_hosts_of_revoked(reactor::Effects& effects);
+  void judge_key(const msg::Identity& agent, const std::string& claimed, msg::HostState& host);
+  Result<msg::Message> revoke(const msg::RevokeAgent& wanted, reactor::Effects& effects);
   Result<msg::Message> answer(const reactor::PeerId& peer, const msg::Envelope& envelope,
                               reactor::Effects& effects);
   Result<msg::Message> answer_site(const msg::Envelope& envelope, reactor::Effects& effects);
@@ -61,8 +65,9 @@ class ProviderCore final : public reactor::Core {
   store::Table<msg::SiteDefinition> sites_{"site"};
   store::Table<msg::HostEntry> hosts_{"host"};
   store::Table<msg::Placement> placements_{"placement"};
-  std::map<std::string, Presence> presence_;  // By principal of an agent; memory only.
-  std::string site_fault_;                    // What is wrong with the site file, once logged.
+  std::map<std::string, Presence> presence_;     // By principal of an agent; memory only.
+  std::map<std::string, std::string> odd_keys_;  // Data keys that agents claim; said once.
+  std::string site_fault_;                       // What is wrong with the site file, once logged.
 };
 
 }  // namespace farside::provider

@@ -4,12 +4,24 @@
 
 #include <algorithm>
 
+#include "common/identity/registrar.h"
+
 namespace farside::vault {
 
 const msg::Cloud* find_cloud(const msg::Inventory& site, const std::string& name) {
   const auto found =
       std::ranges::find_if(site.clouds, [&](const auto& cloud) { return cloud.name == name; });
   return found == site.clouds.end() ? nullptr : &*found;
+}
+
+void Catalog::forget_site(store::Batch& batch, const std::string& site) {
+  inventories.erase(batch, site);
+  const auto is_of_site = [&](const auto& one) { return identity::is_agent_of(one.first, site); };
+  std::erase_if(live.connected, is_of_site);
+  std::erase_if(live.host_problems, is_of_site);
+  std::erase_if(live.key_problems, is_of_site);
+  std::erase_if(live.troubles, is_of_site);
+  live.heard_at.erase(site);
 }
 
 Result<msg::Inventory> Catalog::site(const store::Reader& store, const std::string& name) const {

@@ -33,10 +33,11 @@ struct Stuck {
 };
 
 struct Live {
-  std::map<std::string, msg::ReplicationStatus> sources;        // By item.
-  std::map<std::string, msg::ReplicaStatus> replicas;           // By item.
-  std::map<std::string, bool> connected;                        // By principal.
-  std::map<std::string, std::string> host_problems;             // By agent; those that have one.
+  std::map<std::string, msg::ReplicationStatus> sources;  // By item.
+  std::map<std::string, msg::ReplicaStatus> replicas;     // By item.
+  std::map<std::string, bool> connected;                  // By principal.
+  std::map<std::string, std::string> host_problems;       // By agent; those that have one.
+  std::map<std::string, std::string> key_problems;        // By agent: why nobody gets its key.
   std::map<std::string, std::vector<msg::VmTrouble>> troubles;  // By agent.
   std::map<std::string, Stuck> stuck;                           // By item.
   std::map<std::string, Freshness> points;                      // By item; none without points.
@@ -54,6 +55,9 @@ class Catalog final {
   store::Table<msg::Inventory> inventories{"inventory"};
   store::Table<msg::RevokedKey> revoked{"revoked_key"};
   Live live;
+
+  // All that was known of a site whose provider is trusted no more, and of its agents.
+  void forget_site(store::Batch& batch, const std::string& site);
 
   // The rows of a table without their keys.
   template <class T>

@@ -94,10 +94,12 @@ void add_hosts(const msg::ProtectedItem& item, const Live& live, Reasons& out) {
                             item.vm_name + " --force`"}));
   }
   for (const auto& agent : {item.source_agent, item.target_agent}) {
-    const auto problem = live.host_problems.find(agent);
-    if (problem == live.host_problems.end() || agent.empty()) continue;
-    out.push_back(reason_of(problem->second, agent));
-    out.back().is_at_target = agent == item.target_agent;
+    for (const auto* problems : {&live.host_problems, &live.key_problems}) {
+      const auto problem = problems->find(agent);
+      if (problem == problems->end() || agent.empty()) continue;
+      out.push_back(reason_of(problem->second, agent));
+      out.back().is_at_target = agent == item.target_agent;
+    }
   }
   for (const auto& [agent, troubles] : live.troubles) {
     for (const auto& trouble : troubles) {
@@ -255,12 +257,14 @@ VaultHealth health_of(const std::vector<msg::ProtectedItem>& items, const Live& 
     }
   }
   // A fence outlives its item: a host in trouble is told of, whoever is on it.
-  for (const auto& [agent, problem] : live.host_problems) {
-    const bool is_told = std::ranges::any_of(items, [&](const auto& item) {
-      return agent == item.source_agent || agent == item.target_agent;
-    });
-    if (!is_told) {
-      out.reasons.push_back({.item = {}, .vm = {}, .reason = reason_of(problem, agent)});
+  for (const auto* problems : {&live.host_problems, &live.key_problems}) {
+    for (const auto& [agent, problem] : *problems) {
+      const bool is_told = std::ranges::any_of(items, [&](const auto& item) {
+        return agent == item.source_agent || agent == item.target_agent;
+      });
+      if (!is_told) {
+        out.reasons.push_back({.item = {}, .vm = {}, .reason = reason_of(problem, agent)});
+      }
     }
   }
   const auto orchestrator = live.connected.find("orchestrator");

@@ -93,6 +93,7 @@ Status run(int argc, char** argv) {
   raise_open_files_limit();  // Connections alone may be more than the usual limit.
 
   FARSIDE_ASSIGN(const auto service, shell::Service::open(std::string(kProgram), settings));
+  if (line->rotate_identity) return service->rotate_identity();
   FARSIDE_TRY(service->open_bus());
   FARSIDE_ASSIGN(const auto token, vault::load_or_create_token(settings.data_dir + "/owner.token",
                                                                service->random()));

@@ -102,12 +102,18 @@ void Probe::front_door(const front_door::ServerStats& stats) {
 }
 
 void Probe::peers(const Live& live) {
+  std::set<std::string> now;
   for (const auto& [principal, connected] : live.connected) {
+    now.insert(principal);
     registry_
         .gauge("farside_peer_connected", "1 while the process is heard of.",
                {{"principal", principal}})
         .set(connected ? 1 : 0);
   }
+  for (const auto& principal : peers_) {
+    if (!now.contains(principal)) registry_.forget("principal", principal);
+  }
+  peers_ = std::move(now);
 }
 
 }  // namespace farside::vault

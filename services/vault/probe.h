@@ -31,6 +31,7 @@ class Probe final {
   metrics::Registry& registry_;
   metrics::Problems& notices_;
   std::set<std::string> shown_;  // Items.
+  std::set<std::string> peers_;
 };
 
 }  // namespace farside::vault

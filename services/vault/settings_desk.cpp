@@ -1,5 +1,8 @@
 #include "services/vault/settings_desk.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "common/base/log.h"
 #include "common/base/sha256.h"
 #include "common/identity/key_file.h"
@@ -10,6 +13,7 @@ namespace farside::vault {
 namespace {
 
 constexpr Micros kTellEvery = std::chrono::seconds{5};
+constexpr std::string_view kRevokePrefix = "revoke/";
 constexpr std::size_t kDisksMax = 64;
 constexpr std::uint64_t kDiskBytesMax = std::uint64_t{64} << 40U;
 
@@ -38,14 +42,16 @@ void SettingsDesk::refresh(reactor::Effects& effects) {
   const auto all = Catalog::rows(catalog_.policies, effects.store());
   const auto revoked = Catalog::rows(catalog_.revoked, effects.store());
   const auto mappings = Catalog::rows(catalog_.mappings, effects.store());
-  if (!sites || !all || !revoked || !mappings) return;  // What was read before stays.
-  agents_.clear();
+  const auto identities = registrar_.identities(effects.store());
+  // What was read before stays.
+  if (!sites || !all || !revoked || !mappings || !identities) return;
+  read_agents(*sites);
+  read_revoked(*identities, *revoked);
+  find_shared_keys(*identities);
   disks_.clear();
   networks_.clear();
   for (const auto& site : *sites) {
     for (const auto& entry : site.hosts) {
-      agents_[entry.principal] =
-          Agent{.key = entry.host.public_key, .endpoint = entry.host.data_endpoint};
       for (const auto& vm : entry.vms) disks_[{entry.principal, vm.id}] = believable(vm);
     }
     for (const auto& mapping : *mappings) {
@@ -54,15 +60,73 @@ void SettingsDesk::refresh(reactor::Effects& effects) {
           {.source = mapping.source_network, .target = host_network(site, mapping.target_network)});
     }
   }
-  for (const auto& one : *revoked) {
-    // Once the host has joined again it has another key.
-    auto& agent = agents_[one.principal];
-    agent.revoked = agent.key.empty() || agent.key == one.public_key;
-  }
   policies_.clear();
   for (const auto& policy : *all) policies_[policy.name] = policy;
   std::erase_if(told_,
                 [&](const auto& told) { return effects.monotonic() - told.second > kTellEvery; });
+}
+
+void SettingsDesk::read_agents(const std::vector<msg::Inventory>& sites) {
+  agents_.clear();
+  for (const auto& site : sites) {
+    for (const auto& entry : site.hosts) {
+      if (entry.principal.empty()) continue;
+      agents_[entry.principal] =
+          Agent{.key = entry.host.public_key, .endpoint = entry.host.data_endpoint};
+    }
+  }
+}
+
+// A key that two claim belongs to one of them at most, and nothing here says to which.  What their
+// peers were told before stays in force.
+void SettingsDesk::find_shared_keys(const std::vector<msg::Identity>& identities) {
+  std::map<std::string, std::vector<std::string>> claims;  // By key: principals.
+  for (const auto& [principal, agent] : agents_) {
+    if (!agent.key.empty() && !is_revoked(principal)) claims[agent.key].push_back(principal);
+  }
+  for (const auto& identity : identities) {
+    if (identity.peer.revoked) continue;
+    const auto claimed = claims.find(identity.peer.public_key);
+    if (claimed != claims.end()) claimed->second.push_back(identity.peer.principal);
+  }
+  auto& problems = catalog_.live.key_problems;
+  const auto before = std::exchange(problems, {});
+  for (const auto& [key, principals] : claims) {
+    if (principals.size() < 2) continue;
+    for (const auto& principal : principals) {
+      const auto agent = agents_.find(principal);
+      if (agent == agents_.end()) continue;
+      agent->second.key.clear();
+      agent->second.endpoint.clear();
+      const auto other = principals[principals.front() == principal ? 1 : 0];
+      problems[principal] = "its data key is also claimed by '" + other +
+                            "': neither is told to anybody until one of them has another";
+      if (before.contains(principal)) continue;
+      log::error("data key claimed twice", {{"agent", principal}, {"other", other}, {"key", key}});
+    }
+  }
+}
+
+void SettingsDesk::read_revoked(const std::vector<msg::Identity>& identities,
+                                const std::vector<msg::RevokedKey>& revoked) {
+  revoked_sites_.clear();
+  for (const auto& identity : identities) {
+    const auto& peer = identity.peer;
+    if (peer.role == msg::Role::provider && peer.revoked) revoked_sites_.insert(peer.site);
+  }
+  for (const auto& one : revoked) {
+    // Once the host has joined again it has another key; a provider that has not confirmed that it
+    // revoked the first cannot have admitted it with the second.
+    auto& agent = agents_[one.principal];
+    agent.revoked = one.untold || agent.key.empty() || agent.key == one.public_key;
+  }
+}
+
+bool SettingsDesk::is_revoked(const std::string& agent) const {
+  const auto found = agents_.find(agent);
+  if (found != agents_.end() && found->second.revoked) return true;
+  return std::ranges::any_of(revoked_sites_,
+                             [&](const auto& site) { return identity::is_agent_of(agent, site); });
 }
 
 msg::ItemSettings SettingsDesk::settings_of(const msg::ProtectedItem& item,
@@ -74,8 +138,8 @@ msg::ItemSettings SettingsDesk::settings_of(const msg::ProtectedItem& item,
   if (const auto found = agents_.find(peer); found != agents_.end()) {
     out.peer_key = found->second.key;
     out.peer_endpoint = found->second.endpoint;
-    out.peer_revoked = found->second.revoked;
   }
+  out.peer_revoked = is_revoked(peer);
   return out;
 }
 
@@ -92,6 +156,15 @@ std::vector<msg::NetworkPair> SettingsDesk::networks_of(const msg::ProtectedItem
 msg::ItemSettings SettingsDesk::for_source(const msg::ProtectedItem& item) const {
   auto out = settings_of(item, item.target_agent);
   out.paused = item.paused_at != 0;
+  return out;
+}
+
+msg::ItemSettings SettingsDesk::for_target(const msg::ProtectedItem& item) const {
+  auto out = settings_of(item, item.source_agent);
+  out.peer_endpoint.clear();  // A target dials nobody.
+  out.disks = disks_of(item);
+  out.vm_name = item.vm_name;
+  out.networks = networks_of(item);
   return out;
 }
 
@@ -139,12 +212,7 @@ void SettingsDesk::on_replica(const std::string& agent, const msg::ReplicaStatus
   }
   if ((*item)->state == msg::ItemState::committed) return;
   if (!policies_.contains((*item)->policy)) return;
-  auto settings = settings_of(**item, (*item)->source_agent);
-  settings.peer_endpoint.clear();  // A target dials nobody.
-  settings.disks = disks_of(**item);
-  settings.vm_name = (*item)->vm_name;
-  settings.networks = networks_of(**item);
-  tell(agent, std::move(settings), reported.settings, effects);
+  tell(agent, for_target(**item), reported.settings, effects);
 }
 
 void SettingsDesk::changed(const msg::ProtectedItem& item, reactor::Effects& effects) {
@@ -153,13 +221,101 @@ void SettingsDesk::changed(const msg::ProtectedItem& item, reactor::Effects& eff
   tell(item.source_agent, for_source(item), "", effects);
 }
 
-void SettingsDesk::revoked(const std::string& agent, reactor::Effects& effects) {
-  const auto found = agents_.find(agent);
-  catalog_.revoked.put(
-      effects.writes, agent,
-      msg::RevokedKey{.principal = agent,
-                      .public_key = found == agents_.end() ? "" : found->second.key});
+void SettingsDesk::tell_peers(const std::function<bool(const std::string& agent)>& concerns,
+                              reactor::Effects& effects) {
+  const auto items = Catalog::rows(catalog_.items, effects.store());
+  if (!items) return;
+  for (const auto& item : *items) {
+    if (item.state == msg::ItemState::committed || !policies_.contains(item.policy)) continue;
+    if (!item.target_agent.empty() && concerns(item.target_agent)) {
+      told_.erase({item.source_agent, item.id});
+      tell(item.source_agent, for_source(item), "", effects);
+    }
+    if (!item.target_agent.empty() && concerns(item.source_agent)) {
+      told_.erase({item.target_agent, item.id});
+      tell(item.target_agent, for_target(item), "", effects);
+    }
+  }
+}
+
+Status SettingsDesk::revoke(const std::string& agent, reactor::Effects& effects) {
+  const auto provider = identity::neighbour_of(agent);
+  const auto site = provider.substr(provider.find('/') + 1);
+  if (!identity::is_agent_of(agent, site)) {
+    return fail(ErrorCode::kInvalidArgument, "'" + agent + "' is not the principal of an agent",
+                "write it as `farside identity list` shows it: agent/SITE/HOST");
+  }
+  // As its provider reports it, also if another claims the same key.
+  std::string key;
+  if (const auto inventory = catalog_.inventories.get(effects.store(), site);
+      inventory && *inventory) {
+    for (const auto& entry : (*inventory)->hosts) {
+      if (entry.principal == agent) key = entry.host.public_key;
+    }
+  }
+  catalog_.revoked.put(effects.writes, agent,
+                       {.principal = agent, .public_key = key, .untold = true});
+  catalog_.live.connected[agent] = false;
+  log::warn("agent revoked", {{"agent", agent}});
   refresh(effects);
+  tell_peers([&](const std::string& one) { return one == agent; }, effects);
+  reminded_.erase(agent);
+  remind(effects);
+  return {};
+}
+
+void SettingsDesk::revoke_site(const std::string& site, reactor::Effects& effects) {
+  catalog_.forget_site(effects.writes, site);
+  refresh(effects);
+  tell_peers([&](const std::string& one) { return identity::is_agent_of(one, site); }, effects);
+}
+
+void SettingsDesk::remind(reactor::Effects& effects) {
+  const auto revoked = Catalog::rows(catalog_.revoked, effects.store());
+  if (!revoked) return;
+  for (const auto& one : *revoked) {
+    const auto provider = identity::neighbour_of(one.principal);
+    if (!one.untold || !catalog_.live.connected[provider]) continue;
+    auto& at = reminded_[one.principal];
+    if (at != Micros{0} && effects.monotonic() - at < kTellEvery) continue;
+    at = effects.monotonic();
+    effects.request(provider, provider, std::string(kRevokePrefix) + one.principal,
+                    msg::RevokeAgent{.principal = one.principal, .public_key = one.public_key});
+  }
+}
+
+bool SettingsDesk::on_reply(const reactor::PeerId& peer, const msg::Envelope& envelope,
+                            reactor::Effects& effects) {
+  if (!envelope.id.starts_with(kRevokePrefix)) return false;
+  const auto agent = envelope.id.substr(kRevokePrefix.size());
+  if (peer.principal != identity::neighbour_of(agent) || envelope.from != peer.principal) {
+    return true;  // Nobody else speaks for that site.
+  }
+  auto stored = catalog_.revoked.get(effects.store(), agent);
+  if (!stored || !*stored || !(*stored)->untold) return true;
+  auto& record = **stored;
+  if (const auto* done = std::get_if<msg::AgentRevoked>(&envelope.body.value)) {
+    if (record.public_key.empty()) record.public_key = done->public_key;
+  } else {
+    const auto* refused = std::get_if<msg::Refused>(&envelope.body.value);
+    const auto code =
+        refused == nullptr ? ErrorCode::kInternal : static_cast<ErrorCode>(refused->fault.code);
+    if (code != ErrorCode::kNotFound) {
+      log::warn("revocation not confirmed", {{"agent", agent}, {"by", peer.principal}});
+      return true;  // Told again.
+    }
+    if (record.public_key.empty()) {  // Nobody knows such an agent.
+      catalog_.revoked.erase(effects.writes, agent);
+      log::warn("revocation of an unknown agent", {{"agent", agent}});
+      refresh(effects);
+      return true;
+    }
+  }
+  record.untold = false;
+  catalog_.revoked.put(effects.writes, agent, record);
+  log::info("revocation confirmed", {{"agent", agent}, {"by", peer.principal}});
+  refresh(effects);
+  return true;
 }
 
 }  // namespace farside::vault

@@ -1,5 +1,8 @@
 #include "services/vault/vault_core.h"
 
+#include <algorithm>
+#include <set>
+
 #include "common/base/log.h"
 #include "common/flow/fault.h"
 #include "services/vault/item_health.h"
@@ -14,8 +17,17 @@ constexpr std::string_view kJobPrefix = "job/";
 
 bool is_agent_of(const std::string& principal, const reactor::PeerId& provider) {
   // "agent/<site>/<host>" behind "provider/<site>".
-  const auto site = provider.principal.substr(provider.principal.find('/') + 1);
-  return principal.starts_with("agent/" + site + "/");
+  return identity::is_agent_of(principal,
+                               provider.principal.substr(provider.principal.find('/') + 1));
+}
+
+// A provider speaks of the agents of its own site only, and of each once.
+void keep_own(std::vector<msg::HostEntry>& hosts, const reactor::PeerId& provider) {
+  std::set<std::string> seen;
+  std::erase_if(hosts, [&](const auto& host) {
+    return !host.principal.empty() &&
+           (!is_agent_of(host.principal, provider) || !seen.insert(host.principal).second);
+  });
 }
 
 // What it stands at: where an undo failed, that is not what it began to unwind for.
@@ -39,11 +51,18 @@ VaultCore::VaultCore(VaultSettings settings, identity::Issuer issuer, Probe& pro
       issuer_(issuer),
       registrar_(std::move(issuer)),
       desk_(catalog_),
-      settings_(catalog_),
+      settings_(catalog_, registrar_),
       rest_(std::move(settings), catalog_, desk_, settings_, registrar_) {}
 
 void VaultCore::start(reactor::Effects& effects) {
   registrar_.start(effects);
+  if (const auto identities = registrar_.identities(effects.store())) {
+    for (const auto& identity : *identities) {
+      const auto& peer = identity.peer;
+      if (peer.role != msg::Role::provider || !peer.revoked) continue;
+      catalog_.forget_site(effects.writes, peer.site);
+    }
+  }
   points_.start(effects.store(), effects.now());
   settings_.refresh(effects);
   effects.set_timer(std::string(kTick), kTickEvery);
@@ -51,10 +70,12 @@ void VaultCore::start(reactor::Effects& effects) {
 
 void VaultCore::on_timer(const std::string& name, reactor::Effects& effects) {
   if (name != kTick) return;
+  registrar_.tend(effects);
   desk_.ask(effects);
   introduce(effects);
   rest_.tick(effects);
   settings_.refresh(effects);
+  settings_.remind(effects);
   if (const auto items = Catalog::rows(catalog_.items, effects.store())) {
     find_stuck(*items, effects.store());
     points_.check(*items, catalog_, effects);
@@ -79,8 +100,13 @@ void VaultCore::find_stuck(const std::vector<msg::ProtectedItem>& items,
 
 void VaultCore::on_peer(const reactor::PeerChange& change, reactor::Effects& effects) {
   log::info(change.connected ? "peer connected" : "peer silent", {{"peer", change.peer.principal}});
-  catalog_.live.connected[change.peer.principal] = change.connected;
-  if (change.connected) introduce(effects);
+  if (change.peer.role != msg::Role::registrant) {
+    catalog_.live.connected[change.peer.principal] = change.connected;
+  }
+  if (!change.connected) return;
+  registrar_.heard(change.peer, effects);
+  introduce(effects);
+  settings_.remind(effects);
 }
 
 void VaultCore::on_job(const std::string& id, const Result<msg::Message>& result,
@@ -93,8 +119,10 @@ void VaultCore::on_job(const std::string& id, const Result<msg::Message>& result
 
 void VaultCore::on_message(const reactor::PeerId& peer, const msg::Envelope& envelope,
                            reactor::Effects& effects) {
-  if (const auto* wanted = std::get_if<msg::Register>(&envelope.body.value)) {
-    auto reply = admit(peer, *wanted, effects);
+  const auto& asked = envelope.body.value;
+  if (std::holds_alternative<msg::Register>(asked) ||
+      std::holds_alternative<msg::RotateKey>(asked)) {
+    auto reply = answer(peer, envelope, effects);
     if (!reply) {
       log::warn("registration refused", {{"peer", peer.principal}, {"cause", reply.error()}});
       reply = reactor::message(msg::Refused{.fault = flow::to_fault(reply.error())});
@@ -102,6 +130,7 @@ void VaultCore::on_message(const reactor::PeerId& peer, const msg::Envelope& env
     effects.reply(peer.principal, envelope, std::move(*reply));
     return;
   }
+  if (peer.role != msg::Role::registrant) registrar_.heard(peer, effects);
   // A provider speaks for itself and passes on what its own agents say.
   const bool speaks_for_itself = envelope.from == peer.principal;
   const bool passes_on = peer.role == msg::Role::provider && is_agent_of(envelope.from, peer);
@@ -118,7 +147,7 @@ void VaultCore::on_message(const reactor::PeerId& peer, const msg::Envelope& env
       } else {
         desk_.accepted(job, effects);
       }
-    } else {
+    } else if (!settings_.on_reply(peer, envelope, effects)) {
       rest_.on_reply(envelope, effects);
     }
     return;
@@ -140,27 +169,10 @@ void VaultCore::on_report(const reactor::PeerId& peer, const msg::Envelope& enve
                         : reactor::message(msg::Refused{.fault = flow::to_fault(status.error())}));
     }
   } else if (const auto* report = std::get_if<msg::InventoryReport>(&body)) {
-    auto inventory = report->inventory;
-    if ("provider/" + inventory.site != envelope.from) return;  // Only from a provider itself.
-    catalog_.live.heard_at[inventory.site] = effects.now().micros;
-    auto& problems = catalog_.live.host_problems;
-    std::erase_if(problems, [&](const auto& one) { return is_agent_of(one.first, peer); });
-    auto& troubles = catalog_.live.troubles;
-    std::erase_if(troubles, [&](const auto& one) { return is_agent_of(one.first, peer); });
-    // A provider speaks of the agents of its own site only.
-    std::erase_if(inventory.hosts, [&](const auto& host) {
-      return !host.principal.empty() && !is_agent_of(host.principal, peer);
-    });
-    for (const auto& host : inventory.hosts) {
-      catalog_.live.connected[host.principal] = host.connected;
-      if (!host.host.problem.empty()) problems[host.principal] = host.host.problem;
-      if (!host.host.troubles.empty()) troubles[host.principal] = host.host.troubles;
+    // Only from a provider itself.
+    if ("provider/" + report->inventory.site == envelope.from) {
+      on_inventory(peer, report->inventory, effects);
     }
-    // Free space and memory move all the time; what is stored is what was there at the last
-    // change of anything else, which is enough to answer before the provider is back.
-    const auto stored = catalog_.inventories.get(effects.store(), inventory.site);
-    if (stored && *stored && **stored == inventory) return;
-    catalog_.inventories.put(effects.writes, inventory.site, inventory);
   } else if (const auto* status = std::get_if<msg::StatusReport>(&body)) {
     for (const auto& one : status->statuses) {
       const auto item = catalog_.items.get(effects.store(), one.item);
@@ -180,6 +192,44 @@ void VaultCore::on_report(const reactor::PeerId& peer, const msg::Envelope& enve
       settings_.on_replica(envelope.from, one, effects);
     }
   }
+}
+
+void VaultCore::on_inventory(const reactor::PeerId& peer, msg::Inventory inventory,
+                             reactor::Effects& effects) {
+  const auto identities = registrar_.identities(effects.store());
+  if (!identities) return;
+  const bool is_revoked = std::ranges::any_of(*identities, [&](const auto& identity) {
+    return identity.peer.principal == peer.principal && identity.peer.revoked;
+  });
+  if (is_revoked) return;  // It was under way when that happened.
+  auto& live = catalog_.live;
+  live.heard_at[inventory.site] = effects.now().micros;
+  const auto is_own = [&](const auto& one) { return is_agent_of(one.first, peer); };
+  std::erase_if(live.host_problems, is_own);
+  std::erase_if(live.troubles, is_own);
+  std::erase_if(live.connected, is_own);  // Those that left the inventory are heard of no more.
+  keep_own(inventory.hosts, peer);
+  for (const auto& host : inventory.hosts) {
+    if (host.principal.empty()) continue;
+    live.connected[host.principal] = host.connected && !settings_.is_revoked(host.principal);
+    if (!host.host.problem.empty()) live.host_problems[host.principal] = host.host.problem;
+    if (!host.host.troubles.empty()) live.troubles[host.principal] = host.host.troubles;
+  }
+  // Free space and memory move all the time; what is stored is what was there at the last
+  // change of anything else, which is enough to answer before the provider is back.
+  const auto stored = catalog_.inventories.get(effects.store(), inventory.site);
+  if (stored && *stored && **stored == inventory) return;
+  catalog_.inventories.put(effects.writes, inventory.site, inventory);
+}
+
+Result<msg::Message> VaultCore::answer(const reactor::PeerId& peer, const msg::Envelope& envelope,
+                                       reactor::Effects& effects) {
+  if (const auto* wanted = std::get_if<msg::Register>(&envelope.body.value)) {
+    return admit(peer, *wanted, effects);
+  }
+  FARSIDE_ASSIGN(auto rotated,
+                 registrar_.rotate(peer, std::get<msg::RotateKey>(envelope.body.value), effects));
+  return reactor::message(std::move(rotated));
 }
 
 Result<msg::Message> VaultCore::admit(const reactor::PeerId& peer, const msg::Register& wanted,

@@ -1,10 +1,10 @@
 // The vault: system of record and front door.  Never receives VM data.
 //
 // Owns: the catalog's columns, "job_unaccepted", "newest_point"; through Registrar keys and
-// identities. Thread: the reactor's. Messages in: Register, InventoryReport, StatusReport,
-// ReplicaReport, JobChanged, RecordItem, replies to what it asked; HttpRequest from its own front
-// door.  Out: Registered, PeersChanged, StartWorkflow, CancelWorkflow, RestartWorkflow, JobNoted,
-// ItemSettings; HttpResponse.
+// identities. Thread: the reactor's. Messages in: Register, RotateKey, InventoryReport,
+// StatusReport, ReplicaReport, JobChanged, RecordItem, replies to what it asked; HttpRequest from
+// its own front door.  Out: Registered, KeyRotated, PeersChanged, StartWorkflow, CancelWorkflow,
+// RestartWorkflow, JobNoted, RevokeAgent, ItemSettings; HttpResponse.
 #pragma once
 
 #include "common/identity/registrar.h"
@@ -36,8 +36,12 @@ class VaultCore final : public reactor::Core {
  private:
   Result<msg::Message> admit(const reactor::PeerId& peer, const msg::Register& wanted,
                              reactor::Effects& effects);
+  Result<msg::Message> answer(const reactor::PeerId& peer, const msg::Envelope& envelope,
+                              reactor::Effects& effects);
   void on_report(const reactor::PeerId& peer, const msg::Envelope& envelope,
                  reactor::Effects& effects);
+  void on_inventory(const reactor::PeerId& peer, msg::Inventory inventory,
+                    reactor::Effects& effects);
   std::vector<msg::Peer> peers_for(msg::Role role, reactor::Effects& effects) const;
   void find_stuck(const std::vector<msg::ProtectedItem>& items, const store::Reader& store);
   void introduce(reactor::Effects& effects);

@@ -8,6 +8,15 @@ namespace farside::sim {
 
 using reactor::message;
 
+namespace {
+
+// The same key as on the control plane: see key_of() in world.cpp.
+std::string data_key(const std::string& host) {
+  return "key-of-agent/" + host.substr(4) + "/" + host;
+}
+
+}  // namespace
+
 Result<ModelVm*> AgentModel::vm(const std::string& id) {
   const auto found = host_.vms.find(id);
   if (found == host_.vms.end()) return fail(ErrorCode::kNotFound, "no VM '" + id + "'");
@@ -103,7 +112,7 @@ Result<msg::Message> AgentModel::run(const msg::Message& job) {
                                                  .total_bytes = 1ULL << 40U,
                                                  .free_bytes = 1ULL << 39U}},
                                     .data_endpoint = host_.name,
-                                    .public_key = "data-key"}};
+                                    .public_key = data_key(host_.name)}};
     for (const auto& [id, machine] : host_.vms) {
       auto shape = machine.shape;
       shape.state = machine.is_running ? msg::PowerState::running : msg::PowerState::off;
@@ -149,7 +158,7 @@ Result<msg::Message> AgentModel::run(const msg::Message& job) {
     FARSIDE_ASSIGN(auto* machine, vm(order->vm));
     auto shape = machine->shape;
     shape.state = machine->is_running ? msg::PowerState::running : msg::PowerState::off;
-    return message(msg::SourceChecked{.vm = std::move(shape), .public_key = "data-key"});
+    return message(msg::SourceChecked{.vm = std::move(shape), .public_key = data_key(host_.name)});
   }
   if (const auto* order = std::get_if<msg::ShutDownSource>(&body)) {
     FARSIDE_ASSIGN(auto* machine, vm(order->vm));
@@ -190,7 +199,7 @@ Result<msg::Message> AgentModel::run(const msg::Message& job) {
     made.epoch = std::max(made.epoch, order->epoch);
     made.is_open = true;
     return message(msg::ReplicaPrepared{
-        .item = order->item, .endpoint = host_.name, .public_key = "data-key"});
+        .item = order->item, .endpoint = host_.name, .public_key = data_key(host_.name)});
   }
   if (const auto* order = std::get_if<msg::RemoveReplica>(&body)) {
     host_.replicas.erase(order->item);

@@ -42,7 +42,8 @@ identity::Issuer issuer_of(const std::string& principal) {
   return {.principal = principal,
           .endpoint = "sim",
           .public_key = key_of(principal),
-          .key_pair_from = no_key_pair};
+          .key_pair_from = no_key_pair,
+          .open_proof = [](const identity::KeyProof&) { return Status{}; }};
 }
 
 msg::SiteDefinition site_definition(const std::string& host) {
@@ -147,7 +148,8 @@ World::World(std::uint64_t seed)
     add(
         "agent/" + site + "/" + host,
         [site, figures = figures_.get()] {
-          return std::make_unique<agent::AgentCore>("provider/" + site, "data-key", figures->agent);
+          return std::make_unique<agent::AgentCore>(
+              "provider/" + site, key_of("agent/" + site + "/host" + site), figures->agent);
         },
         [this, host] {
           return [this, host](const msg::Message& job) { return models_[host]->begin(job); };

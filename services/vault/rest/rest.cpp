@@ -148,6 +148,8 @@ std::vector<front_door::Router<Rest::Handler>::Route> Rest::routes() {
       {"GET", VAULT "/farside/identities", "farside.identities.list", &Rest::list_identities},
       {"DELETE", VAULT "/farside/identities/{principal}", "farside.identities.revoke",
        &Rest::revoke_identity},
+      {"POST", VAULT "/farside/identities/{principal}/rotate", "farside.identities.rotate",
+       &Rest::rotate_identity},
       {"GET", VAULT "/farside/hosts", "farside.hosts.list", &Rest::list_hosts},
   };
 }
@@ -247,6 +249,11 @@ std::expected<HttpResponse, HttpResponse> Rest::refuse_or_route(const std::strin
   return std::move(**reply);
 }
 
+bool Rest::is_connected(const std::string& principal) const {
+  const auto found = catalog_.live.connected.find(principal);
+  return found != catalog_.live.connected.end() && found->second;
+}
+
 // Asks a provider or agent before answering.
 Reply Rest::ask(Call& call, const std::string& peer, const std::string& to, msg::Message body,
                 Finish finish) {
@@ -254,7 +261,7 @@ Reply Rest::ask(Call& call, const std::string& peer, const std::string& to, msg:
     return fail(ErrorCode::kUnavailable, "too many requests wait for providers",
                 "repeat this in a few seconds");
   }
-  if (!catalog_.live.connected[peer]) {
+  if (!is_connected(peer)) {
     return fail(ErrorCode::kUnavailable, "'" + peer + "' is not connected",
                 "check that it runs and reaches the vault");
   }

@@ -75,6 +75,7 @@ class Rest final {
   using Finish = std::function<Reply(const msg::Message& reply, reactor::Effects& effects)>;
   Reply ask(Call& call, const std::string& peer, const std::string& to, msg::Message body,
             Finish finish);
+  bool is_connected(const std::string& principal) const;
   Result<HttpResponse> started(Call& call, const std::string& resource, msg::ProtectedItem item,
                                JobDesk::Order order);
 
@@ -87,6 +88,7 @@ class Rest final {
   Reply delete_key(Call& call);
   Reply list_identities(Call& call);
   Reply revoke_identity(Call& call);
+  Reply rotate_identity(Call& call);
   Reply list_hosts(Call& call);
 
   // rest_sites.cpp

@@ -1,4 +1,7 @@
 // The vault itself, its registration keys and the identities it admitted.
+#include <algorithm>
+#include <set>
+
 #include "common/flow/step.h"
 #include "common/identity/key_file.h"
 #include "services/vault/front_door/arm_errors.h"
@@ -40,6 +43,7 @@ Json key_json(const msg::RegistrationKey& key) {
   return Json{{"name", key.name},
               {"role", msg::to_text(key.role)},
               {"site", key.site},
+              {"host", key.host},
               {"key", identity::to_toml(key)},
               {"expiresAt", arm_time(key.expires_at)}};
 }
@@ -92,7 +96,8 @@ Reply Rest::create_key(Call& call) {
     return ask(call, "provider/" + site, "provider/" + site,
                reactor::message(msg::IssueToken{.name = name,
                                                 .valid_hours = static_cast<std::uint32_t>(
-                                                    std::clamp<std::int64_t>(hours, 0, 1'000))}),
+                                                    std::clamp<std::int64_t>(hours, 0, 1'000)),
+                                                .host = name}),
                [](const msg::Message& reply, reactor::Effects&) -> Reply {
                  FARSIDE_ASSIGN(const auto issued, flow::expect<msg::TokenIssued>(reply));
                  return ok(key_json(issued.key), 201);
@@ -123,48 +128,98 @@ Reply Rest::list_identities(Call& call) {
                        {"publicKey", identity.peer.public_key},
                        {"registeredAt", arm_time(identity.registered_at)},
                        {"revoked", identity.peer.revoked},
-                       {"connected", catalog_.live.connected[identity.peer.principal]}});
+                       {"connected", is_connected(identity.peer.principal)}});
   }
   // Agents are admitted by the provider of their site, which reports those it has heard of.
   FARSIDE_ASSIGN(const auto sites, Catalog::rows(catalog_.inventories, call.effects.store()));
+  std::set<std::string> shown;
   for (const auto& site : sites) {
     for (const auto& host : site.hosts) {
-      FARSIDE_ASSIGN(const auto revoked,
-                     catalog_.revoked.get(call.effects.store(), host.principal));
+      shown.insert(host.principal);
       out.push_back(Json{{"principal", host.principal},
                          {"role", msg::to_text(msg::Role::agent)},
                          {"site", site.site},
                          {"name", host.host.name},
                          {"publicKey", host.host.public_key},
                          {"registeredAt", nullptr},
-                         {"revoked", revoked && revoked->public_key == host.host.public_key},
-                         {"connected", catalog_.live.connected[host.principal]}});
+                         {"revoked", settings_desk_.is_revoked(host.principal)},
+                         {"connected", is_connected(host.principal)}});
     }
+  }
+  // Those that were revoked are in no inventory any more.
+  FARSIDE_ASSIGN(const auto revoked, Catalog::rows(catalog_.revoked, call.effects.store()));
+  for (const auto& one : revoked) {
+    if (shown.contains(one.principal)) continue;
+    const auto provider = identity::neighbour_of(one.principal);
+    out.push_back(Json{{"principal", one.principal},
+                       {"role", msg::to_text(msg::Role::agent)},
+                       {"site", provider.substr(provider.find('/') + 1)},
+                       {"name", one.principal.substr(one.principal.rfind('/') + 1)},
+                       {"publicKey", one.public_key},
+                       {"registeredAt", nullptr},
+                       {"revoked", true},
+                       {"connected", false}});
   }
   return listing(std::move(out));
 }
 
 Reply Rest::revoke_identity(Call& call) {
   const auto principal = call["principal"];
+  std::string note;
   if (principal.starts_with("agent/")) {
+    FARSIDE_TRY(settings_desk_.revoke(principal, call.effects));
     const auto provider = identity::neighbour_of(principal);
-    return ask(call, provider, provider, reactor::message(msg::RevokeAgent{.principal = principal}),
-               [this, principal](const msg::Message& reply, reactor::Effects& effects) -> Reply {
-                 FARSIDE_TRY(flow::expect<msg::AgentRevoked>(reply));
-                 settings_desk_.revoked(principal, effects);
-                 return no_content();
-               });
+    if (!is_connected(provider)) {
+      note = "'" + provider + "' is away: it is told as soon as it is back, and may let '" +
+             principal + "' in until then; whoever replicates with it is told now";
+    }
+  } else {
+    FARSIDE_ASSIGN(const auto identities, registrar_.identities(call.effects.store()));
+    FARSIDE_TRY(registrar_.revoke(principal, "", call.effects));
+    const auto known = std::ranges::find_if(
+        identities, [&](const auto& one) { return one.peer.principal == principal; });
+    if (known != identities.end() && known->peer.role == msg::Role::provider) {
+      settings_desk_.revoke_site(known->peer.site, call.effects);
+      note = "no agent of site '" + known->peer.site +
+             "' is trusted any more: whoever replicates with one is told now";
+    }
   }
-  FARSIDE_TRY(registrar_.revoke(principal, call.effects));
-  return no_content();
+  return ok(Json{{"principal", principal}, {"revoked", true}, {"note", note}});
+}
+
+// Answered once the process has begun: its new key shows in the list of identities.
+Reply Rest::rotate_identity(Call& call) {
+  const auto principal = call["principal"];
+  if (principal != "orchestrator" && !principal.starts_with("agent/")) {
+    return fail(ErrorCode::kUnsupported, "'" + principal + "' is known to others by its key",
+                principal.starts_with("provider/")
+                    ? "if its key may be known to others, revoke it, register it anew, and give "
+                      "its agents new keys"
+                    : "keys of agents and of the orchestrator can be rotated");
+  }
+  if (settings_desk_.is_revoked(principal)) {
+    return fail(ErrorCode::kRevoked, "'" + principal + "' is revoked",
+                "register it anew with `farside key create`");
+  }
+  return ask(call, identity::neighbour_of(principal), principal,
+             reactor::message(msg::RotateIdentity{.principal = principal}),
+             [principal](const msg::Message& reply, reactor::Effects&) -> Reply {
+               FARSIDE_ASSIGN(const auto begun, flow::expect<msg::RotationBegun>(reply));
+               return ok(Json{{"principal", principal}, {"publicKey", begun.public_key}});
+             });
 }
 
 Reply Rest::list_hosts(Call& call) {
   FARSIDE_ASSIGN(const auto sites, Catalog::rows(catalog_.inventories, call.effects.store()));
+  const auto& key_problems = catalog_.live.key_problems;
   Json out = Json::array();
   for (const auto& site : sites) {
     for (const auto& entry : site.hosts) {
       const auto& host = entry.host;
+      auto problem = host.problem;
+      if (const auto key = key_problems.find(entry.principal); key != key_problems.end()) {
+        problem += (problem.empty() ? "" : "; ") + key->second;
+      }
       Json storage = Json::array();
       for (const auto& path : host.storage) {
         storage.push_back(Json{
@@ -173,7 +228,7 @@ Reply Rest::list_hosts(Call& call) {
       out.push_back(Json{{"name", host.name},
                          {"site", site.site},
                          {"principal", entry.principal},
-                         {"connected", catalog_.live.connected[entry.principal]},
+                         {"connected", is_connected(entry.principal)},
                          {"silentSince", arm_time(entry.silent_since)},
                          {"platform", host.platform},
                          {"platformVersion", host.platform_version},
@@ -182,7 +237,7 @@ Reply Rest::list_hosts(Call& call) {
                          {"memoryMib", host.memory_mib},
                          {"memoryFreeMib", host.memory_free_mib},
                          {"networks", host.networks},
-                         {"problem", host.problem},
+                         {"problem", problem},
                          {"storage", std::move(storage)},
                          {"virtualMachines", entry.vms.size()}});
     }

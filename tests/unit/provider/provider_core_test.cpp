@@ -13,6 +13,13 @@ const std::string kAgent = "agent/A/host";
 class ProviderCoreTest : public testing::Test {
  protected:
   void SetUp() override {
+    store::Batch batch;
+    store::Table<msg::Identity>("identity")
+        .put(batch, kAgent,
+             {.peer =
+                  {.principal = kAgent, .role = msg::Role::agent, .public_key = "key", .site = "A"},
+              .name = "host"});
+    ASSERT_TRUE(store_.commit(batch));
     turn([&](auto& effects) { core_.start(effects); });
   }
   void turn(const std::function<void(reactor::Effects&)>& act) {
@@ -41,6 +48,26 @@ class ProviderCoreTest : public testing::Test {
           effects);
     });
   }
+  void host_report(const std::string& public_key) {
+    message({.principal = kAgent, .role = msg::Role::agent},
+            {.from = kAgent,
+             .to = "provider/A",
+             .body = reactor::message(msg::HostReport{
+                 .host = {.name = "host", .platform = "sim", .public_key = public_key}})});
+  }
+  std::vector<msg::HostEntry> hosts() {
+    turn([&](auto& effects) { core_.on_timer("report", effects); });
+    const auto* report = sent_to<msg::InventoryReport>("vault");
+    return report == nullptr ? std::vector<msg::HostEntry>{} : report->inventory.hosts;
+  }
+  void revoke(const std::string& public_key) {
+    message({.principal = "vault", .role = msg::Role::vault},
+            {.id = "revoke/" + kAgent,
+             .from = "vault",
+             .to = "provider/A",
+             .body = reactor::message(
+                 msg::RevokeAgent{.principal = kAgent, .public_key = public_key})});
+  }
   template <class Body>
   const Body* sent_to(const std::string& peer) const {
     for (const auto& sent : sent_) {
@@ -64,7 +91,8 @@ class ProviderCoreTest : public testing::Test {
                           [](const std::string& hex) {
                             return identity::KeyPair{.public_key = hex.substr(0, 40),
                                                      .secret_key = hex.substr(0, 40)};
-                          }},
+                          },
+                      .open_proof = [](const identity::KeyProof&) { return Status{}; }},
                      probe_};
   std::vector<reactor::SendMessage> sent_;
 };
@@ -139,6 +167,46 @@ TEST_F(ProviderCoreTest, AProblemOfAHostThatDoesNotAnswerTakesNothingOfWhatWasKn
   EXPECT_EQ(away.host.problem, "away");
   EXPECT_EQ(away.host.memory_mib, 8U);
   ASSERT_EQ(away.vms.size(), 1U);
+}
+
+TEST_F(ProviderCoreTest, AnAgentsDataKeyIsTheOneItWasAdmittedWith) {
+  host_report("key");
+  EXPECT_EQ(hosts().at(0).host.problem, "");
+
+  host_report("another");
+  host_report("another");
+
+  const auto host = hosts().at(0).host;
+  EXPECT_EQ(host.public_key, "key");
+  EXPECT_NE(host.problem.find("claims another data key"), std::string::npos);
+  EXPECT_NE(registry_.text().find("farside_host_foreign_keys_total{agent_host=\"host\"} 1"),
+            std::string::npos)
+      << registry_.text();
+
+  host_report("key");
+  EXPECT_EQ(hosts().at(0).host.problem, "");
+}
+
+TEST_F(ProviderCoreTest, ARevokedAgentHasNoHostAnyMore) {
+  agent(true);
+  host_report("key");
+  ASSERT_EQ(hosts().size(), 1U);
+
+  revoke("key");
+  ASSERT_NE(sent_to<msg::AgentRevoked>("vault"), nullptr);
+  EXPECT_EQ(sent_to<msg::AgentRevoked>("vault")->public_key, "key");
+  host_report("key");  // It was under way.
+
+  EXPECT_TRUE(hosts().empty());
+}
+
+TEST_F(ProviderCoreTest, AnAgentThatHasRegisteredAnewIsNotRevokedWithItsOldKey) {
+  host_report("key");
+
+  revoke("an older one");
+
+  ASSERT_NE(sent_to<msg::AgentRevoked>("vault"), nullptr);
+  EXPECT_EQ(hosts().size(), 1U);
 }
 
 TEST_F(ProviderCoreTest, HostsAreShownToPrometheus) {

@@ -203,17 +203,18 @@ class RestTest : public testing::Test {
   }
 
   VaultCore& make() {
-    return made_.emplace(VaultSettings{.token_sha256 = sha256_hex("secret")},
-                         identity::Issuer{.principal = "vault",
-                                          .endpoint = "tcp://vault:8081",
-                                          .public_key = std::string(40, 'v'),
-                                          .key_pair_from =
-                                              [](const std::string& hex) {
-                                                return identity::KeyPair{
-                                                    .public_key = hex.substr(0, 40),
-                                                    .secret_key = hex.substr(0, 40)};
-                                              }},
-                         probe_);
+    return made_.emplace(
+        VaultSettings{.token_sha256 = sha256_hex("secret")},
+        identity::Issuer{.principal = "vault",
+                         .endpoint = "tcp://vault:8081",
+                         .public_key = std::string(40, 'v'),
+                         .key_pair_from =
+                             [](const std::string& hex) {
+                               return identity::KeyPair{.public_key = hex.substr(0, 40),
+                                                        .secret_key = hex.substr(0, 40)};
+                             },
+                         .open_proof = [](const identity::KeyProof&) { return Status{}; }},
+        probe_);
   }
   // The vault's process is killed and started again.
   void restart() {

@@ -258,36 +258,6 @@ TEST_F(RestTest, AnAgentThatReplicatesWhatIsNotProtectedIsToldThatItEnded) {
   EXPECT_TRUE(told()->ended);
 }
 
-TEST_F(RestTest, ARevokedAgentIsShutOutByItsPeers) {
-  const auto item = protect();
-  turn([&](auto& effects) {  // Answered once the provider has.
-    core_.on_job(
-        "http/2",
-        reactor::message(msg::HttpRequest{.method = "DELETE",
-                                          .path = kBase + "/farside/identities/agent%2FB%2Fhost",
-                                          .query = "api-version=2023-06-01",
-                                          .authorization = "Bearer secret"}),
-        effects);
-  });
-  ASSERT_EQ(requests_.size(), 1U);
-  EXPECT_TRUE(std::holds_alternative<msg::RevokeAgent>(requests_[0].body.value));
-  const auto asked = requests_[0].id;
-
-  turn([&](auto& effects) {
-    core_.on_message({.principal = "provider/B", .role = msg::Role::provider},
-                     {.id = asked,
-                      .from = "provider/B",
-                      .to = "vault",
-                      .reply = true,
-                      .body = reactor::message(msg::AgentRevoked{.principal = "agent/B/host"})},
-                     effects);
-  });
-  status({.item = item});
-
-  ASSERT_NE(told(), nullptr);
-  EXPECT_TRUE(told()->peer_revoked);
-}
-
 TEST_F(RestTest, AStorageClassIsMappedToOneAtTheTarget) {
   configure();
   const std::string mapping =
