@@ -7,8 +7,8 @@
 // As a stranger, from many addresses of the loopback network, it keeps so many connections open,
 // opens each anew as it is closed, and says on each as much as is taken: nothing, a greeting and a
 // frame without end, noise, or the beginning of a TLS handshake.  With --identity, the identity.key
-// of a process, it is a peer that is known: each connection sends messages of many megabytes, in many parts.
-// Prints how many connections it made, and how many bytes were taken.
+// of a process, it is a peer that is known: each connection sends messages of many megabytes, in
+// many parts. Prints how many connections it made, and how many bytes were taken.
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
