@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/core.h>
+#include <libvirt/libvirt-qemu.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -170,6 +171,17 @@ pid_t LibvirtHost::pid_of(virConnectPtr connection, const std::string& root,
   pid_t pid = 0;
   file >> pid;
   return pid;
+}
+
+std::string LibvirtHost::ask_qemu(const std::string& query) {
+  const libvirt::DomainHandle domain(virDomainLookupByUUIDString(connection_.get(), kWitness));
+  const std::string command = "{\"execute\": \"" + query + "\"}";
+  char* answer = nullptr;
+  if (!domain || virDomainQemuMonitorCommand(domain.get(), command.c_str(), &answer, 0) != 0) {
+    return {};
+  }
+  const std::unique_ptr<char, decltype(&std::free)> owner(answer, std::free);
+  return answer;
 }
 
 void LibvirtHost::lose_tracking() {

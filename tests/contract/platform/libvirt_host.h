@@ -41,6 +41,8 @@ class LibvirtHost {
   libvirt::Options& options() { return options_; }
   std::string path(const std::string& name) const { return (folder_ / name).string(); }
   virConnectPtr connection() { return connection_.get(); }
+  // What the witness' QEMU answers to a query of its monitor; empty: it refuses.
+  std::string ask_qemu(const std::string& query);
   std::uint64_t acknowledged() const;
   void define(const guest::WitnessVm& vm);
 

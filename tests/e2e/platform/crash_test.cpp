@@ -70,9 +70,18 @@ TEST(CrashTest, AJobThatWasOnlyHalfBegunDoesNotStay) {
   });
   ASSERT_EQ(first, 0);
   half_begin_a_job(folder / "root/run/qemu/witness.xml");
+  // QEMU had got further than libvirt's note.
+  const std::string begin = "python3 " FARSIDE_HALF_BACKUP " " + pattern + "/root/lib/qemu";
+  ASSERT_EQ(std::system(begin.c_str()), 0);
 
   const int second = in_a_process([&] {
     LibvirtHost host(folder);
+    for (const char* left : {"query-jobs", "query-block-exports", "query-named-block-nodes"}) {
+      const std::string told = host.ask_qemu(left);
+      if (!told.empty() && !told.contains("backup") && !told.contains(".scratch")) continue;
+      std::fprintf(stderr, "%s: %s\n", left, told.c_str());
+      return 3;
+    }
     auto point = host.platform().create_point({.vm_id = host.witness(), .token = "t", .since = ""});
     if (!point || !(*point)->close()) {
       std::fprintf(stderr, "%s\n", point ? "not closed" : to_text(point.error()).c_str());

@@ -202,7 +202,7 @@ Result<DomainShape> read_domain(const std::string& xml, const Networks& networks
 }
 
 std::string scratch_file(const BackupDescription& backup, const std::string& disk) {
-  return fmt::format("{}-{}.scratch", backup.scratch_prefix, disk);
+  return fmt::format("{}-{}{}", backup.scratch_prefix, disk, kScratchSuffix);
 }
 
 std::string write_backup(const BackupDescription& backup, const std::vector<DiskShape>& disks) {

@@ -67,6 +67,7 @@ struct BackupDescription {
   std::string socket;
   std::string scratch_prefix;
 };
+inline constexpr const char* kScratchSuffix = ".scratch";
 std::string scratch_file(const BackupDescription& backup, const std::string& disk);
 std::string write_backup(const BackupDescription& backup, const std::vector<DiskShape>& disks);
 std::string write_checkpoint(const BackupDescription& backup, const std::vector<DiskShape>& disks);

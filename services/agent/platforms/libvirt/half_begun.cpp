@@ -19,6 +19,7 @@
 #include "common/base/file.h"
 #include "common/base/log.h"
 #include "services/agent/platforms/deadline.h"
+#include "services/agent/platforms/libvirt/half_backup.h"
 
 namespace farside::agent::libvirt {
 namespace {
@@ -80,13 +81,30 @@ Status forget_start(const std::string& root, const std::filesystem::path& status
   return {};
 }
 
-Status forget_job(const std::filesystem::path& status, std::string text) {
+// The path of its monitor, as libvirt noted it.
+std::string monitor_of(const std::string& text) {
+  constexpr std::string_view kMonitor = "<monitor path='";
+  const std::size_t at = text.find(kMonitor);
+  if (at == std::string::npos) return {};
+  const std::size_t begin = at + kMonitor.size();
+  return text.substr(begin, text.find('\'', begin) - begin);
+}
+
+Status forget_job(const std::string& root, const std::filesystem::path& status, std::string text) {
   const std::size_t job = text.find("<job ");
   const std::size_t note = job == std::string::npos ? job : text.find(kJob, job);
   if (note == std::string::npos || note > text.find('>', job) || text.contains(kBackup)) return {};
+  const std::string vm = status.stem().string();
+  // What QEMU may have of it goes first: without the note nobody would look for it.  Where it does
+  // not answer, the next backup tells.
+  const Status taken_back =
+      take_back_half_backup(monitor_of(text), root + "/lib/qemu/checkpoint/" + vm);
+  if (!taken_back) {
+    log::warn("half_begun_backup_stays", {{"vm", vm}, {"cause", taken_back.error()}});
+  }
   text.replace(note, kJob.size(), kNoJob);
   FARSIDE_TRY(replace_file(status, text));
-  log::warn("half_begun_backup_forgotten", {{"vm", status.stem().string()}});
+  log::warn("half_begun_backup_forgotten", {{"vm", vm}});
   return {};
 }
 
@@ -101,7 +119,7 @@ bool is_starting_without_qemu(const std::string& text) {
 Status forget_in(const std::string& root, const std::filesystem::path& status) {
   FARSIDE_ASSIGN(std::string text, read_file(status));
   if (is_starting_without_qemu(text)) return forget_start(root, status);
-  return forget_job(status, std::move(text));
+  return forget_job(root, status, std::move(text));
 }
 
 }  // namespace
