@@ -36,6 +36,7 @@ class MemberTest : public testing::Test {
   std::string write(const msg::RegistrationKey& key) {
     const auto path = folder_ / (std::to_string(++files_) + ".key");
     std::ofstream(path) << identity::to_toml(key);
+    std::filesystem::permissions(path, std::filesystem::perms::owner_read);
     return path;
   }
   Result<msg::Registered> ensure(Member& member, const std::string& key_file,
