@@ -115,7 +115,7 @@ Result<Descriptor> listen_on(const std::string& endpoint) {
   }
   if (errno == EADDRINUSE) {
     return fail(ErrorCode::kUnavailable, fmt::format("listen on {}: the port is in use", endpoint),
-                "see who has it with `ss -ltnp`, stop that or set another port");
+                "see who has it with `ss -ltnp`, stop that or set another `listen`");
   }
   return fail(ErrorCode::kInvalidArgument,
               fmt::format("listen on {}: {}", endpoint, std::strerror(errno)),

@@ -127,7 +127,12 @@ bool Registrar::tend(reactor::Effects& effects) {
     if (until > now.micros) {
       tend_by(until);
     } else {
-      promote(identity, effects);
+      // Whoever still comes with the present key never took the next one.
+      if (heard_meanwhile_.contains(identity.peer.principal)) {
+        drop_next(identity, effects);
+      } else {
+        promote(identity, effects);
+      }
       has_changed = true;
     }
   }
@@ -145,6 +150,7 @@ bool Registrar::heard(const reactor::PeerId& peer, reactor::Effects& effects) {
     }
     return false;
   }
+  heard_meanwhile_.insert(peer.principal);
   close_awaited(peer.principal, effects);
   return false;
 }

@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -114,12 +115,15 @@ class Registrar final {
                               const store::Reader& store) const;
   Status check_unique(const std::string& public_key, const std::string& principal,
                       const store::Reader& store) const;
-  void promote(msg::Identity identity, reactor::Effects& effects) const;  // rotation.cpp
+  void promote(msg::Identity identity, reactor::Effects& effects) const;
+  void drop_next(msg::Identity identity, reactor::Effects& effects) const;  // rotation.cpp
   void tend_by(std::int64_t at) { tend_at_ = std::min(tend_at_, at); }
 
   Issuer issuer_;
   store::Table<msg::IssuedKey> keys_{"issued_key"};
   store::Table<msg::Identity> identities_{"identity"};
+  // Who was heard of with the present key since it asked for another, or since we started.
+  std::set<std::string> heard_meanwhile_;
   // Used keys whose new identity was not heard of yet, by its principal; rebuilt by start().
   std::map<std::string, std::string> awaited_;
   std::int64_t tend_at_ = 0;  // Nothing expires before.

@@ -1,6 +1,7 @@
 // How an identity gets another key without a moment in which neither is let in:
 //
-//   present key ──RotateKey──► both let in ──new key heard of, or a day later──► new key only
+//   present key ──RotateKey──► both let in ──new key heard of──► new key only
+//   ... or, a day later, the one that was heard of meanwhile
 //
 // The bus knows one key by name, so until then the new one is let in under a name of its own.
 #include "common/base/assert.h"
@@ -35,6 +36,13 @@ Result<msg::KeyRotated> Registrar::rotate(const reactor::PeerId& peer, const msg
   if (wanted.public_key == identity->next_key || wanted.public_key == identity->peer.public_key) {
     return msg::KeyRotated{.public_key = wanted.public_key};
   }
+  // Each of them has to be remembered: whoever revokes an identity may know it by any of its keys.
+  if (identity->earlier_keys.size() >= kEarlierKeysMax) {
+    return fail(ErrorCode::kConflict,
+                "'" + peer.principal + "' has rotated its key " + std::to_string(kEarlierKeysMax) +
+                    " times since it registered",
+                "register it anew with a key made by `farside key create`");
+  }
   FARSIDE_ASSERT(issuer_.open_proof != nullptr);
   FARSIDE_TRY(issuer_.open_proof({.public_key = wanted.public_key,
                                   .proof = wanted.proof,
@@ -43,6 +51,7 @@ Result<msg::KeyRotated> Registrar::rotate(const reactor::PeerId& peer, const msg
   if (!identity->next_key.empty()) effects.remove_peer(successor(*identity).principal);
   identity->next_key = wanted.public_key;
   identity->rotated_at = effects.now().micros;
+  heard_meanwhile_.erase(peer.principal);
   identities_.put(effects.writes, peer.principal, *identity);
   effects.set_peer(successor(*identity));
   tend_by((effects.now() + kBothKeysFor).micros);
@@ -54,14 +63,20 @@ Result<msg::KeyRotated> Registrar::rotate(const reactor::PeerId& peer, const msg
 void Registrar::promote(msg::Identity identity, reactor::Effects& effects) const {
   effects.remove_peer(successor(identity).principal);
   identity.earlier_keys.push_back(identity.peer.public_key);
-  if (identity.earlier_keys.size() > kEarlierKeysMax) {
-    identity.earlier_keys.erase(identity.earlier_keys.begin());
-  }
   identity.peer.public_key = identity.next_key;
   identity.next_key.clear();
   identities_.put(effects.writes, identity.peer.principal, identity);
   effects.set_peer(identity.peer);
   log::info("key rotated", {{"principal", identity.peer.principal}});
+}
+
+// Whoever was to have it goes on with the present one.
+void Registrar::drop_next(msg::Identity identity, reactor::Effects& effects) const {
+  effects.remove_peer(successor(identity).principal);
+  identity.next_key.clear();
+  identities_.put(effects.writes, identity.peer.principal, identity);
+  log::warn("key rotation given up", {{"principal", identity.peer.principal},
+                                      {"cause", "its next key was not heard of for a day"}});
 }
 
 }  // namespace farside::identity

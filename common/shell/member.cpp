@@ -60,6 +60,14 @@ Status Member::settle() {
                                      {"next", "it is looked at again with the next start"}});
     return {};
   }
+  // An issuer that has only just begun to listen refuses everybody: only one that lets the present
+  // key in has judged the next one.
+  if (!issuer.endpoint.empty() &&
+      knock(keys_, issuer.endpoint, issuer.public_key) != Knock::kLetIn) {
+    log::warn("rotation not ended", {{"cause", issuer.principal + " lets neither key in"},
+                                     {"next", "it is looked at again with the next start"}});
+    return {};
+  }
   std::filesystem::remove(next_path(), ec);
   log::warn("rotation given up", {{"cause", "the new key was never agreed on"}});
   return {};

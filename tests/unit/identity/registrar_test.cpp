@@ -325,7 +325,7 @@ TEST_F(RegistrarTest, ARotatedKeyCountsOnceItIsHeardOf) {
   EXPECT_EQ(gate_.at("agent/A/h1"), "q");
 }
 
-TEST_F(RegistrarTest, TheOldKeyOfARotationEndsAfterADayInAnyCase) {
+TEST_F(RegistrarTest, TheOldKeyOfARotationEndsAfterADayOfSilence) {
   ASSERT_TRUE(admit(token("h1"), "p", {.name = "h1"}));
   ASSERT_TRUE(rotate("agent/A/h1", msg::Role::agent, "p", "q"));
   tend();
@@ -335,6 +335,34 @@ TEST_F(RegistrarTest, TheOldKeyOfARotationEndsAfterADayInAnyCase) {
   tend();
 
   EXPECT_EQ(gate_.at("agent/A/h1"), "q");
+}
+
+TEST_F(RegistrarTest, WhoStillComesWithTheOldKeyOfARotationADayLaterKeepsIt) {
+  ASSERT_TRUE(admit(token("h1"), "p", {.name = "h1"}));
+  ASSERT_TRUE(rotate("agent/A/h1", msg::Role::agent, "p", "q"));
+  heard("agent/A/h1", msg::Role::agent);
+
+  now_ = now_ + std::chrono::hours{25};
+  tend();
+
+  EXPECT_EQ(gate_.at("agent/A/h1"), "p");
+  EXPECT_FALSE(is_let_in("successor/agent/A/h1"));
+}
+
+// Else a thief could rotate until the key by which he is revoked is forgotten.
+TEST_F(RegistrarTest, NoKeyOfAnIdentityIsForgotten) {
+  ASSERT_TRUE(admit(token("h1"), "k0", {.name = "h1"}));
+  int last = 0;
+  while (rotate("agent/A/h1", msg::Role::agent, "k" + std::to_string(last),
+                "k" + std::to_string(last + 1))) {
+    ++last;
+    heard("successor/agent/A/h1", msg::Role::registrant);
+    ASSERT_LT(last, 1000);
+  }
+
+  ASSERT_TRUE(revoke("agent/A/h1", "k0"));
+
+  EXPECT_FALSE(is_let_in("agent/A/h1"));
 }
 
 TEST_F(RegistrarTest, WhoRevokesTheKeyOfBeforeARotationMeansTheIdentity) {
