@@ -38,10 +38,10 @@ class Charge final {
     return *this;
   }
 
-  // False if there is no room: nothing changed.
-  bool add(std::uint64_t bytes) {
+  // False if there is no room, with `spare` bytes left: nothing changed.
+  bool add(std::uint64_t bytes, std::uint64_t spare = 0) {
     if (!budget_) return true;
-    if (budget_->used.fetch_add(bytes) + bytes > budget_->max) {
+    if (budget_->used.fetch_add(bytes) + bytes + spare > budget_->max) {
       budget_->used.fetch_sub(bytes);
       return false;
     }

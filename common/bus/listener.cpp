@@ -204,9 +204,10 @@ void Listener::Impl::accept_all() {
     }
     if (errno == EINTR || errno == ECONNABORTED) continue;
     if (errno == EAGAIN || errno == EWOULDBLOCK) return;
-    // No descriptor is left: a stranger's is the one to have, else going on would spin.
+    const bool is_short = errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
     note("accept_failed", {}, {.code = ErrorCode::kUnavailable, .what = std::strerror(errno)});
-    if (const auto oldest = strangers.oldest()) {
+    // No descriptor is left: a stranger's is the one to have, else going on would spin.
+    if (const auto oldest = is_short ? strangers.oldest() : std::nullopt) {
       ++turned_away;
       end(*oldest);
       continue;
@@ -319,7 +320,8 @@ bool Listener::Impl::feed(Link& link, std::string_view bytes) {
 bool Listener::Impl::begin_unit(Link& link) {
   if (link.unit.size() != 0) return true;
   const std::size_t needs = link.dialogue->needs();
-  if (link.is_known && !link.charge.add(needs + kUnitCost)) {
+  // What comes in leaves room for answers: else they would be "full" for no fault of the peer's.
+  if (link.is_known && !link.charge.add(needs + kUnitCost, link.budget->max / 8)) {
     if (!link.paused) {
       link.paused = steady_clock::now();
       paused.push_back(link.id);

@@ -5,6 +5,7 @@
 // Owns: its list.  Thread: one.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -31,7 +32,7 @@ class Strangers final {
   // Ids grow.
   void add(std::uint64_t id, std::string neighbourhood) {
     ++counts_[neighbourhood];
-    all_[id] = {.neighbourhood = std::move(neighbourhood)};
+    all_[id] = {.neighbourhood = std::move(neighbourhood), .since = Clock::now()};
   }
   // It has said something that makes sense: others go first.
   void spoke(std::uint64_t id) {
@@ -47,15 +48,19 @@ class Strangers final {
   std::size_t size() const { return all_.size(); }
 
  private:
+  using Clock = std::chrono::steady_clock;
+  // Whoever came just now has had no time to say anything.
+  static constexpr std::chrono::seconds kMoment{1};
   struct Stranger {
     std::string neighbourhood;
+    Clock::time_point since{};
     bool spoke = false;
   };
   std::optional<std::uint64_t> oldest(const std::string* neighbourhood) const {
     std::optional<std::uint64_t> out;
     for (const auto& [id, one] : all_) {
       if (neighbourhood != nullptr && one.neighbourhood != *neighbourhood) continue;
-      if (!one.spoke) return id;
+      if (!one.spoke && Clock::now() - one.since > kMoment) return id;
       if (!out) out = id;
     }
     return out;

@@ -62,6 +62,11 @@ Status BulkSender::send(std::string head, std::string payload) {
   return {};
 }
 
+bool BulkSender::is_broken() const {
+  pollfd one{.fd = socket_.get(), .events = POLLRDHUP, .revents = 0};
+  return broken_ || ::poll(&one, 1, 0) > 0;
+}
+
 void BulkSender::run() {
   bool is_fine = connect() && write(hello_);
   while (is_fine) {

@@ -33,7 +33,8 @@ class BulkSender final {
   // Errors: kUnavailable (the connection broke), kInternal (far more than any window).
   Status send(std::string head, std::string payload);
 
-  bool is_broken() const { return broken_; }
+  // For whoever knows that the connection was there: its end is noticed also with nothing to send.
+  bool is_broken() const;
 
  private:
   BulkSender() = default;

@@ -23,6 +23,7 @@ namespace farside::data {
 namespace {
 
 // Answers are small and asked for one by one: a source that leaves more unread reads nothing.
+constexpr std::size_t kDisksMax = 256;
 constexpr std::uint64_t kUnreadAnswersMax = std::uint64_t{8} << 20U;
 
 // The next port of the same address; any free one if that one is any free one.
@@ -197,6 +198,17 @@ void Receiver::Impl::receive(bus::Message message) {
     return;
   }
   incoming.frame = std::move(*frame);
+  incoming.cost += head.size();
+  // A few bytes can name many disks, each of which takes more than these once it is decoded.
+  if (const auto* open = std::get_if<msg::OpenDelta>(&incoming.frame.value)) {
+    if (open->disks.size() > kDisksMax) {
+      refuse(message.link, {.code = ErrorCode::kTooLarge,
+                            .what = "a point has " + std::to_string(open->disks.size()) + " disks",
+                            .advice = {}});
+      return;
+    }
+    incoming.cost += 256 * open->disks.size();
+  }
   if (message.parts.size() > 1) incoming.payload = std::move(message.parts[1]);
   if (const auto* batch = std::get_if<msg::BlockBatch>(&incoming.frame.value)) {
     const std::size_t bytes = incoming.payload ? incoming.payload->view().size() : 0;
@@ -213,6 +225,7 @@ void Receiver::Impl::receive(bus::Message message) {
 void Receiver::Impl::receive_sealed(bus::Message message) {
   const std::uint64_t session = replica::number_at(message.parts[0].view(), 0, 8);
   const std::lock_guard lock(workers_mutex);
+  if (is_closing) return;
   const auto found = sealed_workers.find(session);
   if (found == sealed_workers.end()) {
     sealed->close(message.link);  // It has ended.
@@ -232,6 +245,7 @@ void Receiver::Impl::receive_sealed(bus::Message message) {
 void Receiver::Impl::dispatch(bus::LinkId link, const std::string& key,
                               SessionWorker::Incoming incoming) {
   const std::lock_guard lock(workers_mutex);
+  if (is_closing) return;
   auto found = workers.find(link);
   if (found != workers.end() && found->second->has_ended()) {
     forget_ended();
@@ -407,7 +421,11 @@ Status Receiver::allow(const std::string& item, const std::string& source_key,
     }
     const bool same = introduction->allowed && introduction->source_key == source_key &&
                       introduction->epoch == epoch;
-    if (same) return {};
+    if (same) {
+      const std::lock_guard all(impl_->mutex);
+      impl_->admitted.insert(source_key);
+      return {};
+    }
     if (introduction->allowed) old_key = introduction->source_key;
     introduction->allowed = true;
     introduction->source_key = source_key;

@@ -18,6 +18,7 @@ bool SessionWorker::put(Incoming incoming) {
   bool fits = false;
   {
     const std::lock_guard lock(mutex_);
+    if (stop_) return true;  // Nobody handles it any more.
     // Requests are small and few; the margin is for them.
     fits = queued_bytes_ + incoming.cost <= window_bytes() + (1U << 20U);
     if (fits) {
@@ -83,6 +84,7 @@ void SessionWorker::run() {
     const bool is_last = std::holds_alternative<msg::FinishDelta>(incoming->frame.value);
     if (!incoming->sealed && is_last) break;
   }
+  stop();  // What is queued still, or comes, is nobody's.
   // It syncs what was staged, which a sick volume may take any time for: only then may the threads
   // of the ports, on which all items depend, join this one.
   session.reset();

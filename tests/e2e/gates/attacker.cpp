@@ -105,12 +105,7 @@ Result<Done> as_peer(const Wanted& wanted, Moment until) {
   done.connections = sockets.size();
   while (std::chrono::steady_clock::now() < until) {
     for (zmq::socket_t& socket : sockets) {
-      constexpr int kParts = 8;
-      for (int i = 1; i <= kParts; ++i) {
-        const auto more = i < kParts ? zmq::send_flags::sndmore : zmq::send_flags::none;
-        if (!socket.send(zmq::buffer(part), more | zmq::send_flags::dontwait)) break;
-        done.bytes += part.size();
-      }
+      if (socket.send(zmq::buffer(part), zmq::send_flags::dontwait)) done.bytes += part.size();
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }

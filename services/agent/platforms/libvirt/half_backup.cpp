@@ -76,12 +76,16 @@ Status remove_bitmaps(QemuMonitor& monitor, const json& nodes, const std::string
 }  // namespace
 
 Status take_back_half_backup(const std::string& path, const std::string& checkpoints) {
-  FARSIDE_ASSIGN(QemuMonitor monitor, QemuMonitor::open(path, kWithin));
-  FARSIDE_TRY(end_jobs(monitor));
-  std::ignore = monitor.execute("nbd-server-stop");  // With its exports; it may not run.
-  FARSIDE_ASSIGN(const json nodes, monitor.execute("query-named-block-nodes", {{"flat", true}}));
-  FARSIDE_TRY(remove_images(monitor, nodes));
-  return remove_bitmaps(monitor, nodes, checkpoints);
+  try {
+    FARSIDE_ASSIGN(QemuMonitor monitor, QemuMonitor::open(path, kWithin));
+    FARSIDE_TRY(end_jobs(monitor));
+    std::ignore = monitor.execute("nbd-server-stop");  // With its exports; it may not run.
+    FARSIDE_ASSIGN(const json nodes, monitor.execute("query-named-block-nodes", {{"flat", true}}));
+    FARSIDE_TRY(remove_images(monitor, nodes));
+    return remove_bitmaps(monitor, nodes, checkpoints);
+  } catch (const json::exception& error) {  // A QEMU may answer anything.
+    return fail(ErrorCode::kCorrupt, std::string("QEMU's monitor answers oddly: ") + error.what());
+  }
 }
 
 }  // namespace farside::agent::libvirt
