@@ -16,9 +16,9 @@
 #             <------------------------------------ DeltaCommitted (it is durable)
 #   any time: DataPing --> DataPong; <-- DeltaRefused ends the session
 #
-# Bulk may go beside CURVE: the source connects to `sealedPort`, names `sealedSession` and sends frames
-# sealed under `sealedKey` (data_plane/bulk_dialogue.h).  The first is a DataPing, which the target
-# answers, inside CURVE, with SealedReady; from then on BlockBatches may go this way.
+# Bulk may go beside CURVE: the source connects to `sealedPort`, names `sealedSession` and sends
+# frames sealed under `sealedKey` (data_plane/bulk_dialogue.h).  The first is a DataPing, which the
+# target answers, inside CURVE, with SealedReady; from then on BlockBatches may go this way.
 
 using Cxx = import "/capnp/c++.capnp";
 $Cxx.namespace("farside::wire");
