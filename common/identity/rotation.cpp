@@ -33,6 +33,9 @@ Result<msg::KeyRotated> Registrar::rotate(const reactor::PeerId& peer, const msg
                 "the agents of '" + peer.principal + "' know it by its key",
                 "revoke it, register it anew, and give its agents new keys");
   }
+  // Also when it asks again: it has not taken the next key yet, and may take it and be away for
+  // days.
+  heard_meanwhile_.erase(peer.principal);
   if (wanted.public_key == identity->next_key || wanted.public_key == identity->peer.public_key) {
     return msg::KeyRotated{.public_key = wanted.public_key};
   }
@@ -51,7 +54,6 @@ Result<msg::KeyRotated> Registrar::rotate(const reactor::PeerId& peer, const msg
   if (!identity->next_key.empty()) effects.remove_peer(successor(*identity).principal);
   identity->next_key = wanted.public_key;
   identity->rotated_at = effects.now().micros;
-  heard_meanwhile_.erase(peer.principal);
   identities_.put(effects.writes, peer.principal, *identity);
   effects.set_peer(successor(*identity));
   tend_by((effects.now() + kBothKeysFor).micros);

@@ -349,6 +349,20 @@ TEST_F(RegistrarTest, WhoStillComesWithTheOldKeyOfARotationADayLaterKeepsIt) {
   EXPECT_FALSE(is_let_in("successor/agent/A/h1"));
 }
 
+// The answer may be lost on its way: who asks again is heard with the old key, and takes the new
+// one.
+TEST_F(RegistrarTest, WhoAsksTwiceForARotationAndIsAwayForADayHasTheNewKey) {
+  ASSERT_TRUE(admit(token("h1"), "p", {.name = "h1"}));
+  ASSERT_TRUE(rotate("agent/A/h1", msg::Role::agent, "p", "q"));
+  heard("agent/A/h1", msg::Role::agent);
+  ASSERT_TRUE(rotate("agent/A/h1", msg::Role::agent, "p", "q"));
+
+  now_ = now_ + std::chrono::hours{25};
+  tend();
+
+  EXPECT_EQ(gate_.at("agent/A/h1"), "q");
+}
+
 // Else a thief could rotate until the key by which he is revoked is forgotten.
 TEST_F(RegistrarTest, NoKeyOfAnIdentityIsForgotten) {
   ASSERT_TRUE(admit(token("h1"), "k0", {.name = "h1"}));
