@@ -53,6 +53,11 @@ std::string neighbour_of(const std::string& principal) {
   return "provider/" + rest.substr(0, rest.find('/'));
 }
 
+std::string site_of(const std::string& principal) {
+  const auto provider = neighbour_of(principal);
+  return provider.substr(provider.find('/') + 1);
+}
+
 bool is_agent_of(const std::string& principal, const std::string& site) {
   const auto prefix = "agent/" + site + "/";
   return principal.starts_with(prefix) &&

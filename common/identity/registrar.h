@@ -133,6 +133,9 @@ class Registrar final {
 // "provider/<site>", everybody else directly.
 std::string neighbour_of(const std::string& principal);
 
+// The site of a provider or an agent.
+std::string site_of(const std::string& principal);
+
 // Whether `principal` is "agent/<site>/<host>" with a usable name of a host.
 bool is_agent_of(const std::string& principal, const std::string& site);
 

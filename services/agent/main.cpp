@@ -1,5 +1,4 @@
 // farside-agent: wiring only.
-#include "common/base/file.h"
 #include "common/base/log.h"
 #include "common/shell/service.h"
 #include "common/store/format_version.h"

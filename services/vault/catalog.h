@@ -42,6 +42,11 @@ struct Live {
   std::map<std::string, Stuck> stuck;                           // By item.
   std::map<std::string, Freshness> points;                      // By item; none without points.
   std::map<std::string, std::int64_t> heard_at;  // By site: its last inventory report.
+
+  bool is_connected(const std::string& principal) const {
+    const auto found = connected.find(principal);
+    return found != connected.end() && found->second;
+  }
 };
 
 class Catalog final {

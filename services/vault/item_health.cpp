@@ -11,14 +11,9 @@ namespace {
 using msg::Health;
 using msg::ItemState;
 
-bool is_up(const std::string& principal, const Live& live) {
-  const auto found = live.connected.find(principal);
-  return found != live.connected.end() && found->second;
-}
-
 // An agent is heard through its provider: with that gone, nothing is known of it.
 bool is_heard(const std::string& agent, const Live& live) {
-  return is_up(agent, live) && is_up(identity::neighbour_of(agent), live);
+  return live.is_connected(agent) && live.is_connected(identity::neighbour_of(agent));
 }
 
 bool replicates(const msg::ProtectedItem& item) {

@@ -2,7 +2,6 @@
 #include <map>
 #include <mutex>
 
-#include "common/base/file.h"
 #include "common/base/log.h"
 #include "common/base/sha256.h"
 #include "common/identity/key_file.h"
@@ -90,7 +89,6 @@ Status run(int argc, char** argv) {
   vault::VaultSettings own{.name = config.text("name", "farside"), .token_sha256 = {}};
   FARSIDE_TRY(config.finish());
   if (line->check) return {};
-  raise_open_files_limit();  // Connections alone may be more than the usual limit.
 
   FARSIDE_ASSIGN(const auto service, shell::Service::open(std::string(kProgram), settings));
   if (line->rotate_identity) return service->rotate_identity();

@@ -239,8 +239,7 @@ void SettingsDesk::tell_peers(const std::function<bool(const std::string& agent)
 }
 
 Status SettingsDesk::revoke(const std::string& agent, reactor::Effects& effects) {
-  const auto provider = identity::neighbour_of(agent);
-  const auto site = provider.substr(provider.find('/') + 1);
+  const auto site = identity::site_of(agent);
   if (!identity::is_agent_of(agent, site)) {
     return fail(ErrorCode::kInvalidArgument, "'" + agent + "' is not the principal of an agent",
                 "write it as `farside identity list` shows it: agent/SITE/HOST");
@@ -275,7 +274,7 @@ void SettingsDesk::remind(reactor::Effects& effects) {
   if (!revoked) return;
   for (const auto& one : *revoked) {
     const auto provider = identity::neighbour_of(one.principal);
-    if (!one.untold || !catalog_.live.connected[provider]) continue;
+    if (!one.untold || !catalog_.live.is_connected(provider)) continue;
     auto& at = reminded_[one.principal];
     if (at != Micros{0} && effects.monotonic() - at < kTellEvery) continue;
     at = effects.monotonic();

@@ -17,8 +17,7 @@ constexpr std::string_view kJobPrefix = "job/";
 
 bool is_agent_of(const std::string& principal, const reactor::PeerId& provider) {
   // "agent/<site>/<host>" behind "provider/<site>".
-  return identity::is_agent_of(principal,
-                               provider.principal.substr(provider.principal.find('/') + 1));
+  return identity::is_agent_of(principal, identity::site_of(provider.principal));
 }
 
 // A provider speaks of the agents of its own site only, and of each once.

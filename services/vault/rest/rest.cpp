@@ -249,11 +249,6 @@ std::expected<HttpResponse, HttpResponse> Rest::refuse_or_route(const std::strin
   return std::move(**reply);
 }
 
-bool Rest::is_connected(const std::string& principal) const {
-  const auto found = catalog_.live.connected.find(principal);
-  return found != catalog_.live.connected.end() && found->second;
-}
-
 // Asks a provider or agent before answering.
 Reply Rest::ask(Call& call, const std::string& peer, const std::string& to, msg::Message body,
                 Finish finish) {
@@ -261,7 +256,7 @@ Reply Rest::ask(Call& call, const std::string& peer, const std::string& to, msg:
     return fail(ErrorCode::kUnavailable, "too many requests wait for providers",
                 "repeat this in a few seconds");
   }
-  if (!is_connected(peer)) {
+  if (!catalog_.live.is_connected(peer)) {
     return fail(ErrorCode::kUnavailable, "'" + peer + "' is not connected",
                 "check that it runs and reaches the vault");
   }

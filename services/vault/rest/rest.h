@@ -75,7 +75,6 @@ class Rest final {
   using Finish = std::function<Reply(const msg::Message& reply, reactor::Effects& effects)>;
   Reply ask(Call& call, const std::string& peer, const std::string& to, msg::Message body,
             Finish finish);
-  bool is_connected(const std::string& principal) const;
   Result<HttpResponse> started(Call& call, const std::string& resource, msg::ProtectedItem item,
                                JobDesk::Order order);
 

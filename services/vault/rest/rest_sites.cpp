@@ -8,8 +8,7 @@ namespace {
 constexpr std::string_view kFabricType = "VMM";
 
 Json fabric_json(const Call& call, const msg::Inventory& site, const Live& live) {
-  const auto connected = live.connected.find("provider/" + site.site);
-  const bool up = connected != live.connected.end() && connected->second;
+  const bool up = live.is_connected("provider/" + site.site);
   std::size_t vms = 0;
   for (const auto& host : site.hosts) vms += host.vms.size();
   return resource(fabric_path(call, site.site), site.site, "replicationFabrics",
@@ -28,8 +27,7 @@ Json fabric_json(const Call& call, const msg::Inventory& site, const Live& live)
 Json provider_json(const Call& call, const msg::Identity& identity, const Live& live) {
   const auto& site = identity.peer.site;
   const auto heard = live.heard_at.find(site);
-  const auto connected = live.connected.find(identity.peer.principal);
-  const bool up = connected != live.connected.end() && connected->second;
+  const bool up = live.is_connected(identity.peer.principal);
   return resource(
       fabric_path(call, site) + "/replicationRecoveryServicesProviders/" +
           front_door::percent_encoded(identity.name),

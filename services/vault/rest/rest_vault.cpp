@@ -128,7 +128,7 @@ Reply Rest::list_identities(Call& call) {
                        {"publicKey", identity.peer.public_key},
                        {"registeredAt", arm_time(identity.registered_at)},
                        {"revoked", identity.peer.revoked},
-                       {"connected", is_connected(identity.peer.principal)}});
+                       {"connected", catalog_.live.is_connected(identity.peer.principal)}});
   }
   // Agents are admitted by the provider of their site, which reports those it has heard of.
   FARSIDE_ASSIGN(const auto sites, Catalog::rows(catalog_.inventories, call.effects.store()));
@@ -143,17 +143,16 @@ Reply Rest::list_identities(Call& call) {
                          {"publicKey", host.host.public_key},
                          {"registeredAt", nullptr},
                          {"revoked", settings_desk_.is_revoked(host.principal)},
-                         {"connected", is_connected(host.principal)}});
+                         {"connected", catalog_.live.is_connected(host.principal)}});
     }
   }
   // Those that were revoked are in no inventory any more.
   FARSIDE_ASSIGN(const auto revoked, Catalog::rows(catalog_.revoked, call.effects.store()));
   for (const auto& one : revoked) {
     if (shown.contains(one.principal)) continue;
-    const auto provider = identity::neighbour_of(one.principal);
     out.push_back(Json{{"principal", one.principal},
                        {"role", msg::to_text(msg::Role::agent)},
-                       {"site", provider.substr(provider.find('/') + 1)},
+                       {"site", identity::site_of(one.principal)},
                        {"name", one.principal.substr(one.principal.rfind('/') + 1)},
                        {"publicKey", one.public_key},
                        {"registeredAt", nullptr},
@@ -169,7 +168,7 @@ Reply Rest::revoke_identity(Call& call) {
   if (principal.starts_with("agent/")) {
     FARSIDE_TRY(settings_desk_.revoke(principal, call.effects));
     const auto provider = identity::neighbour_of(principal);
-    if (!is_connected(provider)) {
+    if (!catalog_.live.is_connected(provider)) {
       note = "'" + provider + "' is away: it is told as soon as it is back, and may let '" +
              principal + "' in until then; whoever replicates with it is told now";
     }
@@ -228,7 +227,7 @@ Reply Rest::list_hosts(Call& call) {
       out.push_back(Json{{"name", host.name},
                          {"site", site.site},
                          {"principal", entry.principal},
-                         {"connected", is_connected(entry.principal)},
+                         {"connected", catalog_.live.is_connected(entry.principal)},
                          {"silentSince", arm_time(entry.silent_since)},
                          {"platform", host.platform},
                          {"platformVersion", host.platform_version},
