@@ -7,26 +7,11 @@
 
 #include <cerrno>
 
+#include "common/base/descriptor.h"
 #include "common/base/file.h"
 
 namespace farside {
 namespace {
-
-class Descriptor final {
- public:
-  // A pipe in its place must not hold us up.
-  explicit Descriptor(const std::string& path)
-      : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)) {}
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return fd_; }
-
- private:
-  const int fd_;
-};
 
 Status check(const struct stat& facts, const std::string& file, const std::string& path,
              SecretOwner owner) {
@@ -69,9 +54,10 @@ Error open_error(int number, const std::string& file) {
 Result<std::string> read_secret_file(const std::string& path, const std::string& what,
                                      SecretOwner owner) {
   const std::string file = fmt::format("{} '{}'", what, path);
-  const Descriptor opened(path);
+  // A pipe in its place must not hold us up.
+  const Descriptor opened(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
   struct stat facts{};
-  if (opened.get() < 0 || ::fstat(opened.get(), &facts) != 0) return fail(open_error(errno, file));
+  if (!opened || ::fstat(opened.get(), &facts) != 0) return fail(open_error(errno, file));
   FARSIDE_TRY(check(facts, file, path, owner));
   std::string text(kSecretBytesMax + 1, '\0');
   std::size_t size = 0;

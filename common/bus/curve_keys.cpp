@@ -12,23 +12,10 @@
 #include <cstring>
 
 #include "common/base/config.h"
+#include "common/base/descriptor.h"
 
 namespace farside::bus {
 namespace {
-
-class File final {
- public:
-  File(const std::string& path, int flags) : fd_(::open(path.c_str(), flags | O_CLOEXEC, 0600)) {}
-  ~File() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  File(const File&) = delete;
-  File& operator=(const File&) = delete;
-  int get() const { return fd_; }
-
- private:
-  const int fd_;
-};
 
 std::string folder_of(const std::string& path) {
   const std::size_t slash = path.rfind('/');
@@ -113,8 +100,8 @@ Status save_keys(const std::string& path, const CurveKeys& keys) {
   const std::string draft = fmt::format("{}.{}.draft", path, ::getpid());
   ::unlink(draft.c_str());
   {
-    const File file(draft, O_WRONLY | O_CREAT | O_EXCL);
-    if (file.get() < 0) return fail(io_error("create identity file", draft));
+    const Descriptor file(::open(draft.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+    if (!file) return fail(io_error("create identity file", draft));
     const auto written = ::write(file.get(), text.data(), text.size());
     if (written != static_cast<ssize_t>(text.size()) || ::fsync(file.get()) != 0) {
       const Error error = io_error("write identity file", draft);
@@ -131,8 +118,8 @@ Status save_keys(const std::string& path, const CurveKeys& keys) {
   }
   errno = why;
   if (linked != 0) return fail(io_error("create identity file", path));
-  const File folder(folder_of(path), O_RDONLY | O_DIRECTORY);
-  if (folder.get() < 0 || ::fsync(folder.get()) != 0) {
+  const Descriptor folder(::open(folder_of(path).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!folder || ::fsync(folder.get()) != 0) {
     return fail(io_error("make durable the folder of", path));
   }
   return {};

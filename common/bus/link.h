@@ -10,9 +10,9 @@
 #include <optional>
 #include <string>
 
+#include "common/base/descriptor.h"
 #include "common/bus/budget.h"
 #include "common/bus/dialogue.h"
-#include "common/bus/tcp_port.h"
 
 namespace farside::bus {
 

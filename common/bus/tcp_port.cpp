@@ -46,21 +46,6 @@ sockaddr_storage plain(const sockaddr_storage& address) {
 
 }  // namespace
 
-Descriptor& Descriptor::operator=(Descriptor&& other) noexcept {
-  if (this == &other) return *this;
-  reset();
-  fd_ = other.release();
-  return *this;
-}
-
-int Descriptor::release() {
-  return std::exchange(fd_, -1);
-}
-
-void Descriptor::reset() {
-  if (fd_ >= 0) ::close(release());
-}
-
 Result<HostPort> host_port(const std::string& endpoint) {
   constexpr std::string_view kScheme = "tcp://";
   const std::size_t colon = endpoint.rfind(':');

@@ -5,27 +5,12 @@
 #include <cstdint>
 #include <string>
 
+#include "common/base/descriptor.h"
 #include "common/base/result.h"
 
 struct sockaddr_storage;
 
 namespace farside::bus {
-
-// Closes a file descriptor at its end.
-class Descriptor final {
- public:
-  explicit Descriptor(int fd = -1) : fd_(fd) {}
-  ~Descriptor() { reset(); }
-  Descriptor(Descriptor&& other) noexcept : fd_(other.release()) {}
-  Descriptor& operator=(Descriptor&& other) noexcept;
-  int get() const { return fd_; }
-  int release();
-  void reset();
-  explicit operator bool() const { return fd_ >= 0; }
-
- private:
-  int fd_;
-};
 
 struct HostPort {
   std::string host;  // Without brackets; "*": any address.

@@ -28,7 +28,7 @@ Result<std::unique_ptr<BulkSender>> BulkSender::open(const std::string& endpoint
   FARSIDE_ASSIGN(sender->where_, bus::host_port(endpoint));
   sender->hello_ = bulk_hello(session);
   sender->silent_ = silent;
-  sender->stop_ = bus::Descriptor(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  sender->stop_ = Descriptor(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!sender->stop_) return fail(ErrorCode::kInternal, "cannot create an event");
   sender->thread_ = std::thread([raw = sender.get()] { raw->run(); });
   return sender;
@@ -91,7 +91,7 @@ bool BulkSender::connect() {
   if (::getaddrinfo(where_.host.c_str(), where_.port.c_str(), &wanted, &found) != 0) return false;
   const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> addresses(found, ::freeaddrinfo);
   for (const addrinfo* one = found; one != nullptr; one = one->ai_next) {
-    bus::Descriptor fd(::socket(one->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    Descriptor fd(::socket(one->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
     if (!fd) continue;
     bus::set_up_connection(fd.get());
     const auto silent_ms = static_cast<unsigned>(silent_.count() * 1000);
@@ -99,7 +99,7 @@ bool BulkSender::connect() {
         ::setsockopt(fd.get(), IPPROTO_TCP, TCP_USER_TIMEOUT, &silent_ms, sizeof silent_ms);
     socket_ = std::move(fd);
     if (::connect(socket_.get(), one->ai_addr, one->ai_addrlen) == 0) return true;
-    if (errno != EINPROGRESS || !wait(POLLOUT)) continue;
+    if (errno != EINPROGRESS || !wait_to_write()) continue;
     int error = 0;
     socklen_t size = sizeof error;
     const int got = ::getsockopt(socket_.get(), SOL_SOCKET, SO_ERROR, &error, &size);
@@ -113,7 +113,7 @@ bool BulkSender::write(const std::string& bytes) {
     const ssize_t n = ::send(socket_.get(), bytes.data() + at, bytes.size() - at, MSG_NOSIGNAL);
     if (n >= 0) {
       at += static_cast<std::size_t>(n);
-    } else if (errno != EINTR && ((errno != EAGAIN && errno != EWOULDBLOCK) || !wait(POLLOUT))) {
+    } else if (errno != EINTR && ((errno != EAGAIN && errno != EWOULDBLOCK) || !wait_to_write())) {
       return false;
     }
   }
@@ -121,8 +121,8 @@ bool BulkSender::write(const std::string& bytes) {
 }
 
 // False if it took too long, or nobody waits any more.
-bool BulkSender::wait(short events) {
-  std::array<pollfd, 2> both{pollfd{.fd = socket_.get(), .events = events, .revents = 0},
+bool BulkSender::wait_to_write() {
+  std::array<pollfd, 2> both{pollfd{.fd = socket_.get(), .events = POLLOUT, .revents = 0},
                              pollfd{.fd = stop_.get(), .events = POLLIN, .revents = 0}};
   const auto patience = std::chrono::duration_cast<std::chrono::milliseconds>(silent_);
   int ready = 0;

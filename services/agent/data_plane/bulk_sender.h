@@ -13,6 +13,7 @@
 #include <string>
 #include <thread>
 
+#include "common/base/descriptor.h"
 #include "common/base/result.h"
 #include "common/bus/tcp_port.h"
 
@@ -41,13 +42,13 @@ class BulkSender final {
   void run();
   bool connect();
   bool write(const std::string& bytes);
-  bool wait(short events);
+  bool wait_to_write();
 
   bus::HostPort where_;
   std::string hello_;
   std::chrono::seconds silent_{0};
-  bus::Descriptor stop_;  // An event.
-  bus::Descriptor socket_;
+  Descriptor stop_;  // An event.
+  Descriptor socket_;
   std::atomic<bool> broken_ = false;
   std::mutex mutex_;  // Guards the next three.
   std::condition_variable wake_;

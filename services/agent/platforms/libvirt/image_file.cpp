@@ -10,6 +10,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "common/base/descriptor.h"
 #include "services/agent/platforms/deadline.h"
 #include "services/agent/platforms/libvirt/qcow2_header.h"
 
@@ -30,20 +31,9 @@ constexpr seconds kStillMax(8);
 constexpr off_t kWriterLock = 101;
 constexpr off_t kNoOtherWriterLock = 201;
 
-class OpenFile {
- public:
-  explicit OpenFile(const std::string& path)
-      : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {}
-  ~OpenFile() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  OpenFile(const OpenFile&) = delete;
-  OpenFile& operator=(const OpenFile&) = delete;
-  int fd() const { return fd_; }
-
- private:
-  int fd_;
-};
+Descriptor open_to_look(const std::string& path) {
+  return Descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+}
 
 std::unexpected<Error> io_error(const char* doing, const std::string& path) {
   return fail(ErrorCode::kIo, fmt::format("{} {}: {}", doing, path, std::strerror(errno)));
@@ -55,13 +45,13 @@ bool names_a_protocol(const std::string& name) {
   return colon != std::string::npos && colon < name.find('/');
 }
 
-bool is_locked(const OpenFile& file, off_t at) {
+bool is_locked(const Descriptor& file, off_t at) {
   struct flock lock{};
   lock.l_type = F_WRLCK;  // Conflicts with any lock there; QEMU's own are shared ones.
   lock.l_whence = SEEK_SET;
   lock.l_start = at;
   lock.l_len = 1;
-  return file.fd() >= 0 && ::fcntl(file.fd(), F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+  return file.get() >= 0 && ::fcntl(file.get(), F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
 }
 
 }  // namespace
@@ -150,11 +140,11 @@ bool is_same_disk(const std::vector<FileState>& before, const std::vector<FileSt
 }
 
 bool has_writer(const std::string& path) {
-  return is_locked(OpenFile(path), kWriterLock);
+  return is_locked(open_to_look(path), kWriterLock);
 }
 
 bool is_held(const std::string& path) {
-  const OpenFile file(path);
+  const Descriptor file = open_to_look(path);
   return is_locked(file, kWriterLock) || is_locked(file, kNoOtherWriterLock);
 }
 

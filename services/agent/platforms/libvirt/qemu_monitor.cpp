@@ -3,12 +3,10 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <unistd.h>
 
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <utility>
 
 #include "common/base/file.h"
 
@@ -19,15 +17,6 @@ constexpr std::size_t kLineMax = std::size_t{16} << 20U;
 
 }  // namespace
 
-QemuMonitor::QemuMonitor(QemuMonitor&& other) noexcept
-    : fd_(std::exchange(other.fd_, -1)),
-      deadline_(other.deadline_),
-      read_(std::move(other.read_)) {}
-
-QemuMonitor::~QemuMonitor() {
-  if (fd_ >= 0) ::close(fd_);
-}
-
 Result<QemuMonitor> QemuMonitor::open(const std::string& path, std::chrono::milliseconds within) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
@@ -35,9 +24,10 @@ Result<QemuMonitor> QemuMonitor::open(const std::string& path, std::chrono::mill
     return fail(ErrorCode::kInvalidArgument, "the path of the monitor " + path + " is too long");
   }
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
-  QemuMonitor monitor(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), within);
-  if (monitor.fd_ < 0 ||
-      ::connect(monitor.fd_, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+  QemuMonitor monitor(Descriptor(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)), within);
+  if (!monitor.socket_ ||
+      ::connect(monitor.socket_.get(), reinterpret_cast<const sockaddr*>(&address),
+                sizeof address) != 0) {
     return fail(from_errno(errno, "connect to the monitor " + path));
   }
   FARSIDE_TRY(monitor.next());  // Its greeting.
@@ -56,10 +46,10 @@ Result<nlohmann::json> QemuMonitor::next() {
     }
     if (deadline_.passed()) return fail(ErrorCode::kTimeout, "QEMU's monitor does not answer");
     if (read_.size() > kLineMax) return fail(ErrorCode::kTooLarge, "QEMU's monitor does not end");
-    pollfd one{.fd = fd_, .events = POLLIN, .revents = 0};
+    pollfd one{.fd = socket_.get(), .events = POLLIN, .revents = 0};
     if (::poll(&one, 1, 100) <= 0) continue;
     std::array<char, 65'536> part{};
-    const ssize_t n = ::recv(fd_, part.data(), part.size(), 0);
+    const ssize_t n = ::recv(socket_.get(), part.data(), part.size(), 0);
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) return fail(ErrorCode::kUnavailable, "QEMU's monitor was closed");
     read_.append(part.data(), static_cast<std::size_t>(n));
@@ -71,7 +61,8 @@ Result<nlohmann::json> QemuMonitor::execute(const std::string& command,
   nlohmann::json request{{"execute", command}};
   if (!arguments.empty()) request["arguments"] = arguments;
   const std::string text = request.dump() + "\n";
-  if (::send(fd_, text.data(), text.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(text.size())) {
+  if (::send(socket_.get(), text.data(), text.size(), MSG_NOSIGNAL) !=
+      static_cast<ssize_t>(text.size())) {
     return fail(from_errno(errno, "ask QEMU for " + command));
   }
   while (true) {

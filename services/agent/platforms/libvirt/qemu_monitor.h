@@ -8,7 +8,9 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 
+#include "common/base/descriptor.h"
 #include "common/base/result.h"
 #include "services/agent/platforms/deadline.h"
 
@@ -16,10 +18,6 @@ namespace farside::agent::libvirt {
 
 class QemuMonitor final {
  public:
-  QemuMonitor(QemuMonitor&& other) noexcept;
-  QemuMonitor& operator=(QemuMonitor&&) = delete;
-  ~QemuMonitor();
-
   // `within`: for everything that is asked of it.
   // Errors: kUnavailable (QEMU is gone, or busy with another client), kTimeout.
   static Result<QemuMonitor> open(const std::string& path, std::chrono::milliseconds within);
@@ -29,10 +27,11 @@ class QemuMonitor final {
                                  const nlohmann::json& arguments = nlohmann::json::object());
 
  private:
-  QemuMonitor(int fd, std::chrono::milliseconds within) : fd_(fd), deadline_(within) {}
+  QemuMonitor(Descriptor socket, std::chrono::milliseconds within)
+      : socket_(std::move(socket)), deadline_(within) {}
   Result<nlohmann::json> next();
 
-  int fd_;
+  Descriptor socket_;
   Deadline deadline_;
   std::string read_;
 };
