@@ -63,12 +63,15 @@ Status BulkSender::send(std::string head, std::string payload) {
 }
 
 bool BulkSender::is_broken() const {
+  if (broken_ || !connected_) return broken_;
   pollfd one{.fd = socket_.get(), .events = POLLRDHUP, .revents = 0};
-  return broken_ || ::poll(&one, 1, 0) > 0;
+  return ::poll(&one, 1, 0) > 0;
 }
 
 void BulkSender::run() {
-  bool is_fine = connect() && write(hello_);
+  bool is_fine = connect();
+  connected_ = is_fine;
+  is_fine = is_fine && write(hello_);
   while (is_fine) {
     std::string next;
     {

@@ -34,7 +34,7 @@ class BulkSender final {
   // Errors: kUnavailable (the connection broke), kInternal (far more than any window).
   Status send(std::string head, std::string payload);
 
-  // For whoever knows that the connection was there: its end is noticed also with nothing to send.
+  // Noticed also with nothing to send.
   bool is_broken() const;
 
  private:
@@ -47,8 +47,9 @@ class BulkSender final {
   bus::HostPort where_;
   std::string hello_;
   std::chrono::seconds silent_{0};
-  Descriptor stop_;  // An event.
-  Descriptor socket_;
+  Descriptor stop_;    // An event.
+  Descriptor socket_;  // The thread's until it is connected; then it stays.
+  std::atomic<bool> connected_ = false;
   std::atomic<bool> broken_ = false;
   std::mutex mutex_;  // Guards the next three.
   std::condition_variable wake_;

@@ -1,8 +1,13 @@
 #include "services/agent/data_plane/bulk_dialogue.h"
 
 #include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/socket.h>
 
 #include <cstring>
+
+#include "common/bus/tcp_port.h"
+#include "services/agent/data_plane/bulk_sender.h"
 
 namespace farside::data {
 namespace {
@@ -77,6 +82,28 @@ TEST_F(BulkDialogueTest, LengthsAreJudgedBeforeAnythingIsHeld) {
     ASSERT_FALSE(taken);
     EXPECT_EQ(taken.error().code, ErrorCode::kTooLarge);
   }
+}
+
+TEST(BulkSenderTest, ALostConnectionIsNoticedWithNothingToSend) {
+  const auto port = bus::listen_on("tcp://127.0.0.1:0");
+  ASSERT_TRUE(port);
+  const auto sender =
+      BulkSender::open(bus::endpoint_of(port->get()), kSession, std::chrono::seconds(60));
+  ASSERT_TRUE(sender);
+  pollfd one{.fd = port->get(), .events = POLLIN, .revents = 0};
+  ASSERT_EQ(::poll(&one, 1, 20'000), 1);
+  Descriptor target(::accept(port->get(), nullptr, nullptr));
+  ASSERT_TRUE(target);
+  std::string hello(bulk_hello(kSession).size(), '\0');
+  ASSERT_EQ(::recv(target.get(), hello.data(), hello.size(), MSG_WAITALL),
+            static_cast<ssize_t>(hello.size()));
+  EXPECT_EQ(hello, bulk_hello(kSession));
+  EXPECT_FALSE((*sender)->is_broken());
+
+  target.reset();
+
+  for (int i = 0; i < 2'000 && !(*sender)->is_broken(); ++i) usleep(10'000);
+  EXPECT_TRUE((*sender)->is_broken());
 }
 
 }  // namespace
