@@ -50,14 +50,14 @@ Result<CurveKeys> generate_keys() {
   return CurveKeys{.public_key = public_key.data(), .secret_key = secret_key.data()};
 }
 
-bool is_key(std::string_view text) {
-  if (text.size() != kKeyTextBytes) return false;
-  std::array<std::uint8_t, 32> bytes{};
-  if (zmq_z85_decode(bytes.data(), std::string(text).c_str()) == nullptr) return false;
+std::optional<KeyBytes> key_bytes(std::string_view text) {
+  if (text.size() != kKeyTextBytes) return std::nullopt;
+  KeyBytes bytes{};
+  if (zmq_z85_decode(bytes.data(), std::string(text).c_str()) == nullptr) return std::nullopt;
   // The decoder lets some foreign characters pass; what it makes of them does not come back.
   std::array<char, kKeyTextBytes + 1> again{};
   zmq_z85_encode(again.data(), bytes.data(), bytes.size());
-  return text == again.data();
+  return text == again.data() ? std::optional(bytes) : std::nullopt;
 }
 
 Result<CurveKeys> load_keys(const std::string& path) {

@@ -4,6 +4,9 @@
 // rather than used.  Thread: any.
 #pragma once
 
+#include <array>
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -21,8 +24,14 @@ struct CurveKeys {
 // A fresh random pair.  Errors: kInternal (libzmq was built without CURVE).
 Result<CurveKeys> generate_keys();
 
-// Whether `text` can be a public key at all: 40 characters of Z85.
-bool is_key(std::string_view text);
+// Nothing: `text` is not 40 characters of Z85.
+using KeyBytes = std::array<std::uint8_t, 32>;
+std::optional<KeyBytes> key_bytes(std::string_view text);
+
+// Whether `text` can be a public key at all.
+inline bool is_key(std::string_view text) {
+  return key_bytes(text).has_value();
+}
 
 // Errors: kNotFound; kForbidden (group or others may read it); kCorrupt (cut, edited, or the two
 // keys do not belong together); kIo.

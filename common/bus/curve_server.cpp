@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "common/base/assert.h"
+
 namespace farside::bus {
 namespace {
 
@@ -95,18 +97,12 @@ void put_property(std::string& out, std::string_view name, std::string_view valu
 
 }  // namespace
 
-Result<std::unique_ptr<CurveServer>> CurveServer::make(const CurveServerOptions& options) {
-  if (sodium_init() < 0) return fail(ErrorCode::kInternal, "the random generator does not work");
-  std::unique_ptr<CurveServer> server(new CurveServer(options));
-  if (zmq_z85_decode(server->own_public_.data(), options.keys.public_key.c_str()) == nullptr ||
-      zmq_z85_decode(server->own_secret_.data(), options.keys.secret_key.c_str()) == nullptr) {
-    return fail(ErrorCode::kInvalidArgument, "listen: not a CURVE key pair");
-  }
-  return server;
+CurveServer::CurveServer(const CurveServerOptions& options) : options_(options) {
+  FARSIDE_ASSERT(sodium_init() >= 0);
 }
 
 CurveServer::~CurveServer() {
-  for (Key* const secret : {&own_secret_, &short_secret_, &shared_}) {
+  for (Key* const secret : {&short_secret_, &shared_}) {
     sodium_memzero(secret->data(), secret->size());
   }
 }
@@ -208,7 +204,7 @@ Result<std::string> CurveServer::on_hello(std::string_view body) {
   std::array<unsigned char, 64> zeros{};
   const Nonce nonce = nonce_of("CurveZMQHELLO---", body.substr(112, 8));
   if (crypto_box_open_easy(zeros.data(), raw(body.substr(120)), 80, nonce.data(),
-                           client_short_.data(), own_secret_.data()) != 0 ||
+                           client_short_.data(), options_.secret_key.data()) != 0 ||
       sodium_is_zero(zeros.data(), zeros.size()) != 1) {
     return corrupt("a HELLO is not for this service's key");
   }
@@ -227,7 +223,7 @@ Result<std::string> CurveServer::on_hello(std::string_view body) {
   std::string box(plain.size() + kMac, '\0');
   if (crypto_box_easy(raw(box.data()), raw(plain), plain.size(),
                       nonce_of("WELCOME-", random).data(), client_short_.data(),
-                      own_secret_.data()) != 0) {
+                      options_.secret_key.data()) != 0) {
     return corrupt("a HELLO has a key that is none");
   }
   return frame(kCommand, std::string(kWelcome) + random + box);
@@ -259,7 +255,7 @@ Result<std::string> CurveServer::on_initiate(std::string_view body) {
                            nonce_of("VOUCH---", vouch.substr(0, 16)).data(), client.data(),
                            short_secret_.data()) != 0 ||
       sodium_memcmp(vouched.data(), client_short_.data(), kKeyBytes) != 0 ||
-      sodium_memcmp(vouched.data() + kKeyBytes, own_public_.data(), kKeyBytes) != 0) {
+      sodium_memcmp(vouched.data() + kKeyBytes, options_.public_key.data(), kKeyBytes) != 0) {
     return corrupt("a client does not have the secret of the key that it shows");
   }
   if (!names_a_dealer(std::string_view(plain).substr(kKeyBytes + kVouchBytes))) {

@@ -21,7 +21,8 @@
 namespace farside::bus {
 
 struct CurveServerOptions {
-  CurveKeys keys;
+  KeyBytes public_key{};  // Ours.
+  KeyBytes secret_key{};
   std::size_t part_bytes_max = 0;
   std::size_t parts_max = 1;
   std::function<bool(const std::string& key)> admits;  // The listener's thread.
@@ -30,7 +31,7 @@ struct CurveServerOptions {
 class CurveServer final : public Dialogue {
  public:
   // `options` outlive it.
-  static Result<std::unique_ptr<CurveServer>> make(const CurveServerOptions& options);
+  explicit CurveServer(const CurveServerOptions& options);
   ~CurveServer() override;
   CurveServer(const CurveServer&) = delete;
   CurveServer& operator=(const CurveServer&) = delete;
@@ -46,9 +47,8 @@ class CurveServer final : public Dialogue {
  private:
   enum class Reads : std::uint8_t { kGreeting, kFrameStart, kLongSize, kBody };
   enum class Awaits : std::uint8_t { kHello, kInitiate, kMessages };
-  using Key = std::array<unsigned char, 32>;
+  using Key = KeyBytes;
 
-  explicit CurveServer(const CurveServerOptions& options) : options_(options) {}
   Status begin_body(std::uint64_t size);
   Result<Taken> on_body(Bytes bytes);
   Result<std::string> on_hello(std::string_view body);
@@ -61,8 +61,6 @@ class CurveServer final : public Dialogue {
   Awaits awaits_ = Awaits::kHello;
   std::uint8_t flags_ = 0;
   std::size_t body_bytes_ = 0;
-  Key own_public_{};
-  Key own_secret_{};
   Key short_public_{};  // Ours, of this connection only.
   Key short_secret_{};
   Key client_short_{};

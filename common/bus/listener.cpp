@@ -225,17 +225,12 @@ void Listener::Impl::begin(Descriptor fd, const sockaddr_storage& address) {
     ++turned_away;
     end(*in_the_way);
   }
-  auto dialogue = options.begin();
-  if (!dialogue) {
-    note("connection_not_begun", text_of(address), dialogue.error());
-    return;
-  }
   set_up_connection(fd.get());
   auto link = std::make_unique<Link>();
   link->id = next_id++;
   link->fd = std::move(fd);
   link->address = text_of(address);
-  link->dialogue = std::move(*dialogue);
+  link->dialogue = options.begin();
   link->since = steady_clock::now();
   Link& begun = *link;
   epoll_event event{.events = 0, .data = {.u64 = begun.id}};

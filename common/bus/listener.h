@@ -55,7 +55,7 @@ class Listener final {
     std::string endpoint;  // "tcp://0.0.0.0:8081", "tcp://[::]:0", "tcp://*:*"; port 0 or *: any.
     ListenerLimits limits;
     std::shared_ptr<Budgets> budgets;
-    std::function<Result<std::unique_ptr<Dialogue>>()> begin;  // Of a new connection.
+    std::function<std::unique_ptr<Dialogue>()> begin;  // Of a new connection.
     std::function<void(Message message)> on_message;
     std::function<void(LinkId link)> on_closed;  // Of one that was known; may be empty.
   };

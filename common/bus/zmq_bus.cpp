@@ -123,7 +123,8 @@ void ZmqBus::Impl::set_common(zmq::socket_t& socket) const {
 }
 
 Status ZmqBus::Impl::listen() {
-  curve = {.keys = options.keys,
+  curve = {.public_key = key_bytes(options.keys.public_key).value(),
+           .secret_key = key_bytes(options.keys.secret_key).value(),
            .part_bytes_max = options.frame_bytes_max,
            .parts_max = 1,
            .admits = [this](const std::string& key) {
@@ -135,9 +136,7 @@ Status ZmqBus::Impl::listen() {
                                   .endpoint = options.listen,
                                   .limits = {},
                                   .budgets = std::make_shared<Budgets>(),
-                                  .begin = [this]() -> Result<std::unique_ptr<Dialogue>> {
-                                    return CurveServer::make(curve);
-                                  },
+                                  .begin = [this] { return std::make_unique<CurveServer>(curve); },
                                   .on_message =
                                       [this](Message message) {
                                         {

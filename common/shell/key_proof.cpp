@@ -1,7 +1,6 @@
 #include "common/shell/key_proof.h"
 
 #include <sodium.h>
-#include <zmq.h>
 
 #include <array>
 #include <cstdint>
@@ -17,16 +16,13 @@ namespace {
 constexpr std::string_view kNoncePrefix = "FARSIDE-";
 constexpr std::size_t kProofBytesMax = 1024;
 
-using Key = std::array<std::uint8_t, crypto_box_PUBLICKEYBYTES>;
-static_assert(crypto_box_PUBLICKEYBYTES == 32 && crypto_box_SECRETKEYBYTES == 32);
+using Key = bus::KeyBytes;
+static_assert(crypto_box_PUBLICKEYBYTES == sizeof(Key) && crypto_box_SECRETKEYBYTES == sizeof(Key));
 
 Result<Key> decode(const std::string& z85) {
-  Key out{};
-  if (!bus::is_key(z85) || zmq_z85_decode(out.data(), z85.c_str()) == nullptr) {
-    return fail(ErrorCode::kInvalidArgument, "this is no public key: 40 characters of Z85",
-                "delete identity.key in the data folder and start the process again");
-  }
-  return out;
+  if (const auto key = bus::key_bytes(z85)) return *key;
+  return fail(ErrorCode::kInvalidArgument, "this is no public key: 40 characters of Z85",
+              "delete identity.key in the data folder and start the process again");
 }
 
 const std::uint8_t* bytes(const std::string& text) {

@@ -114,7 +114,8 @@ Receiver::Impl::~Impl() {
 }
 
 Status Receiver::Impl::open_ports() {
-  curve = {.keys = options.keys,
+  curve = {.public_key = bus::key_bytes(options.keys.public_key).value(),
+           .secret_key = bus::key_bytes(options.keys.secret_key).value(),
            .part_bytes_max = kFrameBytesMax,
            .parts_max = 2,
            .admits = [this](const std::string& key) {
@@ -128,9 +129,7 @@ Status Receiver::Impl::open_ports() {
        .endpoint = options.endpoint,
        .limits = limits,
        .budgets = budgets,
-       .begin = [this]() -> Result<std::unique_ptr<bus::Dialogue>> {
-         return bus::CurveServer::make(curve);
-       },
+       .begin = [this] { return std::make_unique<bus::CurveServer>(curve); },
        .on_message = [this](bus::Message message) { receive(std::move(message)); },
        .on_closed = [this](bus::LinkId link) { end_of(link); }});
   if (!opened) {
@@ -154,9 +153,7 @@ Status Receiver::Impl::open_ports() {
        .endpoint = sealed_endpoint_of(options.endpoint),
        .limits = limits,
        .budgets = budgets,
-       .begin = [this]() -> Result<std::unique_ptr<bus::Dialogue>> {
-         return std::make_unique<BulkDialogue>(claim);
-       },
+       .begin = [this] { return std::make_unique<BulkDialogue>(claim); },
        .on_message = [this](bus::Message message) { receive_sealed(std::move(message)); },
        .on_closed = {}});
   if (beside) {

@@ -26,7 +26,8 @@ constexpr std::uint64_t kBudget = std::uint64_t{8} << 20U;
 class ListenerTest : public testing::Test {
  protected:
   void SetUp() override {
-    curve_ = {.keys = server_,
+    curve_ = {.public_key = key_bytes(server_.public_key).value(),
+              .secret_key = key_bytes(server_.secret_key).value(),
               .part_bytes_max = kPartMax,
               .parts_max = 3,
               .admits = [this](const std::string& key) {
@@ -37,20 +38,19 @@ class ListenerTest : public testing::Test {
   }
 
   void start() {
-    auto started = Listener::start({.what = "the port under test",
-                                    .endpoint = "tcp://127.0.0.1:0",
-                                    .limits = limits_,
-                                    .budgets = budgets_,
-                                    .begin = [this]() -> Result<std::unique_ptr<Dialogue>> {
-                                      return CurveServer::make(curve_);
-                                    },
-                                    .on_message =
-                                        [this](Message message) {
-                                          const std::lock_guard lock(mutex_);
-                                          messages_.push_back(std::move(message));
-                                          arrived_.notify_all();
-                                        },
-                                    .on_closed = [this](LinkId) { ++closed_; }});
+    auto started =
+        Listener::start({.what = "the port under test",
+                         .endpoint = "tcp://127.0.0.1:0",
+                         .limits = limits_,
+                         .budgets = budgets_,
+                         .begin = [this] { return std::make_unique<CurveServer>(curve_); },
+                         .on_message =
+                             [this](Message message) {
+                               const std::lock_guard lock(mutex_);
+                               messages_.push_back(std::move(message));
+                               arrived_.notify_all();
+                             },
+                         .on_closed = [this](LinkId) { ++closed_; }});
     ASSERT_TRUE(started) << started.error().what;
     listener_ = std::move(*started);
   }
