@@ -18,9 +18,10 @@
 #include <thread>
 #include <unordered_map>
 
+#include "common/base/client_address.h"
 #include "common/base/log.h"
+#include "common/base/strangers.h"
 #include "common/bus/link.h"
-#include "common/bus/strangers.h"
 #include "common/bus/tcp_port.h"
 #include "common/reactor/watchdog.h"
 
@@ -220,7 +221,7 @@ void Listener::Impl::accept_all() {
 }
 
 void Listener::Impl::begin(Descriptor fd, const sockaddr_storage& address) {
-  std::string neighbourhood = neighbourhood_of(address);
+  std::string neighbourhood = client_address(host_of(address)).group;
   while (const auto in_the_way = strangers.in_the_way(neighbourhood)) {
     ++turned_away;
     end(*in_the_way);

@@ -44,6 +44,21 @@ sockaddr_storage plain(const sockaddr_storage& address) {
   return out;
 }
 
+struct Shown {
+  std::string host;
+  std::string port;
+};
+Shown show(const sockaddr_storage& address) {
+  const sockaddr_storage shown = plain(address);
+  std::array<char, NI_MAXHOST> host{};
+  std::array<char, NI_MAXSERV> port{};
+  if (::getnameinfo(reinterpret_cast<const sockaddr*>(&shown), sizeof shown, host.data(),
+                    host.size(), port.data(), port.size(), NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
+    return {};
+  }
+  return {.host = host.data(), .port = port.data()};
+}
+
 }  // namespace
 
 Result<HostPort> host_port(const std::string& endpoint) {
@@ -124,27 +139,14 @@ void set_up_connection(int fd) {
 }
 
 std::string text_of(const sockaddr_storage& address) {
-  const sockaddr_storage shown = plain(address);
-  std::array<char, NI_MAXHOST> host{};
-  std::array<char, NI_MAXSERV> port{};
-  if (::getnameinfo(reinterpret_cast<const sockaddr*>(&shown), sizeof shown, host.data(),
-                    host.size(), port.data(), port.size(), NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
-    return {};
-  }
-  return shown.ss_family == AF_INET6 ? fmt::format("[{}]:{}", host.data(), port.data())
-                                     : fmt::format("{}:{}", host.data(), port.data());
+  const Shown shown = show(address);
+  if (shown.host.empty()) return {};
+  return shown.host.contains(':') ? fmt::format("[{}]:{}", shown.host, shown.port)
+                                  : fmt::format("{}:{}", shown.host, shown.port);
 }
 
-std::string neighbourhood_of(const sockaddr_storage& address) {
-  const sockaddr_storage shown = plain(address);
-  if (shown.ss_family == AF_INET6) {
-    sockaddr_in6 six{};
-    std::memcpy(&six, &shown, sizeof six);
-    return {reinterpret_cast<const char*>(six.sin6_addr.s6_addr), 8};
-  }
-  sockaddr_in four{};
-  std::memcpy(&four, &shown, sizeof four);
-  return {reinterpret_cast<const char*>(&four.sin_addr), 4};
+std::string host_of(const sockaddr_storage& address) {
+  return show(address).host;
 }
 
 }  // namespace farside::bus

@@ -29,7 +29,6 @@ void set_up_connection(int fd);
 
 // "10.0.0.7:51234", "[fd00::7]:51234".
 std::string text_of(const sockaddr_storage& address);
-// What one party is likely to own: an IPv4 address, the /64 of an IPv6 one.
-std::string neighbourhood_of(const sockaddr_storage& address);
+std::string host_of(const sockaddr_storage& address);  // Without the port.
 
 }  // namespace farside::bus

@@ -22,39 +22,26 @@ bool Admission::Pass::authenticate() {
 }
 
 Admission::Pass Admission::enter(const ClientAddress& from, std::function<void()> close) {
-  std::vector<Stranger> leaving;
+  std::vector<Close> leaving;
   std::uint64_t id = 0;
   {
     const std::lock_guard lock(mutex_);
     Pool& own = pool(from.is_local);
     id = ++last_id_;
-    if (!from.is_local) {
-      const auto same = own.by_address.find(from.group);
-      if (same != own.by_address.end() &&
-          same->second.size() >= limits_.strangers_per_address_max) {
-        leaving.push_back(take_out(own, *same->second.begin()));
-      }
-    }
-    if (own.strangers.size() >=
-        (from.is_local ? limits_.local_strangers_max : limits_.strangers_max)) {
-      leaving.push_back(take_out(own, own.strangers.begin()->first));
+    while (const auto in_the_way = own.strangers.in_the_way(from.group)) {
+      leaving.push_back(take_out(own, *in_the_way));
     }
     closed_for_room_ += leaving.size();
-    own.by_address[from.group].insert(id);
-    own.strangers.emplace(id, Stranger{.address = from.group, .close = std::move(close)});
+    own.strangers.add(id, from.group);
+    own.closes.emplace(id, std::move(close));
   }
-  for (const Stranger& one : leaving) one.close();
+  for (const Close& one : leaving) one();
   return {this, id, from.is_local, !leaving.empty()};
 }
 
-Admission::Stranger Admission::take_out(Pool& pool, std::uint64_t id) {
-  const auto found = pool.strangers.find(id);
-  Stranger out = std::move(found->second);
-  pool.strangers.erase(found);
-  const auto address = pool.by_address.find(out.address);
-  address->second.erase(id);
-  if (address->second.empty()) pool.by_address.erase(address);
-  return out;
+Admission::Close Admission::take_out(Pool& pool, std::uint64_t id) {
+  pool.strangers.remove(id);
+  return std::move(pool.closes.extract(id).mapped());
 }
 
 bool Admission::authenticate(const Pass& pass) {
@@ -62,7 +49,7 @@ bool Admission::authenticate(const Pass& pass) {
   Pool& own = pool(pass.is_local_);
   if (own.authenticated >= limits_.authenticated_max) return false;
   // It may have been closed for another's sake this very moment; then it ends soon.
-  if (own.strangers.contains(pass.id_)) take_out(own, pass.id_);
+  if (own.closes.contains(pass.id_)) take_out(own, pass.id_);
   ++own.authenticated;
   return true;
 }
@@ -72,7 +59,7 @@ void Admission::leave(const Pass& pass) {
   Pool& own = pool(pass.is_local_);
   if (pass.is_authenticated_) {
     --own.authenticated;
-  } else if (own.strangers.contains(pass.id_)) {
+  } else if (own.closes.contains(pass.id_)) {
     take_out(own, pass.id_);
   }
 }

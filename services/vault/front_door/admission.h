@@ -11,10 +11,10 @@
 #include <functional>
 #include <map>
 #include <mutex>
-#include <set>
 #include <string>
 
-#include "services/vault/front_door/client_address.h"
+#include "common/base/client_address.h"
+#include "common/base/strangers.h"
 
 namespace farside::front_door {
 
@@ -51,7 +51,10 @@ class Admission final {
     bool is_authenticated_ = false;
   };
 
-  explicit Admission(AdmissionLimits limits) : limits_(limits) {}
+  explicit Admission(AdmissionLimits limits)
+      : limits_(limits),
+        local_{.strangers = {limits.local_strangers_max, limits.local_strangers_max}},
+        remote_{.strangers = {limits.strangers_max, limits.strangers_per_address_max}} {}
 
   // `close` ends the connection soon; it may be called from any thread, at most once, and never
   // after the pass has ended unless it was called before.
@@ -61,16 +64,13 @@ class Admission final {
   std::uint64_t closed_for_room() const;  // Ever.
 
  private:
-  struct Stranger {
-    std::string address;
-    std::function<void()> close;
-  };
+  using Close = std::function<void()>;
   struct Pool {
-    std::map<std::uint64_t, Stranger> strangers;  // Ids grow: the first is the oldest.
-    std::map<std::string, std::set<std::uint64_t>> by_address;
+    Strangers strangers;
+    std::map<std::uint64_t, Close> closes = {};  // Of the strangers.
     std::size_t authenticated = 0;
   };
-  static Stranger take_out(Pool& pool, std::uint64_t id);
+  static Close take_out(Pool& pool, std::uint64_t id);
   void leave(const Pass& pass);
   bool authenticate(const Pass& pass);
   Pool& pool(bool is_local) { return is_local ? local_ : remote_; }

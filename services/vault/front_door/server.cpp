@@ -15,9 +15,9 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <thread>
 
+#include "common/base/client_address.h"
 #include "common/base/log.h"
 #include "services/vault/front_door/certificates.h"
-#include "services/vault/front_door/client_address.h"
 #include "services/vault/front_door/connection.h"
 #include "services/vault/front_door/tls.h"
 

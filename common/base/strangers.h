@@ -12,7 +12,7 @@
 #include <optional>
 #include <string>
 
-namespace farside::bus {
+namespace farside {
 
 class Strangers final {
  public:
@@ -72,4 +72,4 @@ class Strangers final {
   std::map<std::string, std::size_t> counts_;
 };
 
-}  // namespace farside::bus
+}  // namespace farside

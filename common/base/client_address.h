@@ -3,7 +3,7 @@
 
 #include <string>
 
-namespace farside::front_door {
+namespace farside {
 
 struct ClientAddress {
   std::string group;      // The bytes of an IPv4 address, or of the first half of an IPv6 one.
@@ -14,4 +14,4 @@ struct ClientAddress {
 // A text that is no address is a group of its own.
 ClientAddress client_address(const std::string& text);
 
-}  // namespace farside::front_door
+}  // namespace farside

@@ -1,11 +1,11 @@
-#include "services/vault/front_door/client_address.h"
+#include "common/base/client_address.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
 
 #include <cstring>
 
-namespace farside::front_door {
+namespace farside {
 namespace {
 
 constexpr std::size_t kPrefixBytes = 8;  // Of a /64.
@@ -36,4 +36,4 @@ ClientAddress client_address(const std::string& text) {
   return {.group = bytes_of(&ipv6, kPrefixBytes), .is_local = IN6_IS_ADDR_LOOPBACK(&ipv6) != 0};
 }
 
-}  // namespace farside::front_door
+}  // namespace farside
