@@ -80,4 +80,14 @@ class RawTcp final {
   bool connected_ = false;
 };
 
+// What a client of ZMTP 3 with CURVE says first.
+inline std::string curve_greeting() {
+  std::string out(64, '\0');
+  out[0] = '\xFF';
+  out[9] = '\x7F';
+  out[10] = 3;
+  out.replace(12, 5, "CURVE");
+  return out;
+}
+
 }  // namespace farside::test

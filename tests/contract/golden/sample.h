@@ -12,25 +12,12 @@
 #include <variant>
 #include <vector>
 
-#include "common/schema/agent.fields.h"
-#include "common/schema/control.fields.h"
-#include "common/schema/data.fields.h"
-#include "common/schema/envelope.fields.h"
-#include "common/schema/flow.fields.h"
-#include "common/schema/hyperv.fields.h"
-#include "common/schema/replica.fields.h"
-#include "common/schema/types.fields.h"
-#include "common/schema/vault.fields.h"
+#include "tests/support/schema_shapes.h"
 
 namespace farside::golden {
 
-struct VisitNothing {
-  void operator()(auto&&...) const {}
-};
-template <class T>
-concept Record = requires(T& value) { msg::for_each_field(VisitNothing(), value); };
-template <class T>
-concept Union = requires { msg::for_each_arm(std::type_identity<T>(), VisitNothing()); };
+using test::Record;
+using test::Union;
 
 inline std::uint64_t number_of(std::string_view path) {
   std::uint64_t hash = 0xcbf29ce484222325ULL;  // FNV-1a.
@@ -84,10 +71,7 @@ void fill(T& out, const std::string& path) {
 // The first arm: those of a union are sampled one by one.
 template <Union T>
 void fill(T& out, const std::string& path) {
-  bool is_first = true;
-  msg::for_each_arm(std::type_identity<T>(), [&](const char*, T arm) {
-    if (std::exchange(is_first, false)) out = std::move(arm);
-  });
+  out = test::arms_of<T>().front();
   std::visit([&](auto& arm) { fill(arm, path); }, out.value);
 }
 template <class Item>

@@ -13,9 +13,9 @@
 #include <chrono>
 #include <zmq.hpp>
 
-#include "common/bus/curve_keys.h"
 #include "common/schema/data.plain.h"
 #include "common/schema/envelope.plain.h"
+#include "tests/support/curve_dealer.h"
 
 namespace farside {
 namespace {
@@ -54,13 +54,9 @@ std::vector<std::string> frames_of(const Wanted& wanted) {
 
 // The first answer to what was said; empty if none comes in time.
 Result<std::string> speak(const Wanted& wanted) {
-  FARSIDE_ASSIGN(const auto keys, bus::load_keys(wanted.identity));
-  FARSIDE_ASSIGN(const auto server, bus::load_keys(wanted.server));
+  FARSIDE_ASSIGN(const auto who, test::load_identities(wanted.identity, wanted.server));
   zmq::context_t context{1};
-  zmq::socket_t dealer(context, zmq::socket_type::dealer);
-  dealer.set(zmq::sockopt::curve_serverkey, server.public_key);
-  dealer.set(zmq::sockopt::curve_publickey, keys.public_key);
-  dealer.set(zmq::sockopt::curve_secretkey, keys.secret_key);
+  zmq::socket_t dealer = test::curve_dealer(context, who.own, who.server_key);
   dealer.set(zmq::sockopt::linger, 1000);
   dealer.connect(wanted.endpoint);
   for (const auto& frame : frames_of(wanted)) dealer.send(zmq::buffer(frame));

@@ -18,7 +18,7 @@
 #include <zmq.hpp>
 
 #include "common/base/file.h"
-#include "common/bus/curve_keys.h"
+#include "tests/support/curve_dealer.h"
 #include "tests/support/raw_tcp.h"
 
 namespace farside {
@@ -42,12 +42,8 @@ struct Done {
 
 std::string opening(const std::string& say) {
   if (say == "greeting") {
-    std::string out(64, '\0');
-    out[0] = '\xFF';
-    out[9] = '\x7F';
-    out[10] = 3;
-    out.replace(12, 5, "CURVE");
-    return out + std::string("\x06\x00\x00\x00\x00\x00\x00\x03\xFF", 9);  // 1,023 bytes follow.
+    return test::curve_greeting() +
+           std::string("\x06\x00\x00\x00\x00\x00\x00\x03\xFF", 9);  // 1,023 bytes follow.
   }
   if (say == "tls") return std::string("\x16\x03\x01\x3F\xFF\x01\x00\x3F\xFB\x03\x03", 11);
   return {};
@@ -84,19 +80,14 @@ Done as_stranger(const Wanted& wanted, Moment until) {
 }
 
 Result<Done> as_peer(const Wanted& wanted, Moment until) {
-  FARSIDE_ASSIGN(const auto keys, bus::load_keys(wanted.identity));
-  FARSIDE_ASSIGN(const auto server, bus::load_keys(wanted.server));
+  FARSIDE_ASSIGN(const auto who, test::load_identities(wanted.identity, wanted.server));
   Done done;
   zmq::context_t context{1};
   context.set(zmq::ctxopt::max_sockets, wanted.connections + 16);
   const std::string part(std::size_t{1} << 20U, 'x');
   std::vector<zmq::socket_t> sockets;
   for (int i = 0; i < wanted.connections; ++i) {
-    zmq::socket_t dealer(context, zmq::socket_type::dealer);
-    dealer.set(zmq::sockopt::curve_serverkey, server.public_key);
-    dealer.set(zmq::sockopt::curve_publickey, keys.public_key);
-    dealer.set(zmq::sockopt::curve_secretkey, keys.secret_key);
-    dealer.set(zmq::sockopt::linger, 0);
+    zmq::socket_t dealer = test::curve_dealer(context, who.own, who.server_key);
     dealer.set(zmq::sockopt::sndhwm, 2);
     dealer.set(zmq::sockopt::immediate, true);
     dealer.connect(wanted.endpoint);

@@ -15,8 +15,8 @@
 #include <set>
 #include <zmq.hpp>
 
-#include "common/bus/curve_keys.h"
 #include "tests/e2e/gates/hostile_value.h"
+#include "tests/support/curve_dealer.h"
 
 namespace farside {
 namespace {
@@ -48,13 +48,8 @@ class Hostile final {
         answers_(wanted.answers, std::ios::binary) {}
 
   Status connect() {
-    FARSIDE_ASSIGN(const auto keys, bus::load_keys(wanted_.identity));
-    FARSIDE_ASSIGN(const auto server, bus::load_keys(wanted_.server));
-    dealer_ = zmq::socket_t(context_, zmq::socket_type::dealer);
-    dealer_.set(zmq::sockopt::curve_serverkey, server.public_key);
-    dealer_.set(zmq::sockopt::curve_publickey, keys.public_key);
-    dealer_.set(zmq::sockopt::curve_secretkey, keys.secret_key);
-    dealer_.set(zmq::sockopt::linger, 0);
+    FARSIDE_ASSIGN(const auto who, test::load_identities(wanted_.identity, wanted_.server));
+    dealer_ = test::curve_dealer(context_, who.own, who.server_key);
     dealer_.set(zmq::sockopt::sndtimeo, 1000);
     dealer_.connect(wanted_.endpoint);
     return {};
@@ -77,9 +72,7 @@ class Hostile final {
  private:
   template <class T>
   T next_of() {
-    std::vector<T> arms;
-    msg::for_each_arm(std::type_identity<T>(),
-                      [&](const char*, T arm) { arms.push_back(std::move(arm)); });
+    auto arms = test::arms_of<T>();
     T out = std::move(arms[turn_++ % arms.size()]);
     std::visit([&](auto& arm) { maker_.fill(arm); }, out.value);
     kinds_.insert(std::string(name_of(out)));

@@ -10,25 +10,12 @@
 #include <vector>
 
 #include "common/base/random.h"
-#include "common/schema/agent.fields.h"
-#include "common/schema/control.fields.h"
-#include "common/schema/data.fields.h"
-#include "common/schema/envelope.fields.h"
-#include "common/schema/flow.fields.h"
-#include "common/schema/hyperv.fields.h"
-#include "common/schema/replica.fields.h"
-#include "common/schema/types.fields.h"
-#include "common/schema/vault.fields.h"
+#include "tests/support/schema_shapes.h"
 
 namespace farside::hostile {
 
-struct VisitNothing {
-  void operator()(auto&&...) const {}
-};
-template <class T>
-concept Record = requires(T& value) { msg::for_each_field(VisitNothing(), value); };
-template <class T>
-concept Union = requires { msg::for_each_arm(std::type_identity<T>(), VisitNothing()); };
+using test::Record;
+using test::Union;
 
 class Maker final {
  public:
@@ -128,9 +115,7 @@ class Maker final {
   }
   template <Union T>
   void fill(T& out) {
-    std::vector<T> arms;
-    msg::for_each_arm(std::type_identity<T>(),
-                      [&](const char*, T arm) { arms.push_back(std::move(arm)); });
+    auto arms = test::arms_of<T>();
     out = std::move(arms[random_.below(arms.size())]);
     std::visit([&](auto& arm) { fill(arm); }, out.value);
   }

@@ -12,6 +12,7 @@
 
 #include "common/bus/curve_server.h"
 #include "common/bus/tcp_port.h"
+#include "tests/support/curve_dealer.h"
 #include "tests/support/raw_tcp.h"
 
 namespace farside::bus {
@@ -56,11 +57,7 @@ class ListenerTest : public testing::Test {
   }
 
   zmq::socket_t dealer(const CurveKeys& keys) {
-    zmq::socket_t socket(context_, zmq::socket_type::dealer);
-    socket.set(zmq::sockopt::curve_serverkey, server_.public_key);
-    socket.set(zmq::sockopt::curve_publickey, keys.public_key);
-    socket.set(zmq::sockopt::curve_secretkey, keys.secret_key);
-    socket.set(zmq::sockopt::linger, 0);
+    zmq::socket_t socket = test::curve_dealer(context_, keys, server_.public_key);
     socket.set(zmq::sockopt::reconnect_ivl, 20);
     socket.set(zmq::sockopt::rcvtimeo, 20'000);
     socket.set(zmq::sockopt::sndtimeo, 20'000);
@@ -135,11 +132,7 @@ TEST_F(ListenerTest, LibzmqIsUnderstoodBothWays) {
 TEST_F(ListenerTest, AnUnknownKeyIsToldSo) {
   start();
   const CurveKeys stranger = generate_keys().value();
-  zmq::socket_t socket(context_, zmq::socket_type::dealer);
-  socket.set(zmq::sockopt::curve_serverkey, server_.public_key);
-  socket.set(zmq::sockopt::curve_publickey, stranger.public_key);
-  socket.set(zmq::sockopt::curve_secretkey, stranger.secret_key);
-  socket.set(zmq::sockopt::linger, 0);
+  zmq::socket_t socket = test::curve_dealer(context_, stranger, server_.public_key);
   ASSERT_EQ(zmq_socket_monitor(socket.handle(), "inproc://events", ZMQ_EVENT_HANDSHAKE_FAILED_AUTH),
             0);
   zmq::socket_t events(context_, zmq::socket_type::pair);
@@ -209,11 +202,7 @@ TEST_F(ListenerTest, WhoDoesNotProveHimselfInTimeGoes) {
 
 TEST_F(ListenerTest, NonsenseEndsAConnectionAtOnce) {
   start();
-  std::string greeting(64, '\0');
-  greeting[0] = '\xFF';
-  greeting[9] = '\x7F';
-  greeting[10] = 3;
-  greeting.replace(12, 5, "CURVE");
+  const std::string greeting = test::curve_greeting();
   std::string null_greeting = greeting;
   null_greeting.replace(12, 5, "NULL\0", 5);
   std::string hello(202, '\0');
@@ -352,11 +341,7 @@ TEST_F(ListenerTest, WhatWasRecordedIsWorthNothing) {
   ASSERT_EQ(::listen(middle, 1), 0);
   socklen_t size = sizeof address;
   ASSERT_EQ(::getsockname(middle, reinterpret_cast<sockaddr*>(&address), &size), 0);
-  zmq::socket_t socket(context_, zmq::socket_type::dealer);
-  socket.set(zmq::sockopt::curve_serverkey, server_.public_key);
-  socket.set(zmq::sockopt::curve_publickey, client_.public_key);
-  socket.set(zmq::sockopt::curve_secretkey, client_.secret_key);
-  socket.set(zmq::sockopt::linger, 0);
+  zmq::socket_t socket = test::curve_dealer(context_, client_, server_.public_key);
   socket.connect("tcp://127.0.0.1:" + std::to_string(ntohs(address.sin_port)));
   socket.send(zmq::str_buffer("a secret order"), zmq::send_flags::none);
   const int client = ::accept(middle, nullptr, nullptr);

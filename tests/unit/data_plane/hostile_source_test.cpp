@@ -8,6 +8,7 @@
 #include "services/agent/data_plane/channel.h"
 #include "services/agent/data_plane/frames.h"
 #include "services/agent/replica_store/layout.h"
+#include "tests/support/curve_dealer.h"
 #include "tests/support/raw_tcp.h"
 #include "tests/unit/data_plane/two_ends.h"
 
@@ -124,11 +125,7 @@ TEST_F(HostileSource, AnItemHasOneSessionThatHoldsAPlace) {
 
 TEST_F(HostileSource, ASourceThatReadsNoAnswersIsCutOff) {
   initial();
-  zmq::socket_t deaf(context_, zmq::socket_type::dealer);
-  deaf.set(zmq::sockopt::curve_serverkey, target_keys_.public_key);
-  deaf.set(zmq::sockopt::curve_publickey, source_keys_.public_key);
-  deaf.set(zmq::sockopt::curve_secretkey, source_keys_.secret_key);
-  deaf.set(zmq::sockopt::linger, 0);
+  zmq::socket_t deaf = test::curve_dealer(context_, source_keys_, target_keys_.public_key);
   deaf.set(zmq::sockopt::rcvhwm, 1);
   deaf.connect(receiver_->endpoint());
   const auto say = [&](const msg::DataFrame& what) {
