@@ -51,6 +51,24 @@ changed() {
   sed "${@/#/-e}" "$from" >"$CHANGED"
 }
 
+# ---- Processes, from outside ----
+
+# Where it listens, as its configuration says: an agent, for data.
+listens() { sed -n 's/^listen = "\(.*\)"$/\1/p' "$WORK/etc/$1.toml" | head -n 1; }
+# Each process serves its metrics at a port of its own choice.
+metrics_host() { echo "127.0.0.1:$(grep -o 'metrics_port=[0-9]*' "$WORK/log/$1.log" | tail -n 1 | grep -o '[0-9]*')"; }
+health_says() { curl -sS "http://$(metrics_host "$1")/healthz" | grep -qF "$2"; }
+is_healthy() { curl -sS --fail "http://$(metrics_host "$1")/healthz" >/dev/null; }
+all_are_healthy() {
+  local name
+  for name in $PROCESSES; do
+    is_running "$name" || die "$name ended"
+    is_healthy "$name" || die "$name is not healthy: $(curl -sS "http://$(metrics_host "$name")/healthz")"
+  done
+}
+rss_mib() { awk '$1 == "VmRSS:" { print int($2 / 1024) }' "/proc/$(cat "$WORK/$1.pid")/status"; }
+descriptors() { find "/proc/$(cat "$WORK/$1.pid")/fd" -mindepth 1 | wc -l; }
+
 # ---- Jobs ----
 
 job_field() { api "/replicationJobs/$job" | jq -r "$1"; }
