@@ -125,6 +125,7 @@ Service::~Service() {
   store_.reset();
   log::info("starting again");
   log::error("not started again", {{"cause", start_again()}});
+  ::_exit(1);  // Nobody is to take it for an end that was asked for.
 }
 
 Result<std::unique_ptr<Service>> Service::open(std::string program, CommonSettings settings) {
@@ -143,7 +144,11 @@ Result<std::unique_ptr<Service>> Service::open(std::string program, CommonSettin
                 "data_dir '" + settings.data_dir + "' cannot be created: " + made.error().what,
                 "choose a folder this user may write");
   }
-  std::filesystem::permissions(settings.data_dir, std::filesystem::perms::owner_all, ec);
+  // Nobody else's, but for a group that has been let pass to what lies in it.
+  using std::filesystem::perms;
+  const auto found = std::filesystem::status(settings.data_dir, ec).permissions();
+  std::filesystem::permissions(settings.data_dir, perms::owner_all | (found & perms::group_exec),
+                               ec);
   auto service = std::unique_ptr<Service>(new Service(std::move(program), std::move(settings)));
   service->watchdog_.emplace(
       reactor::Watchdog::Options{.stands_max =

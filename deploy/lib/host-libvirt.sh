@@ -11,6 +11,16 @@ libvirt_start_daemon() { exec "$lib/../../tests/support/libvirtd/libvirtd" "$WOR
 # virsh_at SITE COMMAND...: as an operator of that host.
 virsh_at() { virsh -q -c "$(libvirt_uri "$1")" "${@:2}"; }
 
+# A copy of the guest where QEMU, which runs as another user, can read it.
+libvirt_guest() {
+  if [ ! -d "$WORK/guest" ]; then
+    chmod 711 "$WORK"
+    cp -r "$GUEST" "$WORK/guest"
+    chmod 755 "$WORK/guest"
+  fi
+  echo "$WORK/guest"
+}
+
 libvirt_prepare_host() {
   has_libvirt_daemon || return 0
   HOST_PROCESSES="$HOST_PROCESSES daemon$1"
@@ -23,7 +33,7 @@ libvirt_agent_host() {
 [libvirt]
 $(if has_libvirt_daemon; then echo "uri = \"$(libvirt_uri "$1")\""; else echo "root = \"$WORK/site$1/host\""; fi)
 domain_type = "${DOMAIN_TYPE:-qemu}"
-boot_folder = "$GUEST"
+boot_folder = "$(libvirt_guest)"
 scratch_reserve_mib = 64
 [[network]]
 name = "lan$1"
@@ -38,7 +48,7 @@ libvirt_define() {
     wait_for 90 "the daemon of host A" virsh_at A uri # At first it asks QEMU what it can do.
     target=(--uri "$(libvirt_uri A)")
   fi
-  "$BIN/farside-guest-define" "${target[@]}" --guest "$GUEST" "$@" --start
+  "$BIN/farside-guest-define" "${target[@]}" --guest "$(libvirt_guest)" "$@" --start
 }
 
 # define_guest [NAME ID]: defines a witness VM with two disks at site A and starts it; without a

@@ -6,6 +6,7 @@
 #   PLATFORM_A, PLATFORM_B  of the hosts, libvirt (default) or hyperv: see host-libvirt.sh, host-hyperv.sh
 # shellcheck shell=bash
 
+umask 022 # QEMU runs as another user, and has to find its disks.
 VM_NAME=web
 VM_ID=5a6f1d8e-3c42-4b7a-9f0e-6d1c2b3a4f55
 lib=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

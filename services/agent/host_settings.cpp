@@ -15,6 +15,7 @@ libvirt::Options read_libvirt(Config& config, const std::string& data_dir) {
   options.uri = config.text("libvirt.uri", "");
   options.root = config.text("libvirt.root", "");
   if (options.uri.empty() && options.root.empty()) options.uri = "qemu:///system";
+  options.own_folder = data_dir;
   options.state_dir = data_dir + "/platform";
   options.scratch_dir = config.text("libvirt.scratch_dir", data_dir + "/scratch");
   options.scratch_reserve_bytes =

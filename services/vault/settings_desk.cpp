@@ -238,7 +238,7 @@ void SettingsDesk::tell_peers(const std::function<bool(const std::string& agent)
   }
 }
 
-Status SettingsDesk::revoke(const std::string& agent, reactor::Effects& effects) {
+Result<bool> SettingsDesk::revoke(const std::string& agent, reactor::Effects& effects) {
   const auto site = identity::site_of(agent);
   if (!identity::is_agent_of(agent, site)) {
     return fail(ErrorCode::kInvalidArgument, "'" + agent + "' is not the principal of an agent",
@@ -246,10 +246,13 @@ Status SettingsDesk::revoke(const std::string& agent, reactor::Effects& effects)
   }
   // As its provider reports it, also if another claims the same key.
   std::string key;
+  bool is_known = false;
   if (const auto inventory = catalog_.inventories.get(effects.store(), site);
       inventory && *inventory) {
     for (const auto& entry : (*inventory)->hosts) {
-      if (entry.principal == agent) key = entry.host.public_key;
+      if (entry.principal != agent) continue;
+      key = entry.host.public_key;
+      is_known = true;
     }
   }
   catalog_.revoked.put(effects.writes, agent,
@@ -260,7 +263,7 @@ Status SettingsDesk::revoke(const std::string& agent, reactor::Effects& effects)
   tell_peers([&](const std::string& one) { return one == agent; }, effects);
   reminded_.erase(agent);
   remind(effects);
-  return {};
+  return is_known;
 }
 
 void SettingsDesk::revoke_site(const std::string& site, reactor::Effects& effects) {

@@ -42,8 +42,9 @@ class SettingsDesk final {
   void changed(const msg::ProtectedItem& item, reactor::Effects& effects);
 
   // The agent's key, as it is now, is not trusted any more: its peers are told at once, and so is
-  // its provider.  Errors: kInvalidArgument (not the principal of an agent).
-  Status revoke(const std::string& agent, reactor::Effects& effects);
+  // its provider.  Gives whether any provider ever reported it.  Errors: kInvalidArgument (not the
+  // principal of an agent).
+  Result<bool> revoke(const std::string& agent, reactor::Effects& effects);
 
   // No agent of the site is trusted any more, until its provider has registered anew.
   void revoke_site(const std::string& site, reactor::Effects& effects);

@@ -52,12 +52,13 @@ farside_install_packages() {
       --no-install-recommends $missing >/dev/null
 }
 
-# libvirt's QEMU driver, when run by root, wants Debian's user for QEMU to exist even where it does
-# not use it.  Debian creates it only with the daemon (libvirt-daemon-system), which takes systemd.
+# libvirt's QEMU driver, when run by root, runs QEMU as Debian's user for it.  Debian creates that
+# only with the daemon (libvirt-daemon-system), which takes systemd.
 farside_create_qemu_user() {
   getent passwd libvirt-qemu >/dev/null && return 0
   [ "$(id -u)" -eq 0 ] || return 0  # Others do not need it.
   echo "creating the system user libvirt-qemu"
   useradd --system --user-group --no-create-home --home-dir /nonexistent \
     --shell /usr/sbin/nologin libvirt-qemu
+  if getent group kvm >/dev/null; then usermod -a -G kvm libvirt-qemu; fi
 }

@@ -77,12 +77,13 @@ LibvirtHost::LibvirtHost(std::filesystem::path folder) : folder_(std::move(folde
       .uri = "",
       .root = path("root"),
       .host_name = "test-host",
+      .own_folder = "",
       .state_dir = path("state"),
       .scratch_dir = path("scratch"),
       .scratch_reserve_bytes = 16U << 20U,
       .storage = {folder_.string()},
       .networks = {{"blue", "user"}, {"quiet", "isolated"}, {"gone", "bridge:fs-gone"}},
-      .boot_folder = FARSIDE_GUEST_DIR,
+      .boot_folder = guest::place_guest(FARSIDE_GUEST_DIR, folder_),
       .guest_start_seconds = 0,
       .domain_type = "qemu"};
   auto connection = libvirt::open_connection({.uri = "", .root = options_.root});
@@ -118,7 +119,7 @@ void LibvirtHost::make_view() {
 void LibvirtHost::define_guests() {
   guest::WitnessVm witness{.name = "witness",
                            .id = kWitness,
-                           .guest_dir = FARSIDE_GUEST_DIR,
+                           .guest_dir = options_.boot_folder,
                            .disks = {path("witness-a.qcow2"), path("witness-b.qcow2")},
                            .serial_log = path("witness.log"),
                            .options = {{"run_id", "contract"},

@@ -191,7 +191,7 @@ TEST_F(LibvirtShapeTest, DisksOnTwoBusesRunAtTheTarget) {
   const std::string data = image("data");
   std::string xml = guest::to_xml({.name = "source",
                                    .id = kSource,
-                                   .guest_dir = FARSIDE_GUEST_DIR,
+                                   .guest_dir = host().options().boot_folder,
                                    .disks = {system},
                                    .serial_log = host().path("shape-source.log"),
                                    .options = {{"run_id", "shape"},

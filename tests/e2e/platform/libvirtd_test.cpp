@@ -68,7 +68,7 @@ class LibvirtdTest : public testing::Test {
                       .domain_type = "qemu"};
     define({.name = "witness",
             .id = kWitness,
-            .guest_dir = FARSIDE_GUEST_DIR,
+            .guest_dir = guest::place_guest(FARSIDE_GUEST_DIR, host_->folder.path()),
             .disks = {path("witness-a.qcow2"), path("witness-b.qcow2")},
             .serial_log = path("witness.log"),
             .options = {{"run_id", "libvirtd"}, {"slots", "512"}, {"fill_mib", "2"}}});

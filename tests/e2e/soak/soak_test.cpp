@@ -79,6 +79,7 @@ class Soak {
 
   const std::uint64_t seed_;
   test::TempFolder folder_;
+  const std::string guest_ = guest::place_guest(FARSIDE_GUEST_DIR, folder_.path());
   Libvirtd daemon_{std::filesystem::path(folder_.path()) / "d"};
   SystemClock clock_;
   std::vector<std::unique_ptr<Guest>> guests_;
@@ -95,7 +96,7 @@ void Soak::define(const std::string& name, std::vector<std::uint64_t> disks, boo
   guest->has_witness = has_witness;
   guest->vm = {.name = name,
                .id = "6b0f3f0e-0000-4000-8000-0000000000" + std::to_string(20 + guests_.size()),
-               .guest_dir = has_witness ? FARSIDE_GUEST_DIR : "",
+               .guest_dir = has_witness ? guest_ : "",
                .disks = {}};
   if (has_witness) {
     guest->vm.serial_log = path(name + ".log");

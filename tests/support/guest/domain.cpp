@@ -60,6 +60,20 @@ Status create_qcow2(const std::string& path, std::uint64_t bytes) {
   return fail(ErrorCode::kPlatform, fmt::format("create {}: {}", path, made.output));
 }
 
+std::string place_guest(const std::string& from, const std::string& folder) {
+  namespace fs = std::filesystem;
+  const fs::path guest = fs::path(folder) / "guest";
+  const auto pass = fs::perms::group_exec | fs::perms::others_exec;
+  std::error_code error;
+  fs::permissions(folder, pass, fs::perm_options::add, error);
+  fs::create_directories(guest, error);
+  fs::permissions(guest, pass, fs::perm_options::add, error);
+  for (const char* name : {"vmlinuz", "initrd.gz"}) {
+    fs::copy_file(fs::path(from) / name, guest / name, fs::copy_options::skip_existing, error);
+  }
+  return guest.string();
+}
+
 std::uint64_t last_reported(const std::string& serial_log, const std::string& what) {
   std::ifstream log(serial_log);
   const std::string prefix = fmt::format("witness: {} seq=", what);

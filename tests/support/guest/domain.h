@@ -27,6 +27,10 @@ std::string to_xml(const WitnessVm& vm);
 // Errors: kPlatform (qemu-img's words), kAlreadyExists.
 Status create_qcow2(const std::string& path, std::uint64_t bytes);
 
+// A copy of the guest in `from`, FOLDER/guest, and the way there: QEMU may run as another user, to
+// whom a folder of builds can be closed.  Gives FOLDER/guest.
+std::string place_guest(const std::string& from, const std::string& folder);
+
 // The last N in a line `witness: WHAT seq=N` of a serial log; 0 if there is none yet.
 std::uint64_t last_reported(const std::string& serial_log, const std::string& what);
 

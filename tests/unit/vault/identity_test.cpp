@@ -200,6 +200,8 @@ TEST_F(IdentityTest, AnAgentIsTrustedAgainWithAnotherKeyOnceTheFirstIsGone) {
 TEST_F(IdentityTest, AnAgentThatNobodyKnowsIsNotRevokedForEver) {
   protect();
   revoke("agent/B/nobody");
+  EXPECT_NE(answer_->body.find("no host of that name was ever reported"), std::string::npos)
+      << answer_->body;
   ASSERT_NE(asked(), nullptr);
 
   turn([&](auto& effects) {
@@ -216,6 +218,8 @@ TEST_F(IdentityTest, AnAgentThatNobodyKnowsIsNotRevokedForEver) {
   call("GET", "/farside/identities");
   EXPECT_EQ(answer_->body.find("agent/B/nobody"), std::string::npos);
   EXPECT_EQ(call("DELETE", "/farside/identities/agent%2FB").status, 400U);
+  revoke("agent/B/host");
+  EXPECT_EQ(answer_->body.find("spelling"), std::string::npos) << answer_->body;
 }
 
 TEST_F(IdentityTest, WithAProviderItsAgentsAndItsInventoryGo) {

@@ -17,6 +17,7 @@
 #include "services/agent/platforms/libvirt/image_file.h"
 #include "services/agent/platforms/libvirt/nbd_disk.h"
 #include "services/agent/platforms/libvirt/qcow2_header.h"
+#include "services/agent/platforms/libvirt/qemu_folder.h"
 
 namespace farside::agent::libvirt {
 namespace {
@@ -28,6 +29,8 @@ constexpr milliseconds kWatchPeriod(500);
 constexpr int kGuestAgentSeconds = 10;
 
 // All our files of this domain begin with this.
+constexpr const char* kSockets = "/nbd";
+
 std::string prefix_of(const std::string& vm_id, const BackupPlace& place) {
   return place.scratch_dir + "/" + vm_id;
 }
@@ -114,6 +117,13 @@ class Quiesce {
   bool is_frozen_ = false;
 };
 
+Status let_qemu_in(const BackupPlace& place) {
+  FARSIDE_ASSIGN(const auto user, place.session.qemu_user());
+  const int levels = levels_within(place.scratch_dir, place.own_folder);
+  FARSIDE_TRY(make_qemu_folder(place.scratch_dir, user, levels));
+  return make_qemu_drop(place.scratch_dir + kSockets, user);
+}
+
 // Between libvirt's look at the disks and QEMU's.
 bool was_resized(const Error& error) {
   return error.what.contains("Bitmaps are of different sizes");
@@ -121,12 +131,22 @@ bool was_resized(const Error& error) {
 
 }  // namespace
 
+std::string socket_of(const std::string& vm_id, const std::string& scratch_dir) {
+  return scratch_dir + kSockets + "/" + vm_id;
+}
+
+std::vector<std::string> folders_of(const BackupPlace& place) {
+  return {place.scratch_dir, place.scratch_dir + kSockets};
+}
+
 void remove_files(const std::string& vm_id, const BackupPlace& place) {
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(place.scratch_dir, error)) {
-    if (entry.path().filename().string().starts_with(vm_id)) {
-      std::error_code ignored;
-      std::filesystem::remove(entry.path(), ignored);
+  for (const std::string& folder : folders_of(place)) {
+    std::error_code error;
+    for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+      if (entry.path().filename().string().starts_with(vm_id)) {
+        std::error_code ignored;
+        std::filesystem::remove(entry.path(), ignored);
+      }
     }
   }
 }
@@ -170,6 +190,7 @@ Result<std::unique_ptr<Point>> BackupPoint::begin(virDomainPtr domain, const Dom
                 "free space there, or set another scratch directory");
   }
   FARSIDE_TRY(end_backup(domain, place));
+  FARSIDE_TRY(let_qemu_in(place));
   // A repeated request: the checkpoint of the first attempt is merged into the one before it.
   const std::string name = kCheckpointPrefix + request.token;
   if (const CheckpointHandle same{virDomainCheckpointLookupByName(domain, name.c_str(), 0)}) {
@@ -187,12 +208,23 @@ Result<std::unique_ptr<Point>> BackupPoint::begin(virDomainPtr domain, const Dom
   return point;
 }
 
+// A folder on the way that QEMU may not pass says nothing but that.
+void BackupPoint::explain_denial(Error& error) const {
+  if (!error.what.contains("Permission denied")) return;
+  const auto user = place_.session.qemu_user();
+  if (!user || !*user) return;
+  if (const auto entry = check_entry(place_.scratch_dir, **user); !entry) {
+    error.what += "; " + entry.error().what;
+    error.advice = entry.error().advice;
+  }
+}
+
 Status BackupPoint::capture(virDomainPtr domain, const DomainShape& shape,
                             const PointRequest& request, const std::string& base) {
   const std::string prefix = prefix_of(vm_id_, place_);
   const BackupDescription backup{.since = base.empty() ? "" : kCheckpointPrefix + base,
                                  .checkpoint = kCheckpointPrefix + request.token,
-                                 .socket = prefix + ".nbd",
+                                 .socket = socket_of(vm_id_, place_.scratch_dir),
                                  .scratch_prefix = prefix};
   const std::string backup_xml = write_backup(backup, shape.disks);
   const std::string checkpoint_xml = write_checkpoint(backup, shape.disks);
@@ -238,6 +270,7 @@ Status BackupPoint::capture(virDomainPtr domain, const DomainShape& shape,
   if (virDomainBackupBegin(domain, backup_xml.c_str(), checkpoint_xml.c_str(),
                            VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL) != 0) {
     auto error = libvirt_error(fmt::format("freeze the disks of VM '{}'", shape.vm.name));
+    explain_denial(error.error());
     if (was_resized(error.error())) {
       error.error().code = ErrorCode::kBusy;
       error.error().advice = "a disk was resized in that moment; the next point has its new size";
@@ -259,7 +292,7 @@ Status BackupPoint::connect(virDomainPtr domain, const DomainShape& shape, const
   for (const DiskShape& disk : shape.disks) {
     if (!disk.is_writable_disk) continue;
     FARSIDE_ASSIGN(auto frozen,
-                   NbdDisk::connect({.socket = prefix_of(vm_id_, place_) + ".nbd",
+                   NbdDisk::connect({.socket = socket_of(vm_id_, place_.scratch_dir),
                                      .name = disk.name,
                                      .id = disk.id,
                                      .bitmap = base.empty() ? "" : "backup-" + disk.name}));

@@ -33,12 +33,21 @@ struct BackupPlace {
   Session& session;
   const Clock& clock;
   std::string scratch_dir;
+  std::string own_folder;           // See Options.
   std::uint64_t reserve_bytes = 0;  // A point is not begun, and ended, with less free than this.
   Marks quiesced;                   // Domains whose file systems we froze.
   OffTokens off_tokens;
   ScratchImages scratch{};
   Leftovers leftovers{};
 };
+
+// Where QEMU listens while a point of that VM is open: in a folder of its own, in which it may make
+// files.  Where the scratch images lie it may not, or it could put something else in their place
+// that libvirt then gives to it.
+std::string socket_of(const std::string& vm_id, const std::string& scratch_dir);
+
+// All that holds files of points.
+std::vector<std::string> folders_of(const BackupPlace& place);
 
 // Ends a backup job of ours that is under way, and removes its files.  None: success.  Errors:
 // kBusy (another tool's is).
@@ -70,6 +79,7 @@ class BackupPoint final : public Point {
 
  private:
   BackupPoint(std::string vm_id, std::string token, BackupPlace& place);
+  void explain_denial(Error& error) const;
   Status capture(virDomainPtr domain, const DomainShape& shape, const PointRequest& request,
                  const std::string& base);
   Status connect(virDomainPtr domain, const DomainShape& shape, const std::string& base,

@@ -8,6 +8,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <array>
 #include <csignal>
 #include <cstddef>
 #include <cstdlib>
@@ -25,22 +26,30 @@
 #include "common/base/log.h"
 #include "services/agent/platforms/deadline.h"
 #include "services/agent/platforms/libvirt/half_begun.h"
+#include "services/agent/platforms/libvirt/qemu_folder.h"
 
 namespace farside::agent::libvirt {
 namespace {
 
-// No helper daemons, no control groups, no labels, no change of owners: the embedded driver must
-// work on a host (or in a container) that has nothing but QEMU.
+// No helper daemons, no control groups, no labels: the embedded driver must work on a host (or in a
+// container) that has nothing but QEMU.
 constexpr const char* kEmbeddedConfig = R"(stdio_handler = "file"
 security_driver = "none"
-dynamic_ownership = 0
 remember_owner = 0
 namespaces = []
 cgroup_controllers = []
 )";
-constexpr const char* kRootConfig = R"(user = "root"
-group = "root"
+// Root's QEMU is not root: what a guest's disks and devices are made of is given to it at its
+// start, and back to root at its end.
+constexpr const char* kRootConfig = R"(user = "libvirt-qemu"
+group = "libvirt-qemu"
+dynamic_ownership = 1
 )";
+constexpr const char* kOwnConfig = "dynamic_ownership = 0\n";
+
+// What lies below is QEMU's own, made and given to it by libvirt, which leaves these as the umask
+// has them.
+constexpr std::array kPassages = {"", "/lib", "/run", "/run/qemu", "/cache"};
 
 Status write_config(const std::string& root) {
   std::error_code error;
@@ -49,9 +58,12 @@ Status write_config(const std::string& root) {
   if (error) {
     return fail(ErrorCode::kIo, fmt::format("create {}/etc: {}", root, error.message()));
   }
+  for (const char* passage : kPassages) {
+    FARSIDE_TRY(make_qemu_folder(root + passage, embedded_qemu_user()));
+  }
   const std::string path = root + "/etc/qemu.conf";
   std::string wanted = kEmbeddedConfig;
-  if (::geteuid() == 0) wanted += kRootConfig;
+  wanted += ::geteuid() == 0 ? kRootConfig : kOwnConfig;
   std::ifstream file(path);
   std::stringstream found;
   found << file.rdbuf();
@@ -187,6 +199,7 @@ Result<ConnectionHandle> open_connection(const ConnectionTarget& target) {
   std::string uri = target.uri;
   if (!target.root.empty()) {
     FARSIDE_TRY(write_config(target.root));
+    if (const auto user = embedded_qemu_user()) FARSIDE_TRY(check_entry(target.root, *user));
     forget_half_begun(target.root);
     // The driver logs to standard error otherwise.
     const std::string log = fmt::format("3:file:{}/log/libvirt.log", target.root);
@@ -203,7 +216,8 @@ Result<ConnectionHandle> open_connection(const ConnectionTarget& target) {
     if (error.what.contains("libvirt-qemu")) {
       // Debian creates this user with libvirt-daemon-system, which a host without the daemon lacks.
       error.advice =
-          "run: adduser --system --group --no-create-home --home /nonexistent libvirt-qemu";
+          "run: adduser --system --group --no-create-home --home /nonexistent libvirt-qemu, and "
+          "adduser libvirt-qemu kvm";
     } else if (error.what.contains("driver.pid")) {
       error.advice = "another process, perhaps the agent, has this root open: stop it first";
     }

@@ -104,6 +104,8 @@ class LibvirtPlatform final : public Platform {
   Result<msg::Vm> describe(virDomainPtr domain);
   Result<std::vector<DomainHandle>> domains();
 
+  Status make_vm_folder(const std::string& path);
+  Status let_in(const std::string& socket);
   Status remove(virDomainPtr domain, const DomainShape& shape, bool delete_overlays);
   Status clean_up(virDomainPtr domain, const std::vector<std::string>& vms_to_keep);
   Status clean_up_again(const std::string& vm_id);
@@ -321,7 +323,11 @@ Status LibvirtPlatform::prove_vm(const NewVm& vm, const std::string& proof_id,
       points_->prepare(proof_id, [&](const std::string& id) { return clean_up_again(id); }));
   const auto networks = networks_.ask(connection);
   auto proven = libvirt::prove_vm(
-      {.connection = connection, .networks = networks, .host = target_host(vm), .folder = folder},
+      {.connection = connection,
+       .networks = networks,
+       .host = target_host(vm),
+       .folder = folder,
+       .make_folder = [this](const std::string& path) { return make_vm_folder(path); }},
       vm, proof_id);
   if (proven) return proven;
   const auto left = find(proof_id);
@@ -335,6 +341,26 @@ Result<std::string> LibvirtPlatform::sign_of_life(const std::string& vm_id) {
   FARSIDE_ASSIGN(const auto domain, find(vm_id));
   FARSIDE_ASSIGN(const auto shape, shape_of(domain.get()));
   return libvirt::sign_of_life(domain.get(), shape);
+}
+
+// With that of all such VMs, and the storage that they lie in.
+Status LibvirtPlatform::make_vm_folder(const std::string& path) {
+  constexpr int kLevels = 3;
+  FARSIDE_ASSIGN(const auto user, session_->qemu_user());
+  FARSIDE_TRY(
+      make_qemu_folder(path, user, std::max(kLevels, levels_within(path, options_.own_folder))));
+  return user ? check_entry(path, *user) : Status();
+}
+
+// To a view.  The first one of all has been opened before its folder was.
+Status LibvirtPlatform::let_in(const std::string& socket) {
+  if (socket.empty()) return {};
+  const std::string folder = std::filesystem::path(socket).parent_path().string();
+  FARSIDE_ASSIGN(const auto user, session_->qemu_user());
+  FARSIDE_TRY(make_qemu_folder(folder, user, levels_within(folder, options_.own_folder)));
+  if (!user) return {};
+  FARSIDE_TRY(share_with_qemu(socket, *user));
+  return check_entry(folder, *user);
 }
 
 Status LibvirtPlatform::create_vm(const NewVm& vm) {
@@ -364,6 +390,8 @@ Status LibvirtPlatform::create_vm(const NewVm& vm) {
                   "mount its volume or bring the file back; if it is lost, remove the VM and "
                   "start it again from a recovery point");
     }
+    FARSIDE_TRY(make_vm_folder(std::filesystem::path(disk.overlay_path).parent_path()));
+    FARSIDE_TRY(let_in(disk.nbd_socket));
     FARSIDE_TRY(create_overlay(disk));
   }
   if (!existing) FARSIDE_TRY(moved_->forget(vm.id));  // Of one of that id, deleted by hand.
@@ -529,14 +557,14 @@ Result<std::unique_ptr<Platform>> open_platform(const Options& given, const Cloc
   if (options.state_dir.empty() || options.scratch_dir.empty()) {
     return fail(ErrorCode::kInvalidArgument, "libvirt: state_dir and scratch_dir must be set");
   }
-  // DIR/<uuid>.nbd must fit into a socket address.
   constexpr std::size_t kSocketPathMax = sizeof(sockaddr_un::sun_path) - 1;
-  if (options.scratch_dir.size() + VIR_UUID_STRING_BUFLEN + 4 > kSocketPathMax) {
+  const std::string longest(VIR_UUID_STRING_BUFLEN - 1, '0');
+  if (socket_of(longest, options.scratch_dir).size() > kSocketPathMax) {
     return fail(ErrorCode::kInvalidArgument,
                 fmt::format("scratch_dir {} is too long for sockets in it", options.scratch_dir),
                 "choose a path of at most 60 characters");
   }
-  FARSIDE_TRY(make_qemu_folder(options.scratch_dir));
+  FARSIDE_TRY(make_folders(options.scratch_dir));
   FARSIDE_ASSIGN(auto networks, Networks::from_options(options.networks));
   if (options.domain_type == "auto") {
     options.domain_type = kvm_boots(options.emulator) ? "kvm" : "qemu";
@@ -549,6 +577,7 @@ Result<std::unique_ptr<Platform>> open_platform(const Options& given, const Cloc
                                              seconds(options.call_seconds)));
   FARSIDE_ASSIGN(auto points, Points::open({.state_dir = options.state_dir,
                                             .scratch_dir = options.scratch_dir,
+                                            .own_folder = options.own_folder,
                                             .reserve_bytes = options.scratch_reserve_bytes},
                                            *session, clock));
   FARSIDE_ASSIGN(auto moved, MovedDisks::open(options.state_dir));

@@ -25,6 +25,7 @@ struct Options {
   std::string root;  // directory of the driver inside this process: no daemon is needed.
 
   std::string host_name;    // As the provider knows this host.
+  std::string own_folder;   // The agent's: QEMU may be let into it; empty: none is.
   std::string state_dir;    // Small and durable: fences and other marks, tokens, serial logs.
   std::string scratch_dir;  // Holds what guests overwrite while a point is open.
   std::uint64_t scratch_reserve_bytes = 512U << 20U;

@@ -9,7 +9,6 @@
 
 #include "common/base/file.h"
 #include "services/agent/platforms/libvirt/program.h"
-#include "services/agent/platforms/libvirt/qemu_folder.h"
 
 namespace farside::agent::libvirt {
 
@@ -17,7 +16,6 @@ using std::chrono::seconds;
 
 Status create_overlay(const NewDisk& disk) {
   const std::string folder = std::filesystem::path(disk.overlay_path).parent_path().string();
-  FARSIDE_TRY(make_qemu_folder(folder, 2));  // With that of all such VMs.
   // Whoever made it may have been killed before its name was durable.
   if (::access(disk.overlay_path.c_str(), F_OK) == 0) return sync_folder(folder);
   // The view is not opened: it is named in the domain as well, with how to reconnect to it.

@@ -5,7 +5,8 @@
 
 namespace farside::agent::libvirt {
 
-// Durable when it returns; one that is there already is kept.  Errors: kPlatform, kIo, kNoSpace.
+// Durable when it returns; one that is there already is kept.  Its folder must be there.  Errors:
+// kPlatform, kIo, kNoSpace.
 Status create_overlay(const NewDisk& disk);
 
 }  // namespace farside::agent::libvirt

@@ -215,11 +215,16 @@ void Points::sweep(const Leftovers::CleanUp& clean_up) {
 }
 
 void Points::remove_stray_files() {
+  for (const std::string& folder : folders_of(place_)) remove_strays_in(folder);
+}
+
+void Points::remove_strays_in(const std::string& folder) {
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(place_.scratch_dir, error)) {
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
     const std::string name = entry.path().filename();
     const std::string id = name.substr(0, VIR_UUID_STRING_BUFLEN - 1);
-    if (name.size() < VIR_UUID_STRING_BUFLEN || !is_uuid(id) || place_.leftovers.of(id)) continue;
+    if (name.size() < VIR_UUID_STRING_BUFLEN - 1 || !is_uuid(id) || place_.leftovers.of(id))
+      continue;
     // A VM that is there has been seen to; one that cannot be looked for may still use its file.
     const auto domain = place_.session.find(id);
     if (domain || domain.error().code != ErrorCode::kNotFound) continue;

@@ -18,6 +18,7 @@ class Points {
   struct Where {
     std::string state_dir;
     std::string scratch_dir;
+    std::string own_folder;  // See Options.
     std::uint64_t reserve_bytes = 0;
   };
   // `session` and `clock` outlive it.  Errors: kIo.
@@ -53,6 +54,7 @@ class Points {
       : place_{.session = session,
                .clock = clock,
                .scratch_dir = where.scratch_dir,
+               .own_folder = where.own_folder,
                .reserve_bytes = where.reserve_bytes,
                .quiesced = std::move(quiesced),
                .off_tokens = std::move(off_tokens)},
@@ -60,6 +62,7 @@ class Points {
   Result<std::unique_ptr<Point>> of_running(virDomainPtr domain, const DomainShape& shape,
                                             const PointRequest& request, const Networks& networks);
   Result<OffPoint::Since> resolve(virDomainPtr domain, const PointRequest& request);
+  void remove_strays_in(const std::string& folder);
   Status check_disks(const OffToken& token, const DomainShape& shape);
 
   BackupPlace place_;

@@ -15,7 +15,6 @@
 #include "services/agent/platforms/libvirt/domain_xml.h"
 #include "services/agent/platforms/libvirt/power.h"
 #include "services/agent/platforms/libvirt/program.h"
-#include "services/agent/platforms/libvirt/qemu_folder.h"
 
 namespace farside::agent::libvirt {
 namespace {
@@ -167,7 +166,7 @@ Status prove_vm(const ProofPlace& place, const NewVm& vm, const std::string& pro
   FARSIDE_TRY(remove_domain(place, proof_id));
   std::error_code error;
   fs::remove_all(place.folder, error);
-  FARSIDE_TRY(make_qemu_folder(place.folder));
+  FARSIDE_TRY(place.make_folder(place.folder));
   ProofPlace own = place;
   own.host.serial_log = place.folder + "/serial.log";
   Status built = build(own, proof_of(vm, proof_id, place.folder));

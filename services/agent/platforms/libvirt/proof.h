@@ -4,6 +4,7 @@
 
 #include <libvirt/libvirt.h>
 
+#include <functional>
 #include <string>
 
 #include "services/agent/platforms/libvirt/transform.h"
@@ -15,6 +16,7 @@ struct ProofPlace {
   const Networks& networks;
   TargetHost host;
   std::string folder;  // For its files; made, emptied and removed.
+  std::function<Status(const std::string&)> make_folder;  // One that QEMU can enter.
 };
 
 // See Platform::prove_vm().  Errors: kAlreadyExists, kNoSpace (memory), kPlatform (it does not

@@ -109,6 +109,18 @@ Result<Opened> Session::open_for_this_thread() {
   return std::move(*opened);
 }
 
+Result<std::optional<QemuUser>> Session::qemu_user() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (qemu_user_) return *qemu_user_;
+  }
+  FARSIDE_ASSIGN(const virConnectPtr connection, use());
+  FARSIDE_ASSIGN(const auto user, qemu_user_of(connection));
+  const std::lock_guard lock(mutex_);
+  qemu_user_ = user;
+  return user;
+}
+
 Result<DomainHandle> Session::find(const std::string& vm_id) {
   FARSIDE_ASSIGN(const virConnectPtr connection, use());
   DomainHandle domain(virDomainLookupByUUIDString(connection, vm_id.c_str()));
@@ -134,6 +146,7 @@ void Session::lose(const std::string& why) {
   log::warn("libvirt_lost", {{"uri", uri_}, {"cause", why}});
   is_up_ = false;
   why_away_ = why;
+  qemu_user_.reset();  // The next one may have been told otherwise.
   probed_.socket.shut_down();
   const auto until = steady_clock::now() + kPastKept;
   for (auto& [thread, mine] : of_threads_) {

@@ -19,11 +19,13 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <thread>
 
 #include "services/agent/platforms/libvirt/connection.h"
+#include "services/agent/platforms/libvirt/qemu_user.h"
 
 namespace farside::agent::libvirt {
 
@@ -41,6 +43,9 @@ class Session {
 
   // The same; null while there is none, which each call of libvirt refuses with kUnavailable.
   virConnectPtr get() { return use().value_or(nullptr); }
+
+  // Whom QEMU runs as (see qemu_user_of()); asked once for as long as the daemon is there.
+  Result<std::optional<QemuUser>> qemu_user();
 
   // Errors: kNotFound (libvirt says that there is no such VM), kUnavailable, kPlatform.
   Result<DomainHandle> find(const std::string& vm_id);
@@ -68,6 +73,7 @@ class Session {
   std::mutex mutex_;
   bool is_up_ = false;
   std::string why_away_ = "not reached yet";
+  std::optional<std::optional<QemuUser>> qemu_user_;  // Empty: to be asked.
   std::map<std::thread::id, OfThread> of_threads_;
   std::deque<OfThread> past_;  // Threads may have calls under way on them.
   Opened probed_;              // Null while it is down; used by the prober, opened by the keeper.
