@@ -1,5 +1,7 @@
 #include "cli/json.h"
 
+#include "common/base/log_value.h"
+
 namespace farside::cli {
 
 const Json& at(const Json& object, std::string_view path) {
@@ -18,7 +20,7 @@ const Json& at(const Json& object, std::string_view path) {
 
 std::string text(const Json& object, std::string_view path) {
   const Json& value = at(object, path);
-  if (value.is_string()) return value.get<std::string>();
+  if (value.is_string()) return log::printable(value.get<std::string>());
   return value.is_primitive() && !value.is_null() ? value.dump() : std::string();
 }
 

@@ -14,8 +14,9 @@ using Json = nlohmann::ordered_json;
 // The member at "properties.farside.phase"; null if there is none.
 const Json& at(const Json& object, std::string_view path);
 
-std::string text(const Json& object, std::string_view path);  // Numbers as their digits.
-double number(const Json& object, std::string_view path);     // 0 if it is none.
+// As a terminal may show it: controls are escaped.  Numbers as their digits.
+std::string text(const Json& object, std::string_view path);
+double number(const Json& object, std::string_view path);  // 0 if it is none.
 bool flag(const Json& object, std::string_view path);
 const Json& items(const Json& object, std::string_view path);  // An empty array if it is none.
 

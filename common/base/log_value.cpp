@@ -57,6 +57,24 @@ bool needs_quotes(std::string_view value) {
   return false;
 }
 
+// The first character of `value`, which goes.
+void append_seen(std::string& line, std::string_view& value, std::string_view escaped) {
+  const Character one = first_of(value);
+  if (!one.is_utf8) {
+    fmt::format_to(std::back_inserter(line), "\\x{:02x}", byte_at(value, 0));
+  } else if (one.code == '\n') {
+    line += ' ';
+  } else if (is_control(one.code)) {
+    fmt::format_to(std::back_inserter(line), "\\x{:02x}", one.code);
+  } else if (is_unseen(one.code)) {
+    fmt::format_to(std::back_inserter(line), "\\u{{{:04x}}}", one.code);
+  } else {
+    if (escaped.contains(value.front())) line += '\\';
+    line += value.substr(0, one.bytes);
+  }
+  value.remove_prefix(one.bytes);
+}
+
 }  // namespace
 
 void append_value(std::string& line, std::string_view value) {
@@ -65,23 +83,14 @@ void append_value(std::string& line, std::string_view value) {
     return;
   }
   line += '"';
-  while (!value.empty()) {
-    const Character one = first_of(value);
-    if (!one.is_utf8) {
-      fmt::format_to(std::back_inserter(line), "\\x{:02x}", byte_at(value, 0));
-    } else if (one.code == '\n') {
-      line += ' ';
-    } else if (is_control(one.code)) {
-      fmt::format_to(std::back_inserter(line), "\\x{:02x}", one.code);
-    } else if (is_unseen(one.code)) {
-      fmt::format_to(std::back_inserter(line), "\\u{{{:04x}}}", one.code);
-    } else {
-      if (one.code == '"' || one.code == '\\') line += '\\';
-      line += value.substr(0, one.bytes);
-    }
-    value.remove_prefix(one.bytes);
-  }
+  while (!value.empty()) append_seen(line, value, "\"\\");
   line += '"';
+}
+
+std::string printable(std::string_view text) {
+  std::string line;
+  while (!text.empty()) append_seen(line, text, "");
+  return line;
 }
 
 }  // namespace farside::log

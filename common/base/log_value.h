@@ -12,4 +12,7 @@ namespace farside::log {
 // that are not UTF-8 are \xNN, and what Unicode has of controls, line ends and directions \u{NNNN}.
 void append_value(std::string& line, std::string_view value);
 
+// The same without quotes, for a terminal.
+std::string printable(std::string_view text);
+
 }  // namespace farside::log

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/base/clip.h"
 #include "common/flow/engine.h"
 
 namespace farside::flow {
@@ -55,7 +56,8 @@ void Engine::on_progress(const msg::Progress& progress, const std::string& from,
   if (!flow || flow->record.request != progress.request) return;
   if (const auto to = asked(*flow); to != from && route_(to) == from) {
     auto& waiting = flow->record.steps[flow->record.step];
-    if (std::exchange(waiting.note, progress.note) != progress.note) save(*flow, effects);
+    auto note = clipped(progress.note, kNoteMax);
+    if (std::exchange(waiting.note, note) != note) save(*flow, effects);
     return;
   }
   if (!is_asked(*flow, from)) return;
@@ -64,7 +66,7 @@ void Engine::on_progress(const msg::Progress& progress, const std::string& from,
   if (gets_on(flow->record, progress)) flow->record.moved_at = effects.now().micros;
   step.done = progress.done;
   step.total = progress.total;
-  step.note = progress.note;
+  step.note = clipped(progress.note, kNoteMax);
   save(*flow, effects);
 }
 

@@ -172,6 +172,7 @@ void SettingsDesk::tell(const std::string& agent, msg::ItemSettings settings,
                         const std::string& reported, reactor::Effects& effects) {
   settings.digest = sha256_hex(msg::encode(settings)).substr(0, 16);
   if (settings.digest == reported) return;
+  if (is_full({agent, settings.item})) return;
   auto& told = told_[{agent, settings.item}];
   if (told != Micros{0} && effects.monotonic() - told < kTellEvery) return;
   told = effects.monotonic();
@@ -179,6 +180,12 @@ void SettingsDesk::tell(const std::string& agent, msg::ItemSettings settings,
       identity::neighbour_of(agent),
       msg::Envelope{
           .from = effects.self(), .to = agent, .body = reactor::message(std::move(settings))});
+}
+
+// Of made-up items there is no end.
+bool SettingsDesk::is_full(const Told& one) const {
+  constexpr std::size_t kToldMax = 100'000;
+  return told_.size() >= kToldMax && !told_.contains(one);
 }
 
 void SettingsDesk::on_source(const std::string& agent, const msg::ReplicationStatus& reported,
@@ -204,6 +211,7 @@ void SettingsDesk::on_replica(const std::string& agent, const msg::ReplicaStatus
   if (!item) return;
   if (!*item || (*item)->target_agent != agent) {
     // Data is never deleted for want of a record: an operator decides.
+    if (is_full({agent, reported.item})) return;
     auto& told = told_[{agent, reported.item}];
     if (told != Micros{0}) return;
     told = effects.monotonic();

@@ -59,6 +59,8 @@ class SettingsDesk final {
   bool is_revoked(const std::string& agent) const;
 
  private:
+  using Told = std::pair<std::string, std::string>;  // Agent, item.
+  bool is_full(const Told& one) const;
   struct Agent {
     std::string key;
     std::string endpoint;
@@ -90,9 +92,9 @@ class SettingsDesk final {
   std::map<std::string, Micros> reminded_;  // Revoked agent -> when its provider was told.
   std::map<std::string, msg::Policy> policies_;
   using Pair = std::pair<std::string, std::string>;
-  std::map<Pair, std::vector<msg::ReplicaDisk>> disks_;         // By agent and VM.
-  std::map<Pair, std::vector<msg::NetworkPair>> networks_;      // By source and target site.
-  std::map<std::pair<std::string, std::string>, Micros> told_;  // Agent, item -> when.
+  std::map<Pair, std::vector<msg::ReplicaDisk>> disks_;     // By agent and VM.
+  std::map<Pair, std::vector<msg::NetworkPair>> networks_;  // By source and target site.
+  std::map<Told, Micros> told_;                             // -> when.
 };
 
 }  // namespace farside::vault

@@ -5,6 +5,7 @@
 
 #include "common/base/log.h"
 #include "common/flow/fault.h"
+#include "services/vault/hearsay.h"
 #include "services/vault/item_health.h"
 
 namespace farside::vault {
@@ -176,7 +177,9 @@ void VaultCore::on_report(const reactor::PeerId& peer, const msg::Envelope& enve
     for (const auto& one : status->statuses) {
       const auto item = catalog_.items.get(effects.store(), one.item);
       if (item && *item && (*item)->source_agent == envelope.from) {
-        catalog_.live.sources[one.item] = one;
+        auto& kept = catalog_.live.sources[one.item];
+        kept = one;
+        cut(kept);
         points_.on_report(one.item, PointWatch::Side::source, one.newest, effects.now());
       }
       settings_.on_source(envelope.from, one, effects);
@@ -185,7 +188,9 @@ void VaultCore::on_report(const reactor::PeerId& peer, const msg::Envelope& enve
     for (const auto& one : replicas->replicas) {
       const auto item = catalog_.items.get(effects.store(), one.item);
       if (item && *item && (*item)->target_agent == envelope.from) {
-        catalog_.live.replicas[one.item] = one;
+        auto& kept = catalog_.live.replicas[one.item];
+        kept = one;
+        cut(kept);
         points_.on_report(one.item, PointWatch::Side::target, one.newest, effects.now());
       }
       settings_.on_replica(envelope.from, one, effects);
@@ -208,7 +213,8 @@ void VaultCore::on_inventory(const reactor::PeerId& peer, msg::Inventory invento
   std::erase_if(live.troubles, is_own);
   std::erase_if(live.connected, is_own);  // Those that left the inventory are heard of no more.
   keep_own(inventory.hosts, peer);
-  for (const auto& host : inventory.hosts) {
+  for (auto& host : inventory.hosts) {
+    cut(host.host);
     if (host.principal.empty()) continue;
     live.connected[host.principal] = host.connected && !settings_.is_revoked(host.principal);
     if (!host.host.problem.empty()) live.host_problems[host.principal] = host.host.problem;

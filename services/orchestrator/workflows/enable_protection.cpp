@@ -7,6 +7,7 @@
 //   <----------------------- on failure, undo right to left -----------------------
 //
 // The target builds the VM for a test when it prepares the replica: nothing is sent before.
+#include "common/identity/registrar.h"
 #include "services/orchestrator/workflows/all.h"
 #include "services/orchestrator/workflows/common.h"
 
@@ -54,6 +55,13 @@ flow::Request place_replica(const EnableState& s) {
 
 Status learn_placement(EnableState& s, const msg::Message& reply) {
   FARSIDE_ASSIGN(const auto placed, flow::expect<msg::ReplicaPlaced>(reply));
+  // A provider speaks for the hosts of its own site, and its hosts judge the path once more.
+  if (!identity::is_agent_of(placed.agent, s.spec.target_site)) {
+    return fail(ErrorCode::kForbidden,
+                "the provider of site '" + s.spec.target_site + "' placed the replica on '" +
+                    placed.agent + "', which is no agent of that site",
+                "look at that provider: it may be in other hands");
+  }
   s.spec.target_agent = placed.agent;
   s.storage_path = placed.storage_path;
   return {};

@@ -34,6 +34,12 @@ TEST(LogValue, HasNoControlCharacters) {
   }
 }
 
+TEST(LogValue, IsShownOnATerminalWithoutItsControls) {
+  EXPECT_EQ(printable("\x1b[2Jweb \"one\" \\ größe"), R"(\x1b[2Jweb "one" \ größe)");
+  EXPECT_EQ(printable(""), "");
+  EXPECT_EQ(printable("a\nb\rc\xc2\x9b"), R"(a b\x0dc\u{009b})");
+}
+
 TEST(LogValue, HasNoControlsOfUnicodeNorOtherDirections) {
   EXPECT_EQ(shown("\u009b2J"), R"("\u{009b}2J")");
   EXPECT_EQ(shown("\u0080\u009f"), R"("\u{0080}\u{009f}")");

@@ -292,6 +292,34 @@ TEST_P(WorkflowTest, TheNeighbourMayExplainASilenceButNotProlongIt) {
   EXPECT_EQ(record().heard_at, heard);
 }
 
+TEST_P(WorkflowTest, OfALongNoteTheBeginningIsKept) {
+  const auto request = begin().back();
+
+  turn([&](auto& effects) {
+    const std::string flood(1 << 20, 'x');
+    engine_->on_progress({.request = request.id, .note = flood}, request.to, effects);
+  });
+
+  EXPECT_EQ(record().steps.front().note.size(), kNoteMax);
+}
+
+TEST_P(WorkflowTest, AReplicaIsPlacedOnAnAgentOfTheTargetsSiteAndNowhereElse) {
+  if (GetParam() != "enable_protection") return;
+  auto requests = begin();
+  for (int i = 0; i < 20 && !requests.empty(); ++i) {
+    const auto request = requests.back();
+    auto answer = testing_support::answer_to(request.body);
+    if (auto* placed = std::get_if<msg::ReplicaPlaced>(&answer.value)) {
+      placed->agent = "agent/A/host";
+    }
+    EXPECT_NE(request.body.value.index(), msg::Message{msg::PrepareReplica{}}.value.index());
+    requests = reply(request, answer);
+  }
+
+  ASSERT_TRUE(record().fault) << msg::to_text(record());
+  EXPECT_NE(record().fault->what.find("no agent of that site"), std::string::npos);
+}
+
 TEST_P(WorkflowTest, AStepThatIsToldOfButDoesNotGetOnEndsWithItsLastFigures) {
   talk(begin().back(), std::chrono::hours{20}, [](int i) {
     // To and fro is nowhere, and a note that changes is no work.

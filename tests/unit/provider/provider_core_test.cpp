@@ -169,6 +169,17 @@ TEST_F(ProviderCoreTest, AProblemOfAHostThatDoesNotAnswerTakesNothingOfWhatWasKn
   ASSERT_EQ(away.vms.size(), 1U);
 }
 
+// Groups of hosts name them: whoever could choose would be in any of them.
+TEST_F(ProviderCoreTest, AHostIsCalledAsItsAgentWasAdmitted) {
+  message({.principal = kAgent, .role = msg::Role::agent},
+          {.from = kAgent,
+           .to = "provider/A",
+           .body = reactor::message(msg::HostReport{
+               .host = {.name = "another", .platform = "sim", .public_key = "key"}})});
+
+  EXPECT_EQ(hosts().at(0).host.name, "host");
+}
+
 TEST_F(ProviderCoreTest, AnAgentsDataKeyIsTheOneItWasAdmittedWith) {
   host_report("key");
   EXPECT_EQ(hosts().at(0).host.problem, "");
