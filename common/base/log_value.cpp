@@ -57,13 +57,7 @@ bool needs_quotes(std::string_view value) {
   return false;
 }
 
-}  // namespace
-
-void append_value(std::string& line, std::string_view value) {
-  if (!needs_quotes(value)) {
-    line += value;
-    return;
-  }
+void append_quoted(std::string& line, std::string_view value) {
   line += '"';
   while (!value.empty()) {
     const Character one = first_of(value);
@@ -82,6 +76,24 @@ void append_value(std::string& line, std::string_view value) {
     value.remove_prefix(one.bytes);
   }
   line += '"';
+}
+
+}  // namespace
+
+void append_value(std::string& line, std::string_view value) {
+  if (needs_quotes(value)) {
+    append_quoted(line, value);
+  } else {
+    line += value;
+  }
+}
+
+std::string quoted(std::string_view value) {
+  constexpr std::size_t kBytesMax = 64;
+  std::string out;
+  append_quoted(out, value.substr(0, kBytesMax));
+  if (value.size() > kBytesMax) out += "...";
+  return out;
 }
 
 }  // namespace farside::log
