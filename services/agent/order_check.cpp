@@ -200,7 +200,7 @@ Status check_own_vm(const msg::SourceItem& source, const msg::Message& order) {
           return fail(
               ErrorCode::kForbidden,
               fmt::format("{}.vm: {} is not the VM of item '{}', which is {}", msg::name_of(order),
-                          log::quoted(arm.vm), source.item, log::shown(source.vm)),
+                          log::quoted(arm.vm), source.item, log::quoted(source.vm)),
               "an order for an item touches no other VM of this host; look at the item "
               "with `farside item show`");
         } else {

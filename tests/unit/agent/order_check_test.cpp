@@ -178,9 +178,9 @@ TEST(OrderCheck, AnEpochLeavesRoomForTheNext) {
 
 TEST(OrderCheck, TimesAreThoseThatAProductCanMean) {
   constexpr auto kMost = std::numeric_limits<std::uint32_t>::max();
-  for (auto* field : {&msg::Policy::retention_hours, &msg::Policy::every_point_hours,
-                      &msg::Policy::app_consistent_hours, &msg::Policy::floor_hours,
-                      &msg::Policy::keep_hours, &msg::Policy::frequency_seconds}) {
+  for (const auto field : {&msg::Policy::retention_hours, &msg::Policy::every_point_hours,
+                           &msg::Policy::app_consistent_hours, &msg::Policy::floor_hours,
+                           &msg::Policy::keep_hours, &msg::Policy::frequency_seconds}) {
     auto wrong = policy();
     wrong.*field = kMost;
     auto prepare = preparation();
