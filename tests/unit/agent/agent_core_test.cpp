@@ -286,7 +286,11 @@ TEST_F(AgentCoreTest, APausedItemTakesNoMorePointsAndKeepsItsToken) {
 
 TEST_F(AgentCoreTest, APauseOutlivesARestart) {
   start_replication();
-  settings({.item = kItem, .epoch = 3, .digest = "p", .paused = true});
+  settings({.item = kItem,
+            .epoch = 3,
+            .digest = "p",
+            .policy = {.frequency_seconds = 5},
+            .paused = true});
 
   AgentCore again("provider/A", "data-key", probe_);
   reactor::Effects effects("agent/A/host", store_, now_, Micros{now_.micros}, random_);
@@ -303,9 +307,13 @@ TEST_F(AgentCoreTest, APauseOutlivesARestart) {
 TEST_F(AgentCoreTest, AResumedItemTakesItsNextPointAtOnce) {
   start_replication();
   job_done(kCycle, failure(ErrorCode::kCorrupt));
-  settings({.item = kItem, .epoch = 3, .digest = "p", .paused = true});
+  settings({.item = kItem,
+            .epoch = 3,
+            .digest = "p",
+            .policy = {.frequency_seconds = 5},
+            .paused = true});
 
-  settings({.item = kItem, .epoch = 3, .digest = "r"});
+  settings({.item = kItem, .epoch = 3, .digest = "r", .policy = {.frequency_seconds = 5}});
 
   EXPECT_EQ(timers_[kCycle], Micros{0});
   EXPECT_FALSE(source().status.paused);
@@ -316,8 +324,12 @@ TEST_F(AgentCoreTest, AResumedItemTakesItsNextPointAtOnce) {
 
 TEST_F(AgentCoreTest, AnItemResumedBeforeItsCycleHadEndedGoesOnWhenItHas) {
   start_replication();
-  settings({.item = kItem, .epoch = 3, .digest = "p", .paused = true});
-  settings({.item = kItem, .epoch = 3, .digest = "r"});
+  settings({.item = kItem,
+            .epoch = 3,
+            .digest = "p",
+            .policy = {.frequency_seconds = 5},
+            .paused = true});
+  settings({.item = kItem, .epoch = 3, .digest = "r", .policy = {.frequency_seconds = 5}});
 
   job_done(kCycle, failure(ErrorCode::kCancelled));
 
@@ -328,7 +340,11 @@ TEST_F(AgentCoreTest, AnItemResumedBeforeItsCycleHadEndedGoesOnWhenItHas) {
 TEST_F(AgentCoreTest, APlannedFailoverOfAPausedItemSendsItsLastWrites) {
   start_replication();
   job_done(kCycle, reactor::message(done(1)));
-  settings({.item = kItem, .epoch = 3, .digest = "p", .paused = true});
+  settings({.item = kItem,
+            .epoch = 3,
+            .digest = "p",
+            .policy = {.frequency_seconds = 5},
+            .paused = true});
 
   order("s", msg::ShutDownSource{.item = kItem, .vm = "vm"});
   job_done("order/s", reactor::message(msg::SourceShutDown{.item = kItem}));
@@ -380,7 +396,11 @@ TEST_F(AgentCoreTest, AResynchronisationComparesAtOnceOrRightAfterTheDeltaUnderW
 
 TEST_F(AgentCoreTest, ARetryOfAPausedItemIsRefusedWithTheWayOut) {
   start_replication();
-  settings({.item = kItem, .epoch = 3, .digest = "p", .paused = true});
+  settings({.item = kItem,
+            .epoch = 3,
+            .digest = "p",
+            .policy = {.frequency_seconds = 5},
+            .paused = true});
 
   order("now", msg::RetryReplication{.item = kItem});
 

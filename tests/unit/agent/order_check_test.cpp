@@ -208,7 +208,7 @@ TEST(OrderCheck, ATargetIsDialledByTcpOnly) {
   const auto refused = refusal(order);
 
   EXPECT_EQ(refused.code, ErrorCode::kInvalidArgument);
-  EXPECT_TRUE(refused.what.starts_with("StartReplication.endpoint: ")) << refused.what;
+  EXPECT_TRUE(refused.what.starts_with("start_replication.endpoint: ")) << refused.what;
 }
 
 TEST(OrderCheck, WhatIsRefusedIsToldShortAndEscaped) {
@@ -217,7 +217,7 @@ TEST(OrderCheck, WhatIsRefusedIsToldShortAndEscaped) {
 
   EXPECT_LT(refused.what.size(), 200U);
   EXPECT_EQ(refused.what.find('\x1b'), std::string::npos);
-  EXPECT_TRUE(refused.what.starts_with("RemoveTestVm.vm: ")) << refused.what;
+  EXPECT_TRUE(refused.what.starts_with("remove_test_vm.vm: ")) << refused.what;
 }
 
 TEST(OrderCheck, AnOrderForAnItemTouchesNoOtherVm) {
