@@ -12,7 +12,7 @@ TEST(FileName, StaysInsideOfItsFolder) {
     EXPECT_TRUE(is_file_name(good)) << good;
   }
   EXPECT_TRUE(is_file_name(std::string(255, 'a')));
-  for (const std::string bad :
+  for (const std::string& bad :
        {std::string(), std::string("."), std::string(".."), std::string("../x"), std::string("a/b"),
         std::string("/"), std::string(".hidden"), std::string("a\n"), std::string("a\x7f"),
         std::string("a\0b", 3), std::string(256, 'a')}) {
