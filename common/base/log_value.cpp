@@ -75,22 +75,34 @@ void append_seen(std::string& line, std::string_view& value, std::string_view es
   value.remove_prefix(one.bytes);
 }
 
-}  // namespace
-
-void append_value(std::string& line, std::string_view value) {
-  if (!needs_quotes(value)) {
-    line += value;
-    return;
-  }
+void append_quoted(std::string& line, std::string_view value) {
   line += '"';
   while (!value.empty()) append_seen(line, value, "\"\\");
   line += '"';
+}
+
+}  // namespace
+
+void append_value(std::string& line, std::string_view value) {
+  if (needs_quotes(value)) {
+    append_quoted(line, value);
+  } else {
+    line += value;
+  }
 }
 
 std::string printable(std::string_view text) {
   std::string line;
   while (!text.empty()) append_seen(line, text, "");
   return line;
+}
+
+std::string quoted(std::string_view value) {
+  constexpr std::size_t kBytesMax = 64;
+  std::string out;
+  append_quoted(out, value.substr(0, kBytesMax));
+  if (value.size() > kBytesMax) out += "...";
+  return out;
 }
 
 }  // namespace farside::log

@@ -15,4 +15,7 @@ void append_value(std::string& line, std::string_view value);
 // The same without quotes, for a terminal.
 std::string printable(std::string_view text);
 
+// The same in quotes, for the text of an error; only the beginning of what is longer than 64 bytes.
+std::string quoted(std::string_view value);
+
 }  // namespace farside::log

@@ -15,6 +15,7 @@
 #include <zmq.hpp>
 
 #include "common/base/assert.h"
+#include "common/base/endpoint.h"
 #include "common/base/log.h"
 #include "common/bus/curve_server.h"
 #include "common/bus/listener.h"
@@ -149,8 +150,11 @@ Status ZmqBus::Impl::listen() {
   return {};
 }
 
-// Errors: kInvalidArgument (the endpoint does not parse).
+// Peers name where they are dialled.  Errors: kInvalidArgument (not such an endpoint).
 Status ZmqBus::Impl::dial(Remote& remote) {
+  if (const auto good = check_endpoint(remote.entry.endpoint); !good) {
+    return fail(good.error().in("dial " + remote.id.principal));
+  }
   try {
     zmq::socket_t dealer(context, zmq::socket_type::dealer);
     set_common(dealer);

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "common/base/assert.h"
+#include "common/base/endpoint.h"
 #include "common/base/log.h"
 #include "common/base/sha256.h"
 
@@ -330,6 +331,7 @@ Result<msg::Identity> Registrar::admit(const reactor::PeerId& peer, const msg::R
   FARSIDE_TRY(check_use(*key, wanted, effects.now()));
   const auto principal = principal_for(*key, wanted.name);
   if (key->used_at != 0) return again(principal, wanted, effects.store());
+  if (!wanted.endpoint.empty()) FARSIDE_TRY(check_endpoint(wanted.endpoint));
 
   FARSIDE_ASSERT(issuer_.open_proof != nullptr);
   FARSIDE_TRY(issuer_.open_proof({.public_key = wanted.public_key,

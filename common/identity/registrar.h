@@ -86,8 +86,8 @@ class Registrar final {
 
   // Answers a Register that came over a registrant's connection: the new identity.
   // Errors: kUnauthorized, kExpired, kRevoked, kForbidden (token of another host),
-  // kAlreadyExists (name taken by another key), kConflict (key taken by another name), those of
-  // OpenProof.
+  // kAlreadyExists (name taken by another key), kConflict (key taken by another name),
+  // kInvalidArgument (the endpoint), those of OpenProof.
   Result<msg::Identity> admit(const reactor::PeerId& peer, const msg::Register& wanted,
                               reactor::Effects& effects);
 

@@ -4,6 +4,7 @@
 #include "common/base/log.h"
 #include "common/flow/fault.h"
 #include "services/agent/agent_core.h"
+#include "services/agent/order_check.h"
 
 namespace farside::agent {
 namespace {
@@ -81,6 +82,10 @@ void AgentCore::on_order(const msg::Envelope& envelope, reactor::Effects& effect
     }
   }
   if (orders_.contains(envelope.id) || orders_.size() >= kOrdersMax) return;
+  if (const auto good = check_order(envelope.body); !good) {
+    reply(envelope, fail(good.error()), effects);
+    return;
+  }
   // Orders for one item are carried out one after the other, so that an undo never overtakes its
   // act; who comes too early asks again.
   if (!is_reading(envelope.body)) {
@@ -145,6 +150,12 @@ Result<std::optional<msg::Message>> AgentCore::decide(const msg::Envelope& envel
     return fail(ErrorCode::kNotFound, "item '" + item + "' is not replicated from this host",
                 "enable protection first");
   };
+
+  // Nothing is known of an item of which this agent has lost its state: then its VM is believed.
+  if (const auto item = item_of(envelope.body); !item.empty()) {
+    FARSIDE_ASSIGN(const auto known, sources_.get(store, item));
+    if (known) FARSIDE_TRY(check_own_vm(*known, envelope.body));
+  }
 
   // ---- Source side ----
   if (const auto* order = std::get_if<msg::StartReplication>(&body)) {

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/base/endpoint.h"
 #include "common/base/log.h"
 #include "common/flow/fault.h"
 #include "services/agent/agent_core.h"
 #include "services/agent/health.h"
+#include "services/agent/order_check.h"
 #include "services/agent/replica_order.h"
 
 namespace farside::agent {
@@ -18,10 +20,24 @@ Error revoked_peer() {
                .advice = "let that agent join again, or disable protection"};
 }
 
+// The other site's word, by way of the vault: one that is not an address leaves the rest standing.
+void take_address(msg::SourceItem& source, const std::string& endpoint) {
+  if (endpoint.empty()) return;
+  if (const auto good = check_endpoint(endpoint); !good) {
+    log::warn("address of the target refused", {{"item", source.item}, {"cause", good.error()}});
+    return;
+  }
+  source.endpoint = endpoint;
+}
+
 }  // namespace
 
 void AgentCore::on_settings(const msg::ItemSettings& wanted, reactor::Effects& effects) {
   if (!replicas_open_) return;  // Sent again as long as our reports show other settings.
+  if (const auto good = check_order(reactor::message(wanted)); !good) {
+    log::warn("settings refused", {{"item", wanted.item}, {"cause", good.error()}});
+    return;
+  }
   auto source = sources_.get(effects.store(), wanted.item);
   auto replica = replicas_.get(effects.store(), wanted.item);
   if (!source || !replica) return;
@@ -46,7 +62,7 @@ void AgentCore::apply_settings(msg::SourceItem& source, const msg::ItemSettings&
   }
   source.policy = wanted.policy;
   if (!wanted.peer_key.empty()) source.target_key = wanted.peer_key;
-  if (!wanted.peer_endpoint.empty()) source.endpoint = wanted.peer_endpoint;
+  take_address(source, wanted.peer_endpoint);
   source.status.settings = wanted.digest;
   const bool was_revoked = source.peer_revoked;
   source.peer_revoked = wanted.peer_revoked;

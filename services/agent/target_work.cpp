@@ -6,6 +6,7 @@
 #include <condition_variable>
 #include <filesystem>
 
+#include "common/base/file_name.h"
 #include "common/base/log.h"
 #include "common/flow/fault.h"
 #include "services/agent/replica_order.h"
@@ -201,6 +202,9 @@ Result<msg::Message> TargetWork::run(const msg::PrepareReplica& order) {
 }
 
 Result<msg::Message> TargetWork::run(const msg::RemoveReplica& order) {
+  for (const auto& vm : {order.vm, order.test_vm}) {
+    if (!vm.empty()) FARSIDE_TRY(check_file_name("VM", vm));
+  }
   receiver_->forbid(order.item);
   const auto entry = kept(order.item);
   if (!entry) return reactor::message(msg::ReplicaRemoved{.item = order.item});
@@ -262,6 +266,7 @@ Result<msg::Message> TargetWork::run(const msg::ListPoints& order) {
 // ---- VMs made from recovery points ----
 
 Result<std::uint64_t> TargetWork::boot(const msg::ReplicaItem& replica, const Boot& wanted) {
+  FARSIDE_TRY(check_file_name("VM", wanted.vm));
   FARSIDE_ASSIGN(const auto item, item_of(replica));
   auto seq = wanted.seq;
   const auto pins = item->pins();
@@ -309,6 +314,7 @@ Result<msg::Message> TargetWork::run(const msg::StartTestVm& order) {
 }
 
 Result<msg::Message> TargetWork::run(const msg::RemoveTestVm& order) {
+  if (!order.vm.empty()) FARSIDE_TRY(check_file_name("VM", order.vm));
   const auto entry = kept(order.item);
   if (!entry) return reactor::message(msg::TestVmRemoved{.item = order.item});
   const auto busy = turn_of(**entry);

@@ -6,7 +6,9 @@
 // clock says the same, or the agent starts anew, time goes on as it passes.  Thread: any.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
+#include <cstdint>
 #include <mutex>
 
 #include "common/base/clock.h"
@@ -25,8 +27,7 @@ class ArrivalClock final {
     const Time told = clock_.now();
     const Micros monotonic = clock_.monotonic();
     const Time passed = last_ + (monotonic - last_monotonic_);
-    const bool is_agreed = std::chrono::abs(told - captured) <= kJumpMax;
-    const bool has_jumped = std::chrono::abs(told - passed) > kJumpMax && !is_agreed;
+    const bool has_jumped = !are_near(told, passed) && !are_near(told, captured);
     last_ = has_jumped ? passed : told;
     last_monotonic_ = monotonic;
     return last_;
@@ -34,6 +35,14 @@ class ArrivalClock final {
 
  private:
   static constexpr Micros kJumpMax = std::chrono::minutes{5};
+
+  // A source may say any 64 bits: their distance needs them all.
+  static bool are_near(Time a, Time b) {
+    const auto [from, to] = std::minmax(a.micros, b.micros);
+    return static_cast<std::uint64_t>(to) - static_cast<std::uint64_t>(from) <=
+           static_cast<std::uint64_t>(kJumpMax.count());
+  }
+
   const Clock& clock_;
   std::mutex mutex_;
   Time last_;

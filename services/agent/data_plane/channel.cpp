@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "common/base/endpoint.h"
 #include "services/agent/data_plane/frames.h"
 #include "services/agent/replica_store/layout.h"
 
@@ -22,6 +23,7 @@ Result<Channel> Channel::open(zmq::context_t& context, const ChannelOptions& opt
       !bus::is_key(options.keys.secret_key)) {
     return fail(ErrorCode::kInvalidArgument, "a data session needs the keys of both ends");
   }
+  FARSIDE_TRY(check_endpoint(options.endpoint));
   static std::atomic<std::uint64_t> number{0};
   Channel channel;
   channel.options_ = options;

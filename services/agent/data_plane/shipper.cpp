@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "common/base/file_name.h"
 #include "common/base/log.h"
 #include "services/agent/data_plane/shipment.h"
 #include "services/agent/replica_store/block.h"
@@ -85,6 +86,7 @@ std::string Shipper::hashes_of(const std::string& item) const {
 
 Result<Shipped> Shipper::ship(agent::Point& point, const ShipRequest& request,
                               const std::function<void(const Progress&)>& on_progress) {
+  FARSIDE_TRY(check_file_name("item", request.item));
   const PendingMap map = map_of(request.item);
   FARSIDE_ASSIGN(Pending pending, map.load());
   const bool resumes = request.mode != ShipMode::kResync && pending.is_unfinished() &&
@@ -192,10 +194,17 @@ Result<Shipped> Shipper::ship(agent::Point& point, const ShipRequest& request,
 Result<std::string> Shipper::digest(const std::string& item, agent::Point& point,
                                     const DigestRequest& request,
                                     const std::function<void(const Progress&)>& on_progress) const {
+  FARSIDE_TRY(check_file_name("item", item));
   return digest_by(hashes_of(item), point, request, on_progress);
 }
 
+Result<Pending> Shipper::pending(const std::string& item) const {
+  FARSIDE_TRY(check_file_name("item", item));
+  return map_of(item).load();
+}
+
 Status Shipper::forget(const std::string& item) const {
+  FARSIDE_TRY(check_file_name("item", item));
   std::error_code error;
   std::filesystem::remove(hashes_of(item), error);
   if (error) return fail(from_errno(error.value(), "remove " + hashes_of(item)));

@@ -73,7 +73,8 @@ struct Shipped {
 class Shipper final {
  public:
   // `state_folder` keeps one small file per item while a delta is pending, and one with the hashes
-  // of all its blocks.
+  // of all its blocks.  An item that is no plain name of a file is refused by all calls:
+  // kForbidden.
   Shipper(std::string state_folder, Random& random, std::size_t pack_threads = 2);
 
   // Errors: kTrackingLost (the replica is not at the point that the changes count from, or the
@@ -88,7 +89,7 @@ class Shipper final {
                              const DigestRequest& request,
                              const std::function<void(const Progress&)>& on_progress = {}) const;
 
-  Result<Pending> pending(const std::string& item) const { return map_of(item).load(); }
+  Result<Pending> pending(const std::string& item) const;
   Status forget(const std::string& item) const;
 
  private:

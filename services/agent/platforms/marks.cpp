@@ -11,6 +11,7 @@
 #include <system_error>
 
 #include "common/base/file.h"
+#include "common/base/file_name.h"
 
 namespace farside::agent {
 namespace {
@@ -28,6 +29,7 @@ Result<Marks> Marks::open(std::string folder) {
 }
 
 Status Marks::add(const std::string& vm_id) const {
+  FARSIDE_TRY(check_file_name("VM", vm_id));
   const std::string path = folder_ + "/" + vm_id;
   const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
   if (fd < 0) return failed("create", path, errno);
@@ -36,6 +38,7 @@ Status Marks::add(const std::string& vm_id) const {
 }
 
 Status Marks::remove(const std::string& vm_id) const {
+  FARSIDE_TRY(check_file_name("VM", vm_id));
   const std::string path = folder_ + "/" + vm_id;
   if (::unlink(path.c_str()) == 0) return sync();
   if (errno == ENOENT) return {};
@@ -43,7 +46,7 @@ Status Marks::remove(const std::string& vm_id) const {
 }
 
 bool Marks::has(const std::string& vm_id) const {
-  return ::access((folder_ + "/" + vm_id).c_str(), F_OK) == 0;
+  return is_file_name(vm_id) && ::access((folder_ + "/" + vm_id).c_str(), F_OK) == 0;
 }
 
 std::vector<std::string> Marks::all() const {

@@ -81,6 +81,10 @@ class AgentCoreTest : public testing::Test {
     timer(kCycle);
     ASSERT_TRUE(jobs_.contains(kCycle));
   }
+  static msg::PrepareReplica preparation(const std::string& item, std::uint64_t epoch,
+                                         const std::string& path = "/replicas") {
+    return {.item = item, .epoch = epoch, .storage_path = path, .policy = {.frequency_seconds = 5}};
+  }
   static msg::CycleDone done(std::uint64_t seq) {
     return {.item = kItem, .point = {.seq = seq, .captured_at = 1}, .token = "t", .digest = "d"};
   }
@@ -105,7 +109,7 @@ class AgentCoreTest : public testing::Test {
 
 TEST_F(AgentCoreTest, ADrillIsAnsweredOnceItsVmShowsALife) {
   const std::string look = std::string("life/") + kItem;
-  order("p", msg::PrepareReplica{.item = kItem, .epoch = 3});
+  order("p", preparation(kItem, 3));
   job_done("order/p", reactor::message(msg::ReplicaPrepared{.item = kItem}));
   order("t", msg::StartTestVm{.item = kItem});
   job_done("order/t", reactor::message(msg::TestVmStarted{.item = kItem, .seq = 1}));
@@ -124,7 +128,7 @@ TEST_F(AgentCoreTest, ADrillIsAnsweredOnceItsVmShowsALife) {
 
 TEST_F(AgentCoreTest, ADrillWithoutALifeEndsWithoutASign) {
   const std::string look = std::string("life/") + kItem;
-  order("p", msg::PrepareReplica{.item = kItem, .epoch = 3});
+  order("p", preparation(kItem, 3));
   job_done("order/p", reactor::message(msg::ReplicaPrepared{.item = kItem}));
   order("t", msg::StartTestVm{.item = kItem});
   job_done("order/t", reactor::message(msg::TestVmStarted{.item = kItem, .seq = 1}));
@@ -141,7 +145,7 @@ TEST_F(AgentCoreTest, ADrillWithoutALifeEndsWithoutASign) {
 }
 
 TEST_F(AgentCoreTest, ReplicasAreMaintainedThoughTheHostIsNotInOrder) {
-  order("p", msg::PrepareReplica{.item = kItem, .epoch = 3});
+  order("p", preparation(kItem, 3));
   job_done("order/p", reactor::message(msg::ReplicaPrepared{.item = kItem}));
   AgentCore again{"provider/A", "data-key", probe_};
   const auto at = [&](auto&& act) {
@@ -282,7 +286,11 @@ TEST_F(AgentCoreTest, APausedItemTakesNoMorePointsAndKeepsItsToken) {
 
 TEST_F(AgentCoreTest, APauseOutlivesARestart) {
   start_replication();
-  settings({.item = kItem, .epoch = 3, .digest = "p", .paused = true});
+  settings({.item = kItem,
+            .epoch = 3,
+            .digest = "p",
+            .policy = {.frequency_seconds = 5},
+            .paused = true});
 
   AgentCore again("provider/A", "data-key", probe_);
   reactor::Effects effects("agent/A/host", store_, now_, Micros{now_.micros}, random_);
@@ -299,9 +307,13 @@ TEST_F(AgentCoreTest, APauseOutlivesARestart) {
 TEST_F(AgentCoreTest, AResumedItemTakesItsNextPointAtOnce) {
   start_replication();
   job_done(kCycle, failure(ErrorCode::kCorrupt));
-  settings({.item = kItem, .epoch = 3, .digest = "p", .paused = true});
+  settings({.item = kItem,
+            .epoch = 3,
+            .digest = "p",
+            .policy = {.frequency_seconds = 5},
+            .paused = true});
 
-  settings({.item = kItem, .epoch = 3, .digest = "r"});
+  settings({.item = kItem, .epoch = 3, .digest = "r", .policy = {.frequency_seconds = 5}});
 
   EXPECT_EQ(timers_[kCycle], Micros{0});
   EXPECT_FALSE(source().status.paused);
@@ -312,8 +324,12 @@ TEST_F(AgentCoreTest, AResumedItemTakesItsNextPointAtOnce) {
 
 TEST_F(AgentCoreTest, AnItemResumedBeforeItsCycleHadEndedGoesOnWhenItHas) {
   start_replication();
-  settings({.item = kItem, .epoch = 3, .digest = "p", .paused = true});
-  settings({.item = kItem, .epoch = 3, .digest = "r"});
+  settings({.item = kItem,
+            .epoch = 3,
+            .digest = "p",
+            .policy = {.frequency_seconds = 5},
+            .paused = true});
+  settings({.item = kItem, .epoch = 3, .digest = "r", .policy = {.frequency_seconds = 5}});
 
   job_done(kCycle, failure(ErrorCode::kCancelled));
 
@@ -324,7 +340,11 @@ TEST_F(AgentCoreTest, AnItemResumedBeforeItsCycleHadEndedGoesOnWhenItHas) {
 TEST_F(AgentCoreTest, APlannedFailoverOfAPausedItemSendsItsLastWrites) {
   start_replication();
   job_done(kCycle, reactor::message(done(1)));
-  settings({.item = kItem, .epoch = 3, .digest = "p", .paused = true});
+  settings({.item = kItem,
+            .epoch = 3,
+            .digest = "p",
+            .policy = {.frequency_seconds = 5},
+            .paused = true});
 
   order("s", msg::ShutDownSource{.item = kItem, .vm = "vm"});
   job_done("order/s", reactor::message(msg::SourceShutDown{.item = kItem}));
@@ -376,7 +396,11 @@ TEST_F(AgentCoreTest, AResynchronisationComparesAtOnceOrRightAfterTheDeltaUnderW
 
 TEST_F(AgentCoreTest, ARetryOfAPausedItemIsRefusedWithTheWayOut) {
   start_replication();
-  settings({.item = kItem, .epoch = 3, .digest = "p", .paused = true});
+  settings({.item = kItem,
+            .epoch = 3,
+            .digest = "p",
+            .policy = {.frequency_seconds = 5},
+            .paused = true});
 
   order("now", msg::RetryReplication{.item = kItem});
 
@@ -387,7 +411,7 @@ TEST_F(AgentCoreTest, ARetryOfAPausedItemIsRefusedWithTheWayOut) {
 // ---- Plans, signs of life, fences
 
 TEST_F(AgentCoreTest, APlanAndASignOfLifeAreAskedOfTheWorkers) {
-  order("p", msg::PrepareReplica{.item = kItem, .epoch = 3});
+  order("p", preparation(kItem, 3));
   job_done("order/p", reactor::message(msg::ReplicaPrepared{.item = kItem}));
   order("t", msg::StartTestVm{.item = kItem});
   const auto vm = std::get<msg::StartTestVm>(jobs_["order/t"].value).vm;
@@ -542,7 +566,8 @@ TEST_F(AgentCoreTest, RepeatsAnAnswerWithoutDoingTheWorkAgain) {
 
 TEST_F(AgentCoreTest, RefusesOrdersOfAnOlderEpoch) {
   start_replication();
-  order("r4", msg::StartReplication{.item = kItem, .vm = "vm", .epoch = 2});
+  order("r4", msg::StartReplication{
+                  .item = kItem, .vm = "vm", .epoch = 2, .policy = {.frequency_seconds = 5}});
   ASSERT_NE(replied<msg::Refused>("r4"), nullptr);
   EXPECT_EQ(replied<msg::Refused>("r4")->fault.code,
             static_cast<std::uint16_t>(ErrorCode::kStaleEpoch));
@@ -575,7 +600,7 @@ TEST_F(AgentCoreTest, AFencedVmIsReportedWithWhereItIsActiveAndNotChecked) {
 }
 
 TEST_F(AgentCoreTest, AReplicaThatIsKeptAfterACommitIsMaintainedUntilItGoes) {
-  order("p", msg::PrepareReplica{.item = kItem, .epoch = 3, .storage_path = "/replicas"});
+  order("p", preparation(kItem, 3));
   job_done("order/p", reactor::message(msg::ReplicaPrepared{.item = kItem}));
   const auto until = (now_ + std::chrono::hours{1}).micros;
   order("c", msg::CommitReplica{.item = kItem, .keep_hours = 1});
@@ -679,7 +704,7 @@ TEST_F(AgentCoreTest, TrackingThatIsLostWithTheShutdownEndsTheFailover) {
 }
 
 TEST_F(AgentCoreTest, AReplicaStartsOnlyPromotedAndIsRecordedBeforeItExists) {
-  order("p1", msg::PrepareReplica{.item = kItem, .epoch = 3, .storage_path = "/r"});
+  order("p1", preparation(kItem, 3));
   job_done("order/p1", reactor::message(msg::ReplicaPrepared{.item = kItem}));
   order("p2", msg::StartReplica{.item = kItem, .epoch = 4});
   ASSERT_NE(replied<msg::Refused>("p2"), nullptr);
@@ -735,6 +760,76 @@ TEST_F(AgentCoreTest, IgnoresWhoeverIsNotEntitled) {
   EXPECT_TRUE(jobs_.empty());
 }
 
+// ---- What cannot be meant ----
+
+TEST_F(AgentCoreTest, AnOrderThatCannotBeMeantIsRefusedBeforeAnythingIsRecorded) {
+  order("b1",
+        msg::StartReplication{
+            .item = "../../etc/x", .vm = "vm", .epoch = 1, .policy = {.frequency_seconds = 5}});
+  ASSERT_NE(replied<msg::Refused>("b1"), nullptr);
+  EXPECT_EQ(replied<msg::Refused>("b1")->fault.code,
+            static_cast<std::uint16_t>(ErrorCode::kInvalidArgument));
+  const store::Table<msg::SourceItem> table{"source"};
+  EXPECT_TRUE(table.all(store_)->empty());
+
+  order("b2", msg::FenceSource{.item = kItem, .vm = "../../x", .epoch = 1});
+  EXPECT_NE(replied<msg::Refused>("b2"), nullptr);
+  EXPECT_TRUE(jobs_.empty());
+  order("b3", preparation(kItem, 1, "/srv/../etc"));
+  ASSERT_NE(replied<msg::Refused>("b3"), nullptr);
+  EXPECT_EQ(replied<msg::Refused>("b3")->fault.code,
+            static_cast<std::uint16_t>(ErrorCode::kForbidden));
+  EXPECT_TRUE(jobs_.empty());
+  order("b4", msg::RemoveReplica{.item = kItem, .test_vm = "../.."});
+  EXPECT_NE(replied<msg::Refused>("b4"), nullptr);
+  EXPECT_TRUE(jobs_.empty());
+}
+
+TEST_F(AgentCoreTest, AnOrderForAnItemIsAboutItsOwnVm) {
+  start_replication();
+  job_done(kCycle, reactor::message(done(1)));
+
+  order("o1", msg::ShutDownSource{.item = kItem, .vm = "another"});
+  ASSERT_NE(replied<msg::Refused>("o1"), nullptr);
+  EXPECT_EQ(replied<msg::Refused>("o1")->fault.code,
+            static_cast<std::uint16_t>(ErrorCode::kForbidden));
+  EXPECT_FALSE(source().stopped);
+  order("o2", msg::FenceSource{.item = kItem, .vm = "another", .epoch = 4});
+  EXPECT_NE(replied<msg::Refused>("o2"), nullptr);
+  order("o3", msg::StopReplication{.item = kItem, .vm = "another"});
+  EXPECT_NE(replied<msg::Refused>("o3"), nullptr);
+  order("o4", msg::RestartSource{.item = kItem, .vm = "another", .start = true});
+  EXPECT_NE(replied<msg::Refused>("o4"), nullptr);
+  EXPECT_TRUE(jobs_.empty());
+
+  order("o5", msg::FenceSource{.item = "unknown", .vm = "another", .epoch = 4});
+  EXPECT_TRUE(jobs_.contains("order/o5")) << "an agent that lost its state fences what it is told";
+}
+
+TEST_F(AgentCoreTest, SettingsThatCannotBeMeantAreNotTaken) {
+  start_replication();
+
+  settings({.item = kItem, .epoch = 3, .digest = "d", .policy = {.frequency_seconds = 0}});
+
+  EXPECT_EQ(source().status.settings, "");
+  EXPECT_EQ(source().policy.frequency_seconds, 5U);
+}
+
+TEST_F(AgentCoreTest, ABadAddressOfThePeerKeepsNoSettingsFromBeingTaken) {
+  start_replication();
+
+  settings({.item = kItem,
+            .epoch = 3,
+            .digest = "d",
+            .policy = {.frequency_seconds = 5},
+            .peer_endpoint = "ipc:///run/libvirt/libvirt-sock",
+            .peer_revoked = true});
+
+  EXPECT_EQ(source().endpoint, "");
+  EXPECT_TRUE(source().peer_revoked);
+  EXPECT_EQ(source().status.settings, "d");
+}
+
 // ---- What the vault has configured ----
 
 TEST_F(AgentCoreTest, AChangedPolicyAndAddressCountFromTheNextCycle) {
@@ -756,7 +851,11 @@ TEST_F(AgentCoreTest, AChangedPolicyAndAddressCountFromTheNextCycle) {
 TEST_F(AgentCoreTest, SettingsOfAnOlderEpochAreIgnored) {
   start_replication();
 
-  settings({.item = kItem, .epoch = 2, .digest = "old", .peer_endpoint = "tcp://old:1"});
+  settings({.item = kItem,
+            .epoch = 2,
+            .digest = "old",
+            .policy = {.frequency_seconds = 5},
+            .peer_endpoint = "tcp://old:1"});
 
   EXPECT_EQ(source().endpoint, "");
   EXPECT_EQ(source().status.settings, "");
@@ -765,14 +864,22 @@ TEST_F(AgentCoreTest, SettingsOfAnOlderEpochAreIgnored) {
 TEST_F(AgentCoreTest, ARevokedPeerGetsNothingMoreUntilItJoinedAgain) {
   start_replication();
 
-  settings({.item = kItem, .epoch = 3, .digest = "d", .peer_revoked = true});
+  settings({.item = kItem,
+            .epoch = 3,
+            .digest = "d",
+            .policy = {.frequency_seconds = 5},
+            .peer_revoked = true});
   EXPECT_TRUE(jobs_.contains(std::string("cancel/") + kItem));
   job_done(kCycle, failure(ErrorCode::kCancelled));
   timers_.clear();
   timer(kCycle);
 
   EXPECT_FALSE(jobs_.contains(kCycle));
-  settings({.item = kItem, .epoch = 3, .digest = "e", .peer_key = "another"});
+  settings({.item = kItem,
+            .epoch = 3,
+            .digest = "e",
+            .policy = {.frequency_seconds = 5},
+            .peer_key = "another"});
   EXPECT_TRUE(timers_.contains(kCycle));
   timer(kCycle);
   EXPECT_TRUE(jobs_.contains(kCycle));
@@ -793,9 +900,13 @@ TEST_F(AgentCoreTest, AnItemThatEndedMeanwhileIsStoppedOnce) {
 }
 
 TEST_F(AgentCoreTest, AReplicaWorksByItsSettingsOnceTheDataPortDoes) {
-  order("p1", msg::PrepareReplica{.item = "kept", .epoch = 1});
+  order("p1", preparation("kept", 1));
   job_done("order/p1", reactor::message(msg::ReplicaPrepared{.item = "kept"}));
-  const msg::ItemSettings wanted{.item = "kept", .epoch = 1, .digest = "d", .peer_key = "key"};
+  const msg::ItemSettings wanted{.item = "kept",
+                                 .epoch = 1,
+                                 .digest = "d",
+                                 .policy = {.frequency_seconds = 5},
+                                 .peer_key = "key"};
   const store::Table<msg::ReplicaItem> table{"replica"};
 
   settings(wanted);
@@ -808,7 +919,7 @@ TEST_F(AgentCoreTest, AReplicaWorksByItsSettingsOnceTheDataPortDoes) {
 }
 
 TEST_F(AgentCoreTest, MaintenanceThatEndsAfterItsReplicaWentSaysNothingOfIt) {
-  order("p1", msg::PrepareReplica{.item = "kept", .epoch = 1});
+  order("p1", preparation("kept", 1));
   job_done("order/p1", reactor::message(msg::ReplicaPrepared{.item = "kept"}));
   job_done("maintain/kept", failure(ErrorCode::kIo));
   timer("status");
@@ -827,9 +938,7 @@ TEST_F(AgentCoreTest, MaintenanceThatEndsAfterItsReplicaWentSaysNothingOfIt) {
 
 TEST_F(AgentCoreTest, OneReplicaOfEachVolumeIsMaintainedAtATime) {
   for (const std::string item : {"a", "b", "c"}) {
-    order("p" + item,
-          msg::PrepareReplica{
-              .item = item, .epoch = 1, .storage_path = item == "c" ? "/other" : "/srv"});
+    order("p" + item, preparation(item, 1, item == "c" ? "/other" : "/srv"));
     job_done("order/p" + item, reactor::message(msg::ReplicaPrepared{.item = item}));
   }
   const auto started = [&] {
@@ -854,9 +963,10 @@ TEST_F(AgentCoreTest, InitialCopiesLeaveRoomAndTheNextBeginsWhenOneEnds) {
   const int max = static_cast<int>(AgentLimits{}.full_cycles_max);
   int started = 0;
   for (int i = 0; i < max + 2; ++i) {
-    order("r" + std::to_string(i),
-          msg::StartReplication{
-              .item = "item-" + std::to_string(i), .epoch = 1, .policy = {.frequency_seconds = 5}});
+    order("r" + std::to_string(i), msg::StartReplication{.item = "item-" + std::to_string(i),
+                                                         .vm = "vm",
+                                                         .epoch = 1,
+                                                         .policy = {.frequency_seconds = 5}});
     timer(cycle(i));
     started += jobs_.contains(cycle(i)) ? 1 : 0;
   }

@@ -370,5 +370,25 @@ TEST_F(AgentWorkTest, APlanSaysHowTheVmWillBe) {
   EXPECT_EQ(card->target, "blue");
 }
 
+TEST_F(AgentWorkTest, AVmThatIsNoNameOfAFolderRemovesNone) {
+  ASSERT_TRUE(prepare());
+  const std::string precious = folder_ / "precious";
+  std::filesystem::create_directories(precious);
+  std::filesystem::create_directories(folder_ / "storage/farside-vms");
+  const std::string out = "../../precious";
+
+  const std::vector<Result<msg::Message>> answers{
+      target_.run(msg::RemoveTestVm{.item = kItem, .vm = out}),
+      target_.run(msg::RemoveReplica{.item = kItem, .test_vm = out}),
+      target_.run(msg::RemoveReplica{.item = kItem, .vm = out})};
+
+  for (const auto& answer : answers) {
+    ASSERT_FALSE(answer);
+    EXPECT_EQ(answer.error().code, ErrorCode::kForbidden);
+  }
+  EXPECT_TRUE(std::filesystem::exists(precious));
+  EXPECT_TRUE(has_replica());
+}
+
 }  // namespace
 }  // namespace farside::agent

@@ -60,6 +60,22 @@ TEST_F(ZmqBusTest, AKeyThatIsNoneIsRefused) {
   EXPECT_EQ(set.error().code, ErrorCode::kInvalidArgument);
 }
 
+TEST_F(ZmqBusTest, APeerIsDialledByTcpOnly) {
+  const auto bus = ZmqBus::open({.keys = keys_}, clock_);
+  ASSERT_TRUE(bus);
+  msg::Peer peer{.principal = "vault", .role = msg::Role::vault, .public_key = keys_.public_key};
+  for (const char* endpoint :
+       {"ipc:///tmp/x", "inproc://x", "tcp://*:1", "tcp://a;b:1", "tcp://a:0"}) {
+    peer.endpoint = endpoint;
+    const Status set = (*bus)->set_peer(peer);
+    ASSERT_FALSE(set) << endpoint;
+    EXPECT_EQ(set.error().code, ErrorCode::kInvalidArgument);
+    EXPECT_TRUE(set.error().what.starts_with("dial vault: ")) << set.error().what;
+  }
+  peer.endpoint = "tcp://127.0.0.1:1";
+  EXPECT_TRUE((*bus)->set_peer(peer));
+}
+
 TEST_F(ZmqBusTest, APlaintextClientGetsNothing) {
   const auto bus = ZmqBus::open({.keys = keys_, .listen = "tcp://127.0.0.1:0"}, clock_);
   ASSERT_TRUE(bus);

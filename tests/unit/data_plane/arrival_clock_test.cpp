@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
+
 namespace farside::data {
 namespace {
 
@@ -49,6 +51,26 @@ TEST(ArrivalClock, DoesNotFollowAJumpBack) {
   host.pass(seconds{10});
 
   EXPECT_EQ(arrivals.now(right + seconds{10}), right + seconds{10});
+}
+
+TEST(ArrivalClock, ASourceMayTellAnyTimeAtAll) {
+  using Limits = std::numeric_limits<std::int64_t>;
+  for (const std::int64_t told : {Limits::min(), Limits::min() + 1, Limits::max()}) {
+    TwoClocks host;
+    ArrivalClock arrivals(host);
+    EXPECT_EQ(arrivals.now(Time{told}), host.told) << told;
+    const Time right = host.told;
+    host.told = host.told + hours{5};
+
+    EXPECT_EQ(arrivals.now(Time{told}), right) << told << ": it agrees with no jump";
+  }
+  // Where the distance of two times is the smallest number there is, it is not near.
+  TwoClocks host;
+  host.told = Time{-2};
+  ArrivalClock arrivals(host);
+  const Time right = host.told;
+  host.told = Time{-1 - std::chrono::duration_cast<Micros>(hours{1}).count()};
+  EXPECT_EQ(arrivals.now(Time{Limits::max()}), right);
 }
 
 }  // namespace

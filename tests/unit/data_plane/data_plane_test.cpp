@@ -4,6 +4,8 @@
 #include <unistd.h>
 #include <cstring>
 
+#include <filesystem>
+#include <fstream>
 #include <thread>
 
 #include "common/base/clock.h"
@@ -545,6 +547,56 @@ TEST_F(DataPlaneTest, ASilentTargetIsAnErrorAndCancellingIsQuick) {
   EXPECT_EQ(silent.error().code, ErrorCode::kUnavailable);
   ASSERT_FALSE(cancelled);
   EXPECT_EQ(cancelled.error().code, ErrorCode::kCancelled);
+}
+
+TEST_F(DataPlaneTest, ATargetIsDialledByTcpOnly) {
+  fill(1);
+  auto point = vm_.point("x", "");
+  ShipRequest elsewhere = request("x", "", ShipMode::kEverything);
+  for (const char* endpoint : {"", "ipc:///tmp/x", "inproc://x", "tcp://*:1", "tcp://a;b:1"}) {
+    elsewhere.endpoint = endpoint;
+    const auto shipped = shipper_.ship(*point, elsewhere);
+    ASSERT_FALSE(shipped) << endpoint;
+    EXPECT_EQ(shipped.error().code, ErrorCode::kInvalidArgument) << endpoint;
+    EXPECT_TRUE(shipped.error().what.contains("is not an address to dial"));
+  }
+}
+
+TEST_F(DataPlaneTest, AnItemThatIsNoNameOfAFileTouchesNone) {
+  const std::string state = folder_ / "state-of-one";
+  std::filesystem::create_directories(state);
+  for (const char* end : {".pending", ".hashes"}) std::ofstream(folder_ / "x" + end) << "x";
+  Shipper shipper(state, random_);
+  fill(1);
+  auto point = vm_.point("x", "");
+  ShipRequest out = request("x", "", ShipMode::kEverything);
+  out.item = "../x";
+
+  const auto shipped = shipper.ship(*point, out);
+
+  ASSERT_FALSE(shipped);
+  EXPECT_EQ(shipped.error().code, ErrorCode::kForbidden);
+  EXPECT_FALSE(shipper.forget("../x"));
+  EXPECT_FALSE(shipper.pending("../x"));
+  EXPECT_FALSE(shipper.digest("../x", *point, {}));
+  for (const char* end : {".pending", ".hashes"}) {
+    EXPECT_EQ(std::filesystem::file_size(folder_ / "x" + end), 1U) << end;
+  }
+}
+
+TEST(Faults, TheTextsOfATargetHaveABound) {
+  const std::string umlauts = [] {
+    std::string text = "x";
+    while (text.size() < 4 * kFaultTextMax) text += "\u00fc";
+    return text;
+  }();
+
+  const Error error = to_error({.code = 3, .what = std::string(4U << 20U, 'w'), .advice = umlauts});
+
+  EXPECT_EQ(error.code, ErrorCode::kNotFound);
+  EXPECT_EQ(error.what, std::string(kFaultTextMax, 'w') + "...");
+  EXPECT_EQ(error.advice, umlauts.substr(0, kFaultTextMax - 1) + "...") << "no half of a character";
+  EXPECT_EQ(to_error({.code = 3, .what = "no", .advice = "go"}).what, "no");
 }
 
 TEST_F(DataPlaneTest, ALostPointEndsTheAttempt) {

@@ -219,6 +219,17 @@ TEST_F(RegistrarTest, ARegistrationIsRepeatedWordForWordOrNotAtAll) {
   EXPECT_EQ((*identity)->peer.endpoint, "tcp://a:1");
 }
 
+TEST_F(RegistrarTest, WhereAMemberIsDialledIsAnAddressOrNone) {
+  const auto key = issue();
+  for (const char* bad : {"ipc:///run/x.sock", "tcp://*:1", "tcp://a", "tcp://a;b:1"}) {
+    const auto refused = admit(key, "p", {.endpoint = bad});
+    ASSERT_FALSE(refused) << bad;
+    EXPECT_EQ(refused.error().code, ErrorCode::kInvalidArgument);
+  }
+
+  EXPECT_TRUE(admit(key, "p", {.endpoint = "tcp://[::1]:8083"}));
+}
+
 TEST_F(RegistrarTest, AUsedKeyIsLetInNoMoreOnceTheNewIdentityIsThere) {
   const auto key = issue();
   ASSERT_TRUE(admit(key, "p"));

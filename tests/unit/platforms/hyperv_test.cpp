@@ -271,6 +271,18 @@ TEST(GuestAddressTest, HasAMaskOrThePrefixOfItsKind) {
 
 // ---- What is remembered of points
 
+TEST(TrackingTest, AnIdThatIsNoNameOfAFileTouchesNone) {
+  const test::TempFolder folder;
+  const auto tracking = Tracking::open(folder / "tracking");
+  ASSERT_TRUE(tracking);
+  std::ofstream(folder / "precious") << "x";
+
+  EXPECT_FALSE(tracking->save({.vm = "../precious"}));
+  EXPECT_FALSE(tracking->load("../precious"));
+
+  EXPECT_TRUE(std::filesystem::exists(folder / "precious"));
+}
+
 TEST(TrackingTest, RemembersUntilThereIsNothingToRemember) {
   const test::TempFolder folder;
   const auto tracking = Tracking::open(folder / "tracking");

@@ -47,6 +47,20 @@ TEST(OffTokensTest, AreReadAsTheyWereWritten) {
   EXPECT_FALSE(tokens->find("vm", "c")->has_value());
 }
 
+TEST(OffTokensTest, AnIdThatIsNoNameOfAFileTouchesNone) {
+  const test::TempFolder folder;
+  const auto tokens = OffTokens::open(folder / "off");
+  ASSERT_TRUE(tokens);
+  std::ofstream(folder / "precious.json") << "x";
+
+  EXPECT_FALSE(tokens->remove("../precious"));
+  EXPECT_FALSE(tokens->replace_all("../new", token("a")));
+  EXPECT_FALSE(tokens->find("../precious", "a"));
+
+  EXPECT_TRUE(std::filesystem::exists(folder / "precious.json"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "new.json"));
+}
+
 TEST(OffTokensTest, AttemptsDoNotDriveOutTheDurablePoint) {
   const test::TempFolder folder;
   const auto tokens = OffTokens::open(folder / "off");

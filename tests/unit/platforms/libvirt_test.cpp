@@ -175,6 +175,22 @@ TEST(NetworksTest, OurNameWinsOverLibvirtsOwn) {
   EXPECT_THAT(*both.card_xml("prod", ""), HasSubstr("br0"));
 }
 
+TEST(MarksTest, AnIdThatIsNoNameOfAFileTouchesNone) {
+  const Folder folder;
+  const auto marks = Marks::open(folder.path() + "/m");
+  ASSERT_TRUE(marks);
+  std::ofstream(folder.path() + "/precious") << "x";
+
+  for (const char* id : {"../precious", "../new", "..", ".", ""}) {
+    EXPECT_FALSE(marks->add(id)) << id;
+    EXPECT_FALSE(marks->remove(id)) << id;
+    EXPECT_FALSE(marks->has(id)) << id;
+  }
+
+  EXPECT_TRUE(std::filesystem::exists(folder.path() + "/precious"));
+  EXPECT_FALSE(std::filesystem::exists(folder.path() + "/new"));
+}
+
 TEST(MarksTest, SurviveReopening) {
   const Folder folder;
   {

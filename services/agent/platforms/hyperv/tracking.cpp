@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "common/base/file.h"
+#include "common/base/file_name.h"
 #include "common/base/log.h"
 
 namespace farside::agent::hyperv {
@@ -14,6 +15,7 @@ Result<Tracking> Tracking::open(std::string folder) {
 }
 
 Result<msg::StoredTracking> Tracking::load(const std::string& vm_id) const {
+  FARSIDE_TRY(check_file_name("VM", vm_id));
   msg::StoredTracking empty{.vm = vm_id};
   const auto bytes = read_file(path_of(vm_id));
   if (!bytes) {
@@ -27,6 +29,7 @@ Result<msg::StoredTracking> Tracking::load(const std::string& vm_id) const {
 }
 
 Status Tracking::save(const msg::StoredTracking& tracking) const {
+  FARSIDE_TRY(check_file_name("VM", tracking.vm));
   const bool is_empty =
       tracking.open.token.empty() && tracking.points.empty() && tracking.dropped.empty();
   if (!is_empty) return replace_file(path_of(tracking.vm), encode(tracking));

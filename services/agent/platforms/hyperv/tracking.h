@@ -18,9 +18,10 @@ class Tracking final {
   static Result<Tracking> open(std::string folder);
 
   // Of a VM that nothing is remembered of: empty.  Errors: kCorrupt (which is told and forgotten:
-  // the next point compares hashes), kIo.
+  // the next point compares hashes), kForbidden (no plain name of a file), kIo.
   Result<msg::StoredTracking> load(const std::string& vm_id) const;
-  // Durable once it returned.  A record without any content is removed.
+  // Durable once it returned.  A record without any content is removed.  Errors: kForbidden, kIo,
+  // kNoSpace.
   Status save(const msg::StoredTracking& tracking) const;
   std::vector<std::string> vms() const;
 

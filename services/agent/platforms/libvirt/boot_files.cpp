@@ -2,21 +2,19 @@
 
 #include <fmt/core.h>
 
-#include <algorithm>
 #include <filesystem>
 #include <system_error>
+
+#include "common/base/file_name.h"
 
 namespace farside::agent::libvirt {
 namespace {
 
 namespace fs = std::filesystem;
 
+// A comma ends a name on QEMU's command line.
 bool is_plain_name(const std::string& name) {
-  constexpr std::size_t kNameMax = 255;
-  return !name.empty() && name.size() <= kNameMax && !name.starts_with('.') &&
-         std::ranges::none_of(name, [](char c) {
-           return c == '/' || c == ',' || static_cast<unsigned char>(c) < 0x20;
-         });
+  return is_file_name(name) && !name.contains(',');
 }
 
 }  // namespace

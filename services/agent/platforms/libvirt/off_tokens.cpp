@@ -14,6 +14,7 @@
 #include <system_error>
 
 #include "common/base/file.h"
+#include "common/base/file_name.h"
 #include "common/base/log.h"
 
 namespace farside::agent::libvirt {
@@ -78,6 +79,7 @@ Result<OffTokens> OffTokens::open(std::string folder) {
 }
 
 Result<std::vector<OffToken>> OffTokens::read(const std::string& vm_id) const {
+  FARSIDE_TRY(check_file_name("VM", vm_id));
   const std::string path = fmt::format("{}/{}.json", folder_, vm_id);
   std::error_code error;
   if (!std::filesystem::exists(path, error) && !error) return std::vector<OffToken>{};
@@ -100,6 +102,7 @@ Result<std::vector<OffToken>> OffTokens::read(const std::string& vm_id) const {
 Status OffTokens::write(const std::string& vm_id, const std::vector<OffToken>& tokens) const {
   nlohmann::json list = nlohmann::json::array();
   for (const OffToken& token : tokens) list.push_back(encode(token));
+  FARSIDE_TRY(check_file_name("VM", vm_id));
   const std::string path = fmt::format("{}/{}.json", folder_, vm_id);
   const std::string half_made = path + ".new";
   std::ofstream out(half_made, std::ios::trunc);
@@ -135,6 +138,7 @@ Status OffTokens::replace_all(const std::string& vm_id, OffToken token) const {
 }
 
 Status OffTokens::remove(const std::string& vm_id) const {
+  FARSIDE_TRY(check_file_name("VM", vm_id));
   const std::string path = fmt::format("{}/{}.json", folder_, vm_id);
   if (::unlink(path.c_str()) != 0) {
     if (errno == ENOENT) return {};

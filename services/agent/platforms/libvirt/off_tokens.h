@@ -3,7 +3,8 @@
 // if any, has counted all changes since before it.
 //
 // Owns: a folder with one file per VM (docs/data.md).  Thread: any; one at a time per VM.  What a
-// call has written is on stable storage when it returns.
+// call has written is on stable storage when it returns.  An id that is no plain name of a file is
+// refused (kForbidden).
 #pragma once
 
 #include <optional>
