@@ -13,8 +13,39 @@
 
 namespace farside::wire {
 
+// What a message may become: items of its lists as plain structs, texts and data together.
+// Structs of the schemas take less, each beside what it has in a list.
+inline constexpr std::size_t kDecodedPerByte = 8;
+inline constexpr std::size_t kDecodedBytesFree = std::size_t{1} << 20U;
+
+// How much one message may still become.  A list of empty structs, or one that points at the same
+// words as another, takes next to nothing of a message, and much as plain structs.
+class Room final {
+ public:
+  explicit Room(std::size_t message_bytes)
+      : left_(kDecodedPerByte * message_bytes + kDecodedBytesFree) {}
+
+  // Whether there are that many bytes; without them there is no room for anything any more.
+  bool take(std::size_t bytes) {
+    is_exceeded_ = is_exceeded_ || bytes > left_;
+    if (is_exceeded_) return false;
+    left_ -= bytes;
+    return true;
+  }
+  bool is_exceeded() const { return is_exceeded_; }
+  static Status refused() {
+    return fail(ErrorCode::kTooLarge, "the message becomes too large once it is decoded");
+  }
+
+ private:
+  std::size_t left_;
+  bool is_exceeded_ = false;
+};
+
+// Empty if there is no room; decode_with() tells.
 template <class Blob>  // capnp::Text::Reader or capnp::Data::Reader.
-std::string blob_of(Blob blob) {
+std::string blob_of(Blob blob, Room& room) {
+  if (!room.take(blob.size())) return {};
   return {reinterpret_cast<const char*>(blob.begin()), blob.size()};
 }
 inline capnp::Text::Reader as_text(const std::string& text) {
@@ -35,10 +66,13 @@ Status read_enum(Wire value, unsigned count, const char* name, Plain& out) {
   return {};
 }
 
-template <class List>
-Status check_items(const List& list) {
-  if (list.size() <= kListItemsMax) return {};
-  return fail(ErrorCode::kTooLarge, "list of " + std::to_string(list.size()) + " items");
+// Before any of them is allocated.
+template <class Plain, class List>
+Status check_items(const List& list, Room& room) {
+  if (list.size() > kListItemsMax) {
+    return fail(ErrorCode::kTooLarge, "list of " + std::to_string(list.size()) + " items");
+  }
+  return room.take(list.size() * sizeof(Plain)) ? Status() : Room::refused();
 }
 
 template <class WireStruct, class T, class Read>
@@ -46,8 +80,11 @@ Result<T> decode_with(std::string_view bytes, const char* name, Read read) {
   auto frame = Frame::open(bytes);
   if (!frame) return fail(frame.error().in(name));
   T out;
-  const Status status = frame->read<WireStruct>(
-      [&](typename WireStruct::Reader in) -> Status { return read(in, out); });
+  Room room(bytes.size());
+  const Status status = frame->read<WireStruct>([&](typename WireStruct::Reader in) -> Status {
+    FARSIDE_TRY(read(in, out, room));
+    return room.is_exceeded() ? Room::refused() : Status();
+  });
   if (!status) return fail(status.error().in(name));
   return out;
 }

@@ -260,7 +260,12 @@ Result<msg::Message> TargetWork::run(const msg::ListPoints& order) {
   // Beside whatever order is under way: those may take hours.
   FARSIDE_ASSIGN(const auto entry, kept(order.item));
   FARSIDE_ASSIGN(const auto item, item_of(replica_of(*entry)));
-  return reactor::message(msg::Points{.item = order.item, .points = item->points()});
+  auto points = item->newest_points(kPointsListedMax + 1);
+  if (points.size() > kPointsListedMax) {
+    log::warn("oldest points are not listed", {{"item", order.item}, {"listed", kPointsListedMax}});
+    points.erase(points.begin());
+  }
+  return reactor::message(msg::Points{.item = order.item, .points = std::move(points)});
 }
 
 // ---- VMs made from recovery points ----

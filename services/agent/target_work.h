@@ -31,6 +31,9 @@ std::string vm_folder(const msg::ReplicaItem& replica, const std::string& vm);
 // what a crash left behind is found and removed.
 std::string proof_id(const std::string& item);
 
+// Of one answer, which has to fit into a frame: the newest of them.
+inline constexpr std::size_t kPointsListedMax = 100'000;
+
 class TargetWork final {
  public:
   struct Settings {

@@ -28,19 +28,19 @@ std::string read_value(const Type& type, const std::string& source, const std::s
       return target + " = " + source + ";\n";
     case Kind::kText:
     case Kind::kData:
-      return target + " = wire::blob_of(" + source + ");\n";
+      return target + " = wire::blob_of(" + source + ", room);\n";
     case Kind::kEnum:
       return "FARSIDE_TRY(wire::read_enum(" + source + ", " + std::to_string(type.enumerants) +
              ", \"" + type.name + "\", " + target + "));\n";
     case Kind::kStruct:
-      return "FARSIDE_TRY(plain_read(" + source + ", " + target + "));\n";
+      return "FARSIDE_TRY(plain_read(" + source + ", " + target + ", room));\n";
     case Kind::kList: {
       const std::string n = std::to_string(depth);
-      return "{\nconst auto list" + n + " = " + source + ";\nFARSIDE_TRY(wire::check_items(list" +
-             n + "));\n" + target + ".reserve(list" + n + ".size());\nfor (const auto item" + n +
-             " : list" + n + ") {\n" + type.item->plain + " plain" + n + "{};\n" +
-             read_value(*type.item, "item" + n, "plain" + n, depth + 1) + target +
-             ".push_back(std::move(plain" + n + "));\n}\n}\n";
+      return "{\nconst auto list" + n + " = " + source + ";\nFARSIDE_TRY(wire::check_items<" +
+             type.item->plain + ">(list" + n + ", room));\n" + target + ".reserve(list" + n +
+             ".size());\nfor (const auto item" + n + " : list" + n + ") {\n" + type.item->plain +
+             " plain" + n + "{};\n" + read_value(*type.item, "item" + n, "plain" + n, depth + 1) +
+             target + ".push_back(std::move(plain" + n + "));\n}\n}\n";
     }
   }
   return "";
@@ -167,12 +167,13 @@ std::string union_source(const Struct& shape) {
     const std::string i = std::to_string(index++);
     const std::string get = "std::get<" + i + ">(in.value)";
     read += "case " + shape.wire + "::" + field.which + ":\nreturn plain_read(in.get" +
-            field.accessor + "(), out.value.emplace<" + i + ">());\n";
+            field.accessor + "(), out.value.emplace<" + i + ">(), room);\n";
     build += "case " + i + ": plain_build(out.init" + field.accessor + "(), " + get + "); break;\n";
     name += "case " + i + ": return \"" + field.name + "\";\n";
     text += "case " + i + ": return to_text(" + get + ");\n";
   }
-  return "Status plain_read(" + shape.wire + "::Reader in, " + shape.name + "& out) {\n" + read +
+  return "Status plain_read(" + shape.wire + "::Reader in, " + shape.name +
+         "& out, wire::Room& room) {\n" + read +
          "}\nreturn fail(ErrorCode::kCorrupt, \"unknown kind of " + shape.name + "\");\n}\n" +
          "void plain_build(" + shape.wire + "::Builder out, const " + shape.name + "& in) {\n" +
          build + "default: break;\n}\n}\n" + "std::string_view name_of(const " + shape.name +
@@ -191,7 +192,7 @@ std::string struct_source(const Struct& shape) {
     print += print_field(field);
   }
   return "Status plain_read([[maybe_unused]] " + shape.wire + "::Reader in, [[maybe_unused]] " +
-         shape.name + "& out) {\n" + read + "return {};\n}\n" +
+         shape.name + "& out, [[maybe_unused]] wire::Room& room) {\n" + read + "return {};\n}\n" +
          "void plain_build([[maybe_unused]] " + shape.wire +
          "::Builder out, [[maybe_unused]] const " + shape.name + "& in) {\n" + build + "}\n" +
          "std::string to_text([[maybe_unused]] const " + shape.name +
@@ -207,7 +208,8 @@ std::string codec_source(const Struct& shape) {
          shape.name + "> decode<" + shape.name +
          ">(std::string_view bytes) {\nreturn wire::decode_with<" + shape.wire + ", " + shape.name +
          ">(bytes, \"" + shape.name +
-         "\", [](auto in, auto& out) { return plain_read(in, out); });\n}\n\n";
+         "\", [](auto in, auto& out, wire::Room& room) { return plain_read(in, out, room); "
+         "});\n}\n\n";
 }
 
 }  // namespace
@@ -286,9 +288,9 @@ std::string emit_source(const File& file) {
       const Type* type = &field.type;
       while (type->kind == Kind::kList) type = type->item.get();
       if (type->kind == Kind::kStruct && type->file != file.path) {
-        out += "Status plain_read(" + type->wire + "::Reader in, " + type->plain + "& out);\n" +
-               "void plain_build(" + type->wire + "::Builder out, const " + type->plain +
-               "& in);\n";
+        out += "Status plain_read(" + type->wire + "::Reader in, " + type->plain +
+               "& out, wire::Room& room);\n" + "void plain_build(" + type->wire +
+               "::Builder out, const " + type->plain + "& in);\n";
       }
     }
   }

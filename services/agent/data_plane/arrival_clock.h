@@ -33,6 +33,8 @@ class ArrivalClock final {
     return last_;
   }
 
+  Micros passed() const { return clock_.monotonic(); }  // Whatever the clock says.
+
  private:
   static constexpr Micros kJumpMax = std::chrono::minutes{5};
 

@@ -88,6 +88,7 @@ Status Session::open(const msg::OpenDelta& request) {
                                              std::to_string(introduction->epoch) +
                                              ", not yet for " + std::to_string(request.epoch));
   }
+  FARSIDE_TRY(introduction->points.check(world_.arrivals->passed()));
   FARSIDE_ASSIGN(item_, world_.open_item(request.item, request.disks));
   introduction->owner = number_;
   introduction_ = introduction;
@@ -208,6 +209,7 @@ Status Session::on_finish(const msg::FinishDelta& request) {
                            .attempt = request.attempt,
                            .epoch = epoch_,
                            .blocks = request.blocks}));
+  introduction_->points.count(world_.arrivals->passed());
   if (world_.on_durable) world_.on_durable(item_name_, point);
   world_.send(frame(msg::DeltaCommitted{.point = point}), {});
   return {};

@@ -19,6 +19,7 @@
 #include "common/base/result.h"
 #include "common/schema/data.plain.h"
 #include "services/agent/data_plane/arrival_clock.h"
+#include "services/agent/data_plane/point_rate.h"
 #include "services/agent/data_plane/seal.h"
 #include "services/agent/replica_store/item.h"
 
@@ -32,6 +33,7 @@ struct Introduction {
   std::string source_key;
   std::uint64_t epoch = 0;
   std::uint64_t owner = 0;  // Number of the session that may write.
+  PointRate points;
 };
 
 class Session final {

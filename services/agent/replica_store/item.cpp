@@ -16,6 +16,13 @@ namespace {
 constexpr std::size_t kEraseBatch = 4096;
 constexpr std::size_t kUnflushedOperationsMax = 65'536;
 
+Status check_attempt(const std::string& name) {
+  if (name.size() <= kAttemptBytesMax) return {};
+  return fail(ErrorCode::kInvalidArgument, "an attempt whose name has " +
+                                               std::to_string(name.size()) + " bytes; at most " +
+                                               std::to_string(kAttemptBytesMax) + " are kept");
+}
+
 constexpr store::RocksStore::Tuning kIndexTuning{.write_buffer_bytes = std::size_t{8} << 20U,
                                                  .cache_bytes = std::size_t{8} << 20U};
 
@@ -262,6 +269,7 @@ Result<DeltaState> Item::begin_delta(const DeltaRequest& request) {
   FARSIDE_TRY(ready());
   FARSIDE_TRY(check_epoch(request.epoch));
   if (request.cycle.empty()) return fail(ErrorCode::kInvalidArgument, "a delta needs a cycle id");
+  FARSIDE_TRY(check_attempt(request.cycle));
   FARSIDE_TRY(check_journal());
   FARSIDE_TRY(flush_locked());
   const auto& wanted = request.disks.empty() ? disks_now() : request.disks;
@@ -315,6 +323,15 @@ Status Item::check_here() const {
               "mount the volume or bring its files back; replication goes on by itself");
 }
 
+Status Item::check_reserve(std::uint64_t bytes) const {
+  const std::uint64_t free = limits_.free_bytes(folder_);
+  if (free >= limits_.reserve_bytes && free - limits_.reserve_bytes >= bytes) return {};
+  return fail(ErrorCode::kNoSpace,
+              "the volume of " + folder_ + " has " + std::to_string(free >> 20U) + " MiB left; " +
+                  std::to_string(limits_.reserve_bytes >> 20U) + " MiB stay reserved",
+              "free space on the volume; replication goes on by itself");
+}
+
 Status Item::append(std::span<const BlockWrite> writes) {
   const std::vector<msg::ReplicaDisk> shape = disks();
   const BlockHash hash = block_hash();
@@ -361,13 +378,7 @@ Status Item::append(std::span<const BlockWrite> writes) {
     return fail(ErrorCode::kConflict, "no delta of " + replica_.item + " is under way");
   }
   FARSIDE_TRY(check_here());
-  const std::uint64_t free = limits_.free_bytes(folder_);
-  if (free < limits_.reserve_bytes) {
-    return fail(ErrorCode::kNoSpace,
-                "the volume of " + folder_ + " has " + std::to_string(free >> 20U) + " MiB left; " +
-                    std::to_string(limits_.reserve_bytes >> 20U) + " MiB stay reserved",
-                "free space on the volume; replication goes on by itself");
-  }
+  FARSIDE_TRY(check_reserve(0));
   for (std::size_t i = 0; i < writes.size(); ++i) {
     FARSIDE_TRY(write_one(writes[i], plains[i], newest_seq() + 1));
   }
@@ -632,6 +643,7 @@ Result<msg::RecoveryPoint> Item::commit_delta(const PointFacts& facts) {
   const std::lock_guard lock(mutex_);
   FARSIDE_TRY(ready());
   FARSIDE_TRY(check_epoch(facts.epoch));
+  FARSIDE_TRY(check_attempt(facts.attempt));
   if (!delta_open_) {
     return fail(ErrorCode::kConflict, "no delta of " + replica_.item + " is under way");
   }
@@ -682,6 +694,17 @@ std::vector<msg::RecoveryPoint> Item::points() {
   const std::lock_guard lock(mutex_);
   std::vector<msg::RecoveryPoint> out;
   for (const auto& [seq, stored] : points_) out.push_back(stored.point);
+  return out;
+}
+
+std::vector<msg::RecoveryPoint> Item::newest_points(std::size_t count) {
+  const std::lock_guard lock(mutex_);
+  std::vector<msg::RecoveryPoint> out;
+  out.reserve(std::min(count, points_.size()));
+  for (auto at = points_.rbegin(); at != points_.rend() && out.size() < count; ++at) {
+    out.push_back(at->second.point);
+  }
+  std::ranges::reverse(out);
   return out;
 }
 

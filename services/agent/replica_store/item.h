@@ -62,6 +62,9 @@ struct Limits {
   std::function<std::string()> make_hash_key{};          // For a new replica; none: without one.
 };
 
+// What a source calls a cycle or an attempt: kept with each point, in memory too.
+inline constexpr std::size_t kAttemptBytesMax = 256;
+
 struct DeltaRequest {
   std::string cycle{};  // One id for all attempts at the same delta.
   std::uint64_t epoch = 0;
@@ -140,7 +143,9 @@ class Item final {
   Result<msg::VmDefinition> definition_at(std::uint64_t seq);
   Result<std::string> definition_digest_at(std::uint64_t seq);
 
-  // By content: `packed` is what pack_definition() made.  Errors: kCorrupt (not of that digest).
+  // By content: `packed` is what pack_definition() made.  Of those that no point names only the
+  // newest few stay.  Errors: kCorrupt (not of that digest), kInvalidArgument, kTooLarge, kNoSpace
+  // (it would take of the reserve), kIo.
   bool has_definition(const std::string& digest);
   Status keep_definition(const std::string& digest, std::string_view packed);
 
@@ -163,11 +168,12 @@ class Item final {
   Status unstage(std::uint16_t disk, const BlockSet& blocks);
 
   // Errors: kConflict (not that many blocks are staged, or the definition is not here),
-  // kStaleEpoch, kNoSpace, kIo.
+  // kInvalidArgument (an attempt of too many bytes), kStaleEpoch, kNoSpace, kIo.
   Result<msg::RecoveryPoint> commit_delta(const PointFacts& facts);
   Status discard_delta();
 
   std::vector<msg::RecoveryPoint> points();
+  std::vector<msg::RecoveryPoint> newest_points(std::size_t count);  // In order of seq.
   msg::RecoveryPoint newest();
 
   // Of the newest version of each block, staged ones included; for resynchronisation.
@@ -287,6 +293,7 @@ class Item final {
   Result<bool> give_back_disks(std::uint64_t blocks_max);
   std::set<std::uint16_t> disks_in_use() const;
   Status drop_unused_shapes();  // And the definitions that only they named.
+  void drop_unnamed_definitions(const std::string& digest, std::size_t keep);
 
   // ---- journal.cpp
   void measure_journal(const msg::Policy& policy, Time now);
@@ -297,7 +304,8 @@ class Item final {
 
   msg::RecoveryPoint point_from(const PointFacts& facts) const;
   Status drop_locked(const std::vector<std::uint64_t>& seqs);
-  Status check_here() const;  // Errors: kUnavailable.
+  Status check_here() const;                        // Errors: kUnavailable.
+  Status check_reserve(std::uint64_t bytes) const;  // That many more.  Errors: kNoSpace.
   Status check_epoch(std::uint64_t epoch) const;
   Status check_point(std::uint64_t seq) const;
   void put_replica(store::Batch& batch) const;

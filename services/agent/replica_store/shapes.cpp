@@ -16,6 +16,8 @@ namespace {
 
 constexpr std::size_t kDisksMax = 64;     // Of one point.
 constexpr std::size_t kNumbersMax = 512;  // Of all that a replica ever had.
+// Definitions that no point names: of the delta under way, of attempts before it, and no more.
+constexpr std::size_t kUnnamedMax = 4;
 constexpr std::uint64_t kDiskBytesMax = std::uint64_t{64} << 40U;  // What a VHDX may have.
 
 std::string definition_path(const std::string& folder, const std::string& digest) {
@@ -244,9 +246,33 @@ Status Item::keep_definition(const std::string& digest, std::string_view packed)
   const std::lock_guard lock(mutex_);
   FARSIDE_TRY(ready());
   FARSIDE_TRY(check_here());
+  FARSIDE_TRY(check_reserve(packed.size()));
   FARSIDE_TRY(make_folders(folder_ + "/definitions"));
+  drop_unnamed_definitions(digest, kUnnamedMax - 1);
   FARSIDE_TRY(replace_file(definition_path(folder_, digest), packed));
   return sync_folder(folder_);
+}
+
+// All but `digest` and the newest `keep` of those that neither a point nor the delta under way
+// names.  Space only: what cannot be removed is tried again with the next.
+void Item::drop_unnamed_definitions(const std::string& digest, std::size_t keep) {
+  std::set<std::string> named{delta_shape_.definition, digest};
+  for (const auto& [number, shape] : shapes_) named.insert(shape.definition);
+  std::vector<std::pair<std::filesystem::file_time_type, std::filesystem::path>> unnamed;
+  std::error_code error;
+  for (const auto& file : std::filesystem::directory_iterator(folder_ + "/definitions", error)) {
+    if (named.contains(file.path().filename().string())) continue;
+    std::error_code ignored;
+    unnamed.emplace_back(file.last_write_time(ignored), file.path());
+  }
+  if (unnamed.size() <= keep) return;
+  std::ranges::sort(unnamed);
+  unnamed.resize(unnamed.size() - keep);
+  for (const auto& [time, path] : unnamed) {
+    std::error_code ignored;
+    std::filesystem::remove(path, ignored);
+    good_definitions_.erase(path.filename().string());
+  }
 }
 
 std::set<std::uint16_t> Item::disks_in_use() const {
@@ -304,15 +330,7 @@ Status Item::drop_unused_shapes() {
   if (batch.empty()) return {};
   FARSIDE_TRY(commit(batch));
   std::erase_if(shapes_, [&](const auto& each) { return !used.contains(each.first); });
-
-  std::set<std::string> named{delta_shape_.definition};
-  for (const auto& [number, shape] : shapes_) named.insert(shape.definition);
-  std::error_code error;
-  for (const auto& file : std::filesystem::directory_iterator(folder_ + "/definitions", error)) {
-    if (named.contains(file.path().filename().string())) continue;
-    std::error_code ignored;  // Space only; tried again when the next shape goes.
-    std::filesystem::remove(file.path(), ignored);
-  }
+  drop_unnamed_definitions("", 0);
   return {};
 }
 

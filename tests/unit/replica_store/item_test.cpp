@@ -89,6 +89,30 @@ TEST_F(ItemTest, EachPointShowsItsOwnState) {
   EXPECT_NE(item_->digest_at(1).value(), item_->digest_at(2).value());
 }
 
+TEST_F(ItemTest, NamesOfAttemptsAreShort) {
+  const std::string longest(256, 'a');
+  const auto named = begin(longest + "a");
+  ASSERT_FALSE(named);
+  EXPECT_EQ(named.error().code, ErrorCode::kInvalidArgument);
+
+  ASSERT_TRUE(begin(longest));
+  const auto refused = commit(0, 1, longest + "a");
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::kInvalidArgument);
+  EXPECT_TRUE(commit(0, 1, longest));
+}
+
+TEST_F(ItemTest, ThePointsThatAreListedAreTheNewest) {
+  for (std::uint32_t i = 0; i < 4; ++i) delta(i, 'x');
+
+  const auto two = item_->newest_points(2);
+
+  ASSERT_EQ(two.size(), 2U);
+  EXPECT_EQ(two[0].seq, 3U);
+  EXPECT_EQ(two[1].seq, 4U);
+  EXPECT_EQ(item_->newest_points(9), item_->points());
+}
+
 TEST_F(ItemTest, AnUnfinishedDeltaIsInvisible) {
   delta(0, 'a');
   ASSERT_TRUE(begin("c2"));

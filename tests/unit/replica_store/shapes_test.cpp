@@ -1,9 +1,12 @@
 // Which disks a point has, how large they are and what its VM was like belong to the point.
 #include <gtest/gtest.h>
+#include <zstd.h>
 
+#include <cstring>
 #include <filesystem>
 #include <map>
 
+#include "common/base/sha256.h"
 #include "services/agent/replica_store/definition.h"
 #include "services/agent/replica_store/item.h"
 #include "tests/support/temp_folder.h"
@@ -300,6 +303,60 @@ TEST_F(ShapesTest, ADefinitionOfAnotherDigestOrSizeIsRefused) {
   EXPECT_EQ(item_->keep_definition("../../etc/passwd", one.packed).error().code,
             ErrorCode::kInvalidArgument);
   EXPECT_EQ(pack_definition({.text = text}).error().code, ErrorCode::kTooLarge);
+}
+
+TEST_F(ShapesTest, OfDefinitionsThatNoPointNamesOnlyAFewStay) {
+  const auto named = pack_definition({.platform = "libvirt", .text = "named"}).value();
+  ASSERT_TRUE(item_->place({vda_}));
+  ASSERT_TRUE(item_->keep_definition(named.digest, named.packed));
+  point({vda_}, 'x', false, named.digest);
+  std::string last;
+  for (int i = 0; i < 50; ++i) {
+    const auto each = pack_definition({.platform = "libvirt", .text = std::to_string(i)}).value();
+    last = each.digest;
+    ASSERT_TRUE(begin({vda_}, false, last));
+    ASSERT_TRUE(item_->keep_definition(last, each.packed));
+    ASSERT_LE(definition_files(), 5U) << "after " << i;
+  }
+
+  EXPECT_TRUE(item_->has_definition(last));
+  EXPECT_TRUE(item_->has_definition(named.digest));
+  EXPECT_TRUE(item_->commit_delta({.captured_at = ++now_, .epoch = 1, .blocks = 0}));
+}
+
+TEST_F(ShapesTest, ADefinitionTakesNothingOfTheReserve) {
+  point({vda_}, 'x');
+  const auto packed = pack_definition({.platform = "libvirt", .text = "<domain/>"}).value();
+  limits_.reserve_bytes = 1'000;
+  limits_.free_bytes = [&](const std::string&) { return 1'000 + packed.packed.size() - 1; };
+  open();
+
+  const auto kept = item_->keep_definition(packed.digest, packed.packed);
+
+  ASSERT_FALSE(kept);
+  EXPECT_EQ(kept.error().code, ErrorCode::kNoSpace);
+  EXPECT_EQ(definition_files(), 0U);
+}
+
+// A few hundred bytes that unpack to 4 MiB, with half a million empty disks in them.
+// Source: Cap'n Proto, encoding.md, "Structs", "Lists".
+TEST_F(ShapesTest, ADefinitionThatBecomesTooLargeInMemoryIsRefused) {
+  std::vector<std::uint64_t> words(kDefinitionBytesMax / 8);
+  words[0] = std::uint64_t{words.size() - 1} << 32U;  // One segment, so many words.
+  words[1] = std::uint64_t{5} << 48U;                 // A VmDefinition: five pointers.
+  words[3] = (std::uint64_t{3} << 48U) | 3U << 2U;    // Its shape, in word 7: three.
+  words[9] = (std::uint64_t{7} << 32U) | 1U;          // Of which the last is its disks,
+  words[10] = std::uint64_t{500'000} << 2U;           // of no words each.
+  std::string bytes(words.size() * 8, '\0');
+  std::memcpy(bytes.data(), words.data(), bytes.size());
+  std::string packed(ZSTD_compressBound(bytes.size()), '\0');
+  packed.resize(ZSTD_compress(packed.data(), packed.size(), bytes.data(), bytes.size(), 3));
+
+  const auto kept = item_->keep_definition(sha256_hex(bytes), packed);
+
+  EXPECT_LT(packed.size(), 4096U);
+  ASSERT_FALSE(kept);
+  EXPECT_NE(kept.error().what.find("too large"), std::string::npos) << kept.error().what;
 }
 
 TEST_F(ShapesTest, AReplicaWhoseFolderVanishedIsNotBegunAnewByADefinition) {

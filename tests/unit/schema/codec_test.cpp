@@ -1,9 +1,11 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
 #include "common/base/random.h"
+#include "common/schema/types.fields.h"
 #include "common/schema/types.plain.h"
 #include "tests/unit/schema/sample.plain.h"
 
@@ -160,6 +162,54 @@ TEST(Codec, DamagedBytesNeverEscapeAsAnException) {
   }
 
   EXPECT_GT(refused, 1000);
+}
+
+// A HostEntry of that size with so many empty VMs, of which nothing lies in the message but their
+// number.
+// Source: Cap'n Proto, encoding.md, "Structs", "Lists".
+std::string bomb_of_vms(std::uint64_t items, std::size_t bytes) {
+  constexpr std::uint64_t kPointers = 3;  // Of a HostEntry; the last is its VMs.
+  std::vector<std::uint64_t> words(bytes / 8);
+  words[0] = std::uint64_t{words.size() - 1} << 32U;      // One segment, so many words.
+  words[1] = kPointers << 48U;                            // The root: pointers only.
+  words[1 + kPointers] = (std::uint64_t{7} << 32U) | 1U;  // A list of structs, right behind.
+  words[2 + kPointers] = items << 2U;                     // So many, of no words each.
+  std::string out(words.size() * 8, '\0');
+  std::memcpy(out.data(), words.data(), out.size());
+  return out;
+}
+
+TEST(Codec, AListOfEmptyStructsIsRefusedBeforeItIsMemory) {
+  const auto few = decode<HostEntry>(bomb_of_vms(1'000, 1U << 20U));
+  const auto many = decode<HostEntry>(bomb_of_vms(1'000'000, 8U << 20U));
+
+  ASSERT_TRUE(few) << few.error().what;
+  EXPECT_EQ(few->vms.size(), 1'000U);
+  ASSERT_FALSE(many);
+  EXPECT_EQ(many.error().code, ErrorCode::kTooLarge) << many.error().what;
+}
+
+// Those of an honest peer: none of them has less of a message than it needs room for.
+TEST(Codec, AListOfAnyStructHasRoom) {
+  for_each_struct_of_types([]<class T>(const char* name) {
+    constexpr std::size_t kPerByte = 8;  // As many as there is room for; see generated.h.
+    const std::size_t bytes = encode(T{}).size() - 16;
+    EXPECT_LE(sizeof(T), kPerByte * std::max<std::size_t>(bytes, 1)) << name;
+  });
+}
+
+TEST(Codec, AnInventoryOfALargeSiteIsRead) {
+  Inventory site;
+  Vm vm{.id = "5b4e2c1a-8f0d-4f7b-9a55-0123456789ab", .name = "vm-of-a-large-site"};
+  vm.disks = {{.name = "vda", .bytes = 1ULL << 36U, .path = "/var/lib/libvirt/images/one.qcow2"}};
+  vm.nics = {{.mac = "52:54:00:12:34:56"}};
+  site.hosts.emplace_back().vms.assign(17'000, vm);
+  const std::string bytes = encode(site);
+
+  const auto back = decode<Inventory>(bytes);
+
+  ASSERT_TRUE(back) << back.error().what << ", of " << bytes.size() << " bytes";
+  EXPECT_EQ(back->hosts.front().vms.size(), 17'000U);
 }
 
 TEST(Codec, PrintsOnOneLineWithoutDefaultsAndSecrets) {

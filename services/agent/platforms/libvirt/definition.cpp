@@ -1,19 +1,16 @@
 #include "services/agent/platforms/libvirt/definition.h"
 
-#include <fcntl.h>
 #include <fmt/core.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <system_error>
 
 #include "services/agent/platforms/libvirt/connection.h"
 #include "services/agent/platforms/libvirt/domain_xml.h"
 #include "services/agent/platforms/libvirt/firmware.h"
+#include "services/agent/platforms/libvirt/nvram_file.h"
 #include "services/agent/platforms/libvirt/qcow2_header.h"
 
 namespace farside::agent::libvirt {
@@ -138,53 +135,6 @@ Result<FlashFiles> flash_files(virDomainPtr domain, const std::string& xml, cons
   Error error = libvirt_error("ask which UEFI firmware it starts with").error();
   error.advice = "start the VM once, or name its loader and NVRAM in its definition";
   return fail(std::move(error));
-}
-
-// The whole file; nothing if there is none (libvirt makes it at the first start).
-Result<std::string> read_once(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-  if (fd < 0) {
-    if (errno == ENOENT) return std::string();
-    return fail(ErrorCode::kUnavailable,
-                fmt::format("the UEFI variables in {} cannot be read: {}", path,
-                            std::generic_category().message(errno)),
-                "let the agent's user read that file");
-  }
-  std::string bytes(kNvramBytesMax + 1, '\0');
-  std::size_t size = 0;
-  ssize_t got = 0;
-  while (size < bytes.size() && (got = ::read(fd, bytes.data() + size, bytes.size() - size)) != 0) {
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) break;
-    size += static_cast<std::size_t>(got);
-  }
-  const int number = errno;
-  ::close(fd);
-  if (got < 0) {
-    return fail(ErrorCode::kIo,
-                fmt::format("read {}: {}", path, std::generic_category().message(number)));
-  }
-  if (size > kNvramBytesMax) {
-    return fail(
-        ErrorCode::kTooLarge,
-        fmt::format("the UEFI variables in {} are larger than {} bytes", path, kNvramBytesMax));
-  }
-  bytes.resize(size);
-  return bytes;
-}
-
-// The guest's firmware writes the file through QEMU at any time: two equal reads are one state.
-Result<std::string> read_nvram(const std::string& path) {
-  constexpr int kReadsMax = 10;
-  FARSIDE_ASSIGN(auto last, read_once(path));
-  for (int i = 0; i < kReadsMax; ++i) {
-    FARSIDE_ASSIGN(auto again, read_once(path));
-    if (again == last) return last;
-    last = std::move(again);
-  }
-  return fail(ErrorCode::kUnavailable,
-              fmt::format("the UEFI variables in {} change all the time", path),
-              "the next point tries again");
 }
 
 }  // namespace

@@ -11,8 +11,6 @@
 
 namespace farside::agent::libvirt {
 
-inline constexpr std::size_t kNvramBytesMax = 2U << 20U;
-
 // A <domain> element without what changes from one moment to the next though the VM does not, what
 // belongs to its host, and what may be secret.  Equal VMs give equal texts.
 std::string normal_text(const XmlNode& domain);
@@ -28,7 +26,7 @@ FlashFiles flash_files_of(const std::string& command_line);
 
 // As it runs now; as it would start, if it is off.  `with_nvram`: with the UEFI variables as of
 // now, which must not be while the guest writes them for seconds.  Never asks QEMU about its disks.
-// Errors: kUnavailable (the variables cannot be read), kTooLarge, kPlatform.
+// Errors: those of read_nvram(), kPlatform.
 Result<msg::VmDefinition> capture_definition(virDomainPtr domain, const Networks& networks,
                                              bool with_nvram);
 
