@@ -59,6 +59,10 @@ std::string site_of(const std::string& principal) {
   return provider.substr(provider.find('/') + 1);
 }
 
+std::string host_of(const std::string& agent) {
+  return agent.substr(agent.rfind('/') + 1);
+}
+
 bool is_agent_of(const std::string& principal, const std::string& site) {
   const auto prefix = "agent/" + site + "/";
   return principal.starts_with(prefix) &&

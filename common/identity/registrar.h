@@ -136,6 +136,9 @@ std::string neighbour_of(const std::string& principal);
 // The site of a provider or an agent.
 std::string site_of(const std::string& principal);
 
+// "h1" of "agent/A/h1".
+std::string host_of(const std::string& agent);
+
 // Whether `principal` is "agent/<site>/<host>" with a usable name of a host.
 bool is_agent_of(const std::string& principal, const std::string& site);
 

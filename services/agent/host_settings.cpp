@@ -103,7 +103,7 @@ Result<HostSettings> read_host_settings(Config& config, const std::string& name,
                                         const std::string& data_dir) {
   HostSettings settings;
   settings.is_hyperv = config.choice("platform", "libvirt", {"libvirt", "hyperv"}) == "hyperv";
-  const auto storage = config.texts("storage");
+  settings.storage = config.texts("storage");
   Networks networks;
   for (auto& network : config.tables("network")) {
     networks[network.required_text("name")] = network.required_text("connect");
@@ -111,13 +111,13 @@ Result<HostSettings> read_host_settings(Config& config, const std::string& name,
   }
   if (settings.is_hyperv) {
     settings.hyperv.host_name = name;
-    settings.hyperv.storage = storage;
+    settings.hyperv.storage = settings.storage;
     settings.hyperv.networks = networks;
     FARSIDE_TRY(read_hyperv(config, data_dir, settings));
   } else {
     settings.libvirt = read_libvirt(config, data_dir);
     settings.libvirt.host_name = name;
-    settings.libvirt.storage = storage;
+    settings.libvirt.storage = settings.storage;
     settings.libvirt.networks = networks;
     FARSIDE_TRY(libvirt::Networks::from_options(networks));
   }

@@ -19,6 +19,7 @@ struct HostSettings {
   bool is_hyperv = false;
   libvirt::Options libvirt;
   hyperv::Options hyperv;
+  std::vector<std::string> storage;  // Where replicas may lie on this host.
   std::string hyperv_password_file;  // Read when the platform is opened.
   std::string smb_password_file;
 };

@@ -66,6 +66,7 @@ Status run(int argc, char** argv) {
   replica::Views views(own.run_dir, own.view_plugin, platform->base_disks() == nullptr);
   agent::TargetWork target({.endpoint = own.data_advertise,
                             .public_key = service->keys().public_key,
+                            .storage = own.host.storage,
                             .log_folder = settings.data_dir + "/platform"},
                            *platform, views, service->clock(), report);
   FARSIDE_ASSIGN(const auto receiver,

@@ -178,6 +178,16 @@ Result<msg::Message> TargetWork::run(const msg::ItemSettings& settings) {
   return reactor::message(settings);
 }
 
+// Whoever ordered it has the path from a provider: this host's operator has said where.
+Status TargetWork::check_storage(const std::string& path) const {
+  if (settings_.storage.empty() ||
+      std::ranges::find(settings_.storage, path) != settings_.storage.end())
+    return {};
+  return fail(ErrorCode::kForbidden, "'" + path + "' is not among the `storage` of this host",
+              "add it to `storage` of this agent's configuration, or correct the site's storage "
+              "class");
+}
+
 Result<msg::Message> TargetWork::run(const msg::PrepareReplica& order) {
   const msg::ReplicaItem replica{.item = order.item,
                                  .vm = order.vm,
@@ -188,6 +198,7 @@ Result<msg::Message> TargetWork::run(const msg::PrepareReplica& order) {
                                  .disks = disks_of(order.vm),
                                  .networks = order.networks,
                                  .vm_name = order.vm_name};
+  FARSIDE_TRY(check_storage(order.storage_path));
   const auto entry = keep(replica);
   const auto busy = turn_of(*entry);
   FARSIDE_ASSIGN(auto* store, store_at(order.storage_path));

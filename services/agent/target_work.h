@@ -39,6 +39,7 @@ class TargetWork final {
   struct Settings {
     std::string endpoint;                             // Of the data port, as sources reach it.
     std::string public_key;                           // Of the data port.
+    std::vector<std::string> storage{};               // Where replicas may lie; none: anywhere.
     std::string log_folder;                           // For serial logs of VMs made here.
     Micros prove_gap = std::chrono::minutes{2};       // Between two proofs of one item, at least.
     Micros detach_stalled = std::chrono::minutes{1};  // Without a byte copied it is given up.
@@ -104,6 +105,7 @@ class TargetWork final {
   msg::ReplicaItem replica_of(const Kept& kept);
   template <class Change>
   msg::ReplicaItem change(Kept& kept, const Change& change);
+  Status check_storage(const std::string& path) const;
   Status admit(const msg::ReplicaItem& replica);
   static Status check_order(const msg::ReplicaItem& replica,
                             const std::vector<msg::ReplicaDisk>& disks);

@@ -195,7 +195,8 @@ void ProviderCore::on_host_report(const reactor::PeerId& peer, const msg::HostRe
       now.host.troubles = report.host.troubles;
     }
   }
-  now.host.name = (*agent)->name;  // What groups of hosts call it; whatever it calls itself.
+  // Groups of hosts call it as it was admitted, whatever it calls itself.
+  now.host.name = identity::host_of(peer.principal);
   judge_key(**agent, report.host.public_key, now.host);
   if (stored && *stored && is_same(**stored, now)) return;
   hosts_.put(effects.writes, peer.principal, now);

@@ -11,6 +11,15 @@ using reactor::message;
 namespace {
 
 // The same key as on the control plane: see key_of() in world.cpp.
+std::string host_at(const std::string& endpoint) {
+  const auto at = endpoint.find("//") + 2;
+  return endpoint.substr(at, endpoint.rfind(':') - at);
+}
+
+std::string data_endpoint(const std::string& host) {
+  return "tcp://" + host + ":8084";
+}
+
 std::string data_key(const std::string& host) {
   return "key-of-agent/" + host.substr(4) + "/" + host;
 }
@@ -53,7 +62,7 @@ SimWorkers::End AgentModel::begin_cycle(const msg::RunCycle& job) {
     if (cancelled_.erase(job.source.item + "/" + job.attempt) > 0) {
       return fail(ErrorCode::kCancelled, "the cycle was cancelled");
     }
-    auto* target = find_replica_(job.source.endpoint, job.source.item);
+    auto* target = find_replica_(host_at(job.source.endpoint), job.source.item);
     if (target == nullptr) return fail(ErrorCode::kUnavailable, "target agent not reachable");
     if (!target->is_open || job.source.epoch < target->epoch) {
       return fail(ErrorCode::kStaleEpoch, "the replica takes no deltas of this epoch");
@@ -111,7 +120,7 @@ Result<msg::Message> AgentModel::run(const msg::Message& job) {
                                     .storage = {{.path = "/replicas",
                                                  .total_bytes = 1ULL << 40U,
                                                  .free_bytes = 1ULL << 39U}},
-                                    .data_endpoint = host_.name,
+                                    .data_endpoint = data_endpoint(host_.name),
                                     .public_key = data_key(host_.name)}};
     for (const auto& [id, machine] : host_.vms) {
       auto shape = machine.shape;
@@ -198,8 +207,9 @@ Result<msg::Message> AgentModel::run(const msg::Message& job) {
     auto& made = host_.replicas[order->item];
     made.epoch = std::max(made.epoch, order->epoch);
     made.is_open = true;
-    return message(msg::ReplicaPrepared{
-        .item = order->item, .endpoint = host_.name, .public_key = data_key(host_.name)});
+    return message(msg::ReplicaPrepared{.item = order->item,
+                                        .endpoint = data_endpoint(host_.name),
+                                        .public_key = data_key(host_.name)});
   }
   if (const auto* order = std::get_if<msg::RemoveReplica>(&body)) {
     host_.replicas.erase(order->item);

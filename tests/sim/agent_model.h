@@ -16,7 +16,7 @@ class AgentModel final {
  public:
   // The replica of an item at the other end of the data plane; nullptr: not reachable now.
   using FindReplica =
-      std::function<ModelReplica*(const std::string& endpoint, const std::string& item)>;
+      std::function<ModelReplica*(const std::string& host, const std::string& item)>;
 
   AgentModel(ModelHost& host, const SimClock& clock, Random& random, FindReplica find_replica)
       : host_(host), clock_(clock), random_(random), find_replica_(std::move(find_replica)) {}

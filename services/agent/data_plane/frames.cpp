@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "common/base/clip.h"
 #include "services/agent/replica_store/layout.h"
 
 namespace farside::data {
@@ -34,24 +35,12 @@ msg::Fault to_fault(const Error& error) {
       .code = static_cast<std::uint16_t>(error.code), .what = error.what, .advice = error.advice};
 }
 
-namespace {
-
-// Up to a whole character of what is cut off.
-std::string cut(const std::string& text) {
-  if (text.size() <= kFaultTextMax) return text;
-  std::size_t end = kFaultTextMax;
-  while (end > kFaultTextMax - 3 && (static_cast<unsigned char>(text[end]) & 0xc0U) == 0x80U) --end;
-  return text.substr(0, end) + "...";
-}
-
-}  // namespace
-
 Error to_error(const msg::Fault& fault) {
   const bool known = fault.code >= static_cast<std::uint16_t>(ErrorCode::kInternal) &&
                      fault.code <= static_cast<std::uint16_t>(ErrorCode::kPlatform);
   return {.code = known ? static_cast<ErrorCode>(fault.code) : ErrorCode::kInternal,
-          .what = cut(fault.what),
-          .advice = cut(fault.advice)};
+          .what = clipped(fault.what, kReasonMax),
+          .advice = clipped(fault.advice, kReasonMax)};
 }
 
 }  // namespace farside::data

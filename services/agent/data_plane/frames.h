@@ -36,10 +36,8 @@ msg::DataFrame frame(Arm arm) {
   return msg::DataFrame(std::move(arm));
 }
 
-inline constexpr std::size_t kFaultTextMax = std::size_t{2} << 10U;
-
 msg::Fault to_fault(const Error& error);
-// Of the other side's texts no more than kFaultTextMax bytes each: they are stored and reported.
+// Of the other side's texts no more than kReasonMax bytes each: they are stored and reported.
 Error to_error(const msg::Fault& fault);
 
 }  // namespace farside::data

@@ -169,8 +169,9 @@ Reply Rest::revoke_identity(Call& call) {
     const auto provider = identity::neighbour_of(principal);
     FARSIDE_ASSIGN(const bool is_known, settings_desk_.revoke(principal, call.effects));
     if (!is_known) {
-      note = "no host of that name was ever reported: it is shut out should it come; check the "
-             "spelling, as nobody else is";
+      note =
+          "no host of that name was ever reported: it is shut out should it come; check the "
+          "spelling, as nobody else is";
     } else if (!catalog_.live.is_connected(provider)) {
       note = "'" + provider + "' is away: it is told as soon as it is back, and may let '" +
              principal + "' in until then; whoever replicates with it is told now";

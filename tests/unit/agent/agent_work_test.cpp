@@ -138,6 +138,25 @@ TEST_F(AgentWorkTest, AnOrderDoesNotWaitForMaintenance) {
   maintenance.join();
 }
 
+TEST_F(AgentWorkTest, AReplicaLiesWhereThisHostsOperatorSaidAndNowhereElse) {
+  auto order = preparation();
+  TargetWork target{{.endpoint = "",
+                     .public_key = target_keys_.public_key,
+                     .storage = {folder_ / "elsewhere"},
+                     .log_folder = folder_ / "logs"},
+                    *target_platform_,
+                    views_,
+                    clock_,
+                    [](auto) {}};
+  target.attach(*receiver_);
+
+  const auto prepared = target.run(order);
+
+  ASSERT_FALSE(prepared);
+  EXPECT_EQ(prepared.error().code, ErrorCode::kForbidden);
+  EXPECT_FALSE(std::filesystem::exists(order.storage_path + "/farside-replicas"));
+}
+
 // With a point every second, some grow too old in each round; what went comes back all the same.
 TEST_F(AgentWorkTest, ManyBlocksOfPointsThatWentComeBackThoughPointsAgeInEachRound) {
   constexpr std::uint32_t kEach = 1000;

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <thread>
 
+#include "common/base/clip.h"
 #include "common/base/clock.h"
 #include "services/agent/data_plane/frames.h"
 #include "services/agent/data_plane/receiver.h"
@@ -586,16 +587,16 @@ TEST_F(DataPlaneTest, AnItemThatIsNoNameOfAFileTouchesNone) {
 
 TEST(Faults, TheTextsOfATargetHaveABound) {
   const std::string umlauts = [] {
-    std::string text = "x";
-    while (text.size() < 4 * kFaultTextMax) text += "\u00fc";
+    std::string text = "xx";
+    while (text.size() < 4 * kReasonMax) text += "\u00fc";
     return text;
   }();
 
   const Error error = to_error({.code = 3, .what = std::string(4U << 20U, 'w'), .advice = umlauts});
 
   EXPECT_EQ(error.code, ErrorCode::kNotFound);
-  EXPECT_EQ(error.what, std::string(kFaultTextMax, 'w') + "...");
-  EXPECT_EQ(error.advice, umlauts.substr(0, kFaultTextMax - 1) + "...") << "no half of a character";
+  EXPECT_EQ(error.what, std::string(kReasonMax - 3, 'w') + "...");
+  EXPECT_EQ(error.advice, umlauts.substr(0, kReasonMax - 4) + "...") << "no half of a character";
   EXPECT_EQ(to_error({.code = 3, .what = "no", .advice = "go"}).what, "no");
 }
 

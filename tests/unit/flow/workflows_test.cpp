@@ -2,6 +2,7 @@
 // each record of its log.  A new workflow is covered by being listed in workflows/all.h.
 #include <gtest/gtest.h>
 
+#include "common/base/clip.h"
 #include "common/flow/engine.h"
 #include "common/store/mem_store.h"
 #include "services/orchestrator/workflows/all.h"

@@ -17,7 +17,7 @@ namespace farside::agent::libvirt {
 Status make_qemu_folder(const std::string& path, const std::optional<QemuUser>& user,
                         int levels = 1);
 
-// One in which QEMU makes its own files, the sockets it listens at, whatever rights it had.  Nothing
+// One in which QEMU makes its own files, the sockets it listens at, whatever rights it had. Nothing
 // of the agent's may lie in it.  The folder above is made by make_qemu_folder().
 Status make_qemu_drop(const std::string& path, const std::optional<QemuUser>& user);
 
