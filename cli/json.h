@@ -14,7 +14,7 @@ using Json = nlohmann::ordered_json;
 // The member at "properties.farside.phase"; null if there is none.
 const Json& at(const Json& object, std::string_view path);
 
-// As a terminal may show it: controls are escaped.  Numbers as their digits.
+// As a terminal may show it: controls are escaped, ends of lines stay.  Numbers as their digits.
 std::string text(const Json& object, std::string_view path);
 double number(const Json& object, std::string_view path);  // 0 if it is none.
 bool flag(const Json& object, std::string_view path);

@@ -19,7 +19,8 @@ bool is_host(std::string_view host) {
   const bool is_ipv6 = host.starts_with('[') && host.ends_with(']');
   if (is_ipv6) host = host.substr(1, host.size() - 2);
   return !host.empty() && std::ranges::all_of(host, [&](char c) {
-    return is_letter_or_digit(c) || c == '.' || (is_ipv6 ? c == ':' : c == '-' || c == '_');
+    return is_letter_or_digit(c) || c == '.' ||
+           (is_ipv6 ? c == ':' || c == '%' : c == '-' || c == '_');
   });
 }
 

@@ -93,7 +93,14 @@ void append_value(std::string& line, std::string_view value) {
 
 std::string printable(std::string_view text) {
   std::string line;
-  while (!text.empty()) append_seen(line, text, "");
+  while (!text.empty()) {
+    if (text.front() == '\n') {
+      line += '\n';
+      text.remove_prefix(1);
+    } else {
+      append_seen(line, text, "");
+    }
+  }
   return line;
 }
 

@@ -12,7 +12,7 @@ namespace farside::log {
 // that are not UTF-8 are \xNN, and what Unicode has of controls, line ends and directions \u{NNNN}.
 void append_value(std::string& line, std::string_view value);
 
-// The same without quotes, for a terminal.
+// The same without quotes, for a terminal; ends of lines stay.
 std::string printable(std::string_view text);
 
 // The same in quotes, for the text of an error; only the beginning of what is longer than 64 bytes.

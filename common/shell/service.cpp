@@ -144,11 +144,11 @@ Result<std::unique_ptr<Service>> Service::open(std::string program, CommonSettin
                 "data_dir '" + settings.data_dir + "' cannot be created: " + made.error().what,
                 "choose a folder this user may write");
   }
-  // Nobody else's, but for a group that has been let pass to what lies in it.
   using std::filesystem::perms;
   const auto found = std::filesystem::status(settings.data_dir, ec).permissions();
-  std::filesystem::permissions(settings.data_dir, perms::owner_all | (found & perms::group_exec),
-                               ec);
+  std::filesystem::permissions(
+      settings.data_dir,
+      perms::owner_all | (settings.lets_pass ? found & perms::group_exec : perms::none), ec);
   auto service = std::unique_ptr<Service>(new Service(std::move(program), std::move(settings)));
   service->watchdog_.emplace(
       reactor::Watchdog::Options{.stands_max =

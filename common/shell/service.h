@@ -40,6 +40,7 @@ struct CommonSettings {
   std::string key_file;  // Registration key or join token; needed once.
   std::int64_t join_seconds = 0;
   std::int64_t workers = 0;
+  bool lets_pass = false;              // Keeps the right of data_dir's group to pass it.
   std::int64_t watchdog_seconds = 60;  // A loop that stands for so long ends the process.
 };
 

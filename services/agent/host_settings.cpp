@@ -2,6 +2,7 @@
 
 #include <map>
 
+#include "common/base/file_name.h"
 #include "common/base/secret_file.h"
 #include "services/agent/platforms/libvirt/networks.h"
 
@@ -104,6 +105,11 @@ Result<HostSettings> read_host_settings(Config& config, const std::string& name,
   HostSettings settings;
   settings.is_hyperv = config.choice("platform", "libvirt", {"libvirt", "hyperv"}) == "hyperv";
   settings.storage = config.texts("storage");
+  for (const std::string& path : settings.storage) {
+    if (is_folder_path(path)) continue;
+    return fail(ErrorCode::kInvalidArgument, "storage: '" + path + "' is no place for replicas",
+                "write the whole path, without '.', '..' and empty parts");
+  }
   Networks networks;
   for (auto& network : config.tables("network")) {
     networks[network.required_text("name")] = network.required_text("connect");

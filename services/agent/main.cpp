@@ -40,8 +40,8 @@ Status run(int argc, char** argv) {
                                            "Replicates the virtual machines of one host."));
   if (!line) return {};
   FARSIDE_ASSIGN(auto config, Config::from_file(line->config_path));
-  const auto settings =
-      shell::read_common(config, {.listen = "", .metrics_port = 9104, .workers = 32});
+  auto settings = shell::read_common(config, {.listen = "", .metrics_port = 9104, .workers = 32});
+  settings.lets_pass = true;  // The hypervisor's processes, to what they have of us.
   FARSIDE_ASSIGN(const auto own, read_own(config, settings));
   FARSIDE_TRY(config.finish());
   if (line->check) return {};
@@ -63,7 +63,8 @@ Status run(int argc, char** argv) {
     std::ignore = pool->post("progress", reactor::message(std::move(progress)));
   };
   // Where base disks lie on the host, it reads them by itself: nobody needs to serve them.
-  replica::Views views(own.run_dir, own.view_plugin, platform->base_disks() == nullptr);
+  replica::Views views(own.run_dir, own.view_plugin, platform->base_disks() == nullptr,
+                       [&](const std::string& socket) { return platform->share_view(socket); });
   agent::TargetWork target({.endpoint = own.data_advertise,
                             .public_key = service->keys().public_key,
                             .storage = own.host.storage,

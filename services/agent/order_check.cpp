@@ -9,6 +9,7 @@
 #include <variant>
 
 #include "common/base/endpoint.h"
+#include "common/base/file_name.h"
 #include "common/base/log_value.h"
 
 namespace farside::agent {
@@ -19,7 +20,6 @@ constexpr std::uint32_t kHoursMax = 100 * 366 * 24;
 constexpr std::uint32_t kIntervalSecondsMax = kHoursMax * 3'600U;
 constexpr std::uint32_t kDeadlineSecondsMax = 7 * 24 * 3'600;
 constexpr std::size_t kIdBytesMax = 128;
-constexpr std::size_t kPathBytesMax = 1'024;
 
 template <class Field, class Type>
 concept Is = std::same_as<std::remove_cvref_t<Field>, Type>;
@@ -30,25 +30,6 @@ constexpr bool kNamesSourceVm =
     Is<Arm, msg::CheckSource> || Is<Arm, msg::StartReplication> || Is<Arm, msg::StopReplication> ||
     Is<Arm, msg::ShutDownSource> || Is<Arm, msg::RestartSource> || Is<Arm, msg::FenceSource> ||
     Is<Arm, msg::UnfenceSource>;
-
-bool is_control(char c) {
-  const auto byte = static_cast<unsigned char>(c);
-  return byte < 0x20 || byte == 0x7f;
-}
-
-// A slash at its end is as an operator may have written it.
-bool is_folder_path(std::string_view path) {
-  if (path.size() > kPathBytesMax || !path.starts_with('/')) return false;
-  if (std::ranges::any_of(path, is_control)) return false;
-  path.remove_prefix(1);
-  if (path.ends_with('/')) path.remove_suffix(1);
-  while (true) {
-    const auto part = path.substr(0, path.find('/'));
-    if (part.empty() || part == "." || part == "..") return false;
-    if (part.size() == path.size()) return true;
-    path.remove_prefix(part.size() + 1);
-  }
-}
 
 // Fields of one message; the first that is wrong is told.
 class Judge final {

@@ -62,6 +62,7 @@ void SettingsDesk::refresh(reactor::Effects& effects) {
   }
   policies_.clear();
   for (const auto& policy : *all) policies_[policy.name] = policy;
+  unknown_.clear();
   std::erase_if(told_,
                 [&](const auto& told) { return effects.monotonic() - told.second > kTellEvery; });
 }
@@ -172,7 +173,6 @@ void SettingsDesk::tell(const std::string& agent, msg::ItemSettings settings,
                         const std::string& reported, reactor::Effects& effects) {
   settings.digest = sha256_hex(msg::encode(settings)).substr(0, 16);
   if (settings.digest == reported) return;
-  if (is_full({agent, settings.item})) return;
   auto& told = told_[{agent, settings.item}];
   if (told != Micros{0} && effects.monotonic() - told < kTellEvery) return;
   told = effects.monotonic();
@@ -182,10 +182,13 @@ void SettingsDesk::tell(const std::string& agent, msg::ItemSettings settings,
           .from = effects.self(), .to = agent, .body = reactor::message(std::move(settings))});
 }
 
-// Of made-up items there is no end.
-bool SettingsDesk::is_full(const Told& one) const {
-  constexpr std::size_t kToldMax = 100'000;
-  return told_.size() >= kToldMax && !told_.contains(one);
+// Of made-up items there is no end; those on record keep their place.
+bool SettingsDesk::is_new_and_too_many(const Told& one) {
+  constexpr std::size_t kUnknownMax = 10'000;
+  if (unknown_.contains(one)) return false;
+  if (unknown_.size() >= kUnknownMax) return true;
+  unknown_.insert(one);
+  return false;
 }
 
 void SettingsDesk::on_source(const std::string& agent, const msg::ReplicationStatus& reported,
@@ -196,7 +199,7 @@ void SettingsDesk::on_source(const std::string& agent, const msg::ReplicationSta
                      (*item)->state == msg::ItemState::committed ||
                      ((*item)->state == msg::ItemState::enableFailed && (*item)->job.empty());
   if (ended) {
-    if (reported.item.empty()) return;
+    if (reported.item.empty() || (!*item && is_new_and_too_many({agent, reported.item}))) return;
     tell(agent, msg::ItemSettings{.item = reported.item, .epoch = reported.epoch, .ended = true},
          "", effects);
     return;
@@ -211,7 +214,7 @@ void SettingsDesk::on_replica(const std::string& agent, const msg::ReplicaStatus
   if (!item) return;
   if (!*item || (*item)->target_agent != agent) {
     // Data is never deleted for want of a record: an operator decides.
-    if (is_full({agent, reported.item})) return;
+    if (is_new_and_too_many({agent, reported.item})) return;
     auto& told = told_[{agent, reported.item}];
     if (told != Micros{0}) return;
     told = effects.monotonic();

@@ -42,7 +42,7 @@ class SettingsDesk final {
   void changed(const msg::ProtectedItem& item, reactor::Effects& effects);
 
   // The agent's key, as it is now, is not trusted any more: its peers are told at once, and so is
-  // its provider.  Gives whether any provider ever reported it.  Errors: kInvalidArgument (not the
+  // its provider.  Gives whether its site's inventory has it.  Errors: kInvalidArgument (not the
   // principal of an agent).
   Result<bool> revoke(const std::string& agent, reactor::Effects& effects);
 
@@ -60,7 +60,7 @@ class SettingsDesk final {
 
  private:
   using Told = std::pair<std::string, std::string>;  // Agent, item.
-  bool is_full(const Told& one) const;
+  bool is_new_and_too_many(const Told& one);
   struct Agent {
     std::string key;
     std::string endpoint;
@@ -95,6 +95,7 @@ class SettingsDesk final {
   std::map<Pair, std::vector<msg::ReplicaDisk>> disks_;     // By agent and VM.
   std::map<Pair, std::vector<msg::NetworkPair>> networks_;  // By source and target site.
   std::map<Told, Micros> told_;                             // -> when.
+  std::set<Told> unknown_;  // Of items that are not on record, since the last refresh.
 };
 
 }  // namespace farside::vault

@@ -10,7 +10,6 @@ using reactor::message;
 
 namespace {
 
-// The same key as on the control plane: see key_of() in world.cpp.
 std::string host_at(const std::string& endpoint) {
   const auto at = endpoint.find("//") + 2;
   return endpoint.substr(at, endpoint.rfind(':') - at);
@@ -20,6 +19,7 @@ std::string data_endpoint(const std::string& host) {
   return "tcp://" + host + ":8084";
 }
 
+// The same key as on the control plane: see key_of() in world.cpp.
 std::string data_key(const std::string& host) {
   return "key-of-agent/" + host.substr(4) + "/" + host;
 }

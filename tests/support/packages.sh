@@ -55,10 +55,11 @@ farside_install_packages() {
 # libvirt's QEMU driver, when run by root, runs QEMU as Debian's user for it.  Debian creates that
 # only with the daemon (libvirt-daemon-system), which takes systemd.
 farside_create_qemu_user() {
-  getent passwd libvirt-qemu >/dev/null && return 0
   [ "$(id -u)" -eq 0 ] || return 0  # Others do not need it.
-  echo "creating the system user libvirt-qemu"
-  useradd --system --user-group --no-create-home --home-dir /nonexistent \
-    --shell /usr/sbin/nologin libvirt-qemu
+  if ! getent passwd libvirt-qemu >/dev/null; then
+    echo "creating the system user libvirt-qemu"
+    useradd --system --user-group --no-create-home --home-dir /nonexistent \
+      --shell /usr/sbin/nologin libvirt-qemu
+  fi
   if getent group kvm >/dev/null; then usermod -a -G kvm libvirt-qemu; fi
 }

@@ -37,7 +37,7 @@ msg::Fault to_fault(const Error& error) {
 
 Error to_error(const msg::Fault& fault) {
   const bool known = fault.code >= static_cast<std::uint16_t>(ErrorCode::kInternal) &&
-                     fault.code <= static_cast<std::uint16_t>(ErrorCode::kPlatform);
+                     fault.code <= static_cast<std::uint16_t>(ErrorCode::kBusy);  // The last one.
   return {.code = known ? static_cast<ErrorCode>(fault.code) : ErrorCode::kInternal,
           .what = clipped(fault.what, kReasonMax),
           .advice = clipped(fault.advice, kReasonMax)};

@@ -186,6 +186,10 @@ class Platform {
   // nothing so far.  Errors: kNotFound, kConflict (it does not run any more).
   virtual Result<std::string> sign_of_life(const std::string& vm_id) = 0;
 
+  // Lets the hypervisor use the socket of a view, which has just been made.  Errors: kUnavailable,
+  // kForbidden (its folder is closed to it), kIo.
+  virtual Status share_view(const std::string& /*socket*/) { return {}; }
+
   // Creates the VM and, if asked, starts it.  Nothing on the host but the networks must exist.
   virtual Status create_vm(const NewVm& vm) = 0;
 

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -74,20 +73,8 @@ std::optional<int> ViewProcess::pid() const {
   return is_ours ? std::optional(pid) : std::nullopt;
 }
 
-// Whoever may pass its folder is its client: QEMU may run as another user.
-Status ViewProcess::share() const {
-  const std::string folder = std::filesystem::path(files_.socket).parent_path().string();
-  struct stat facts{};
-  constexpr mode_t kGroupToo = S_IRUSR | S_IWUSR | S_IRGRP | S_IWGRP;
-  const bool is_shared =
-      ::stat(folder.c_str(), &facts) == 0 &&
-      ::chown(files_.socket.c_str(), static_cast<uid_t>(-1), facts.st_gid) == 0 &&
-      ::chmod(files_.socket.c_str(), kGroupToo) == 0;
-  return is_shared ? Status() : fail(from_errno(errno, "share the socket " + files_.socket));
-}
-
 Status ViewProcess::start() {
-  if (is_alive() && can_connect(files_.socket)) return share();
+  if (is_alive() && can_connect(files_.socket)) return {};
   FARSIDE_TRY(stop());
   sockaddr_un address{};
   if (files_.socket.size() >= sizeof address.sun_path) {
@@ -156,10 +143,9 @@ Status ViewProcess::start() {
   }
   const Status ready = await(alive[0]);
   close(alive[0]);
-  const Status shared = ready ? share() : ready;
-  if (shared) return {};
+  if (ready) return {};
   const Status stopped = stop();
-  return stopped ? shared : stopped;
+  return stopped ? ready : stopped;
 }
 
 Status ViewProcess::await(int alive_fd) const {

@@ -45,7 +45,6 @@ class ViewProcess final {
 
  private:
   std::string path(const char* name) const;
-  Status share() const;
   Status await(int alive_fd) const;
 
   ViewFiles files_;

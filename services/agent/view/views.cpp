@@ -20,10 +20,11 @@ std::string default_plugin() {
 
 }  // namespace
 
-Views::Views(std::string run_folder, std::string plugin, bool served)
+Views::Views(std::string run_folder, std::string plugin, bool served, Share share)
     : run_folder_(std::move(run_folder)),
       plugin_(plugin.empty() ? default_plugin() : std::move(plugin)),
-      served_(served) {}
+      served_(served),
+      share_(std::move(share)) {}
 
 std::string Views::socket_of(const Item& item, const std::string& view) const {
   // The same after every restart, and short whatever the folders are called.
@@ -38,12 +39,22 @@ ViewProcess Views::process(const Item& item, const std::string& view, std::uint6
                       .plugin = plugin_});
 }
 
+Status Views::start(const Item& item, const std::string& view, std::uint64_t seq) const {
+  ViewProcess serving = process(item, view, seq);
+  FARSIDE_TRY(serving.start());
+  if (!share_) return {};
+  Status shared = share_(socket_of(item, view));
+  if (shared) return shared;
+  FARSIDE_TRY(serving.stop());  // Else it would count as served from now on.
+  return shared;
+}
+
 Result<OpenView> Views::open(Item& item, const std::string& view, std::uint64_t seq) {
   FARSIDE_TRY(make_folders(run_folder_));
   const bool was_pinned = item.pins().contains(view);
   FARSIDE_TRY(item.pin(view, seq));
   if (!served_) return OpenView{.socket = {}, .seq = seq};
-  const Status started = process(item, view, seq).start();
+  const Status started = start(item, view, seq);
   if (!started) {
     if (!was_pinned) {
       const Status closed = close(item, view);

@@ -4,6 +4,7 @@
 // knows as much as before.  Thread: any, one at a time per item.
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "common/base/result.h"
@@ -21,8 +22,10 @@ class Views final {
  public:
   // `run_folder` takes the sockets; keep its path short.  `plugin`: path of farside_view.so; empty:
   // next to this program, or where the package puts it.  Where hosts read their own storage only,
-  // nothing is `served`: a view is its pin then, and no process.
-  Views(std::string run_folder, std::string plugin, bool served = true);
+  // nothing is `served`: a view is its pin then, and no process.  `share` is told of each socket
+  // that was made, so that the hypervisor may use it.
+  using Share = std::function<Status(const std::string& socket)>;
+  Views(std::string run_folder, std::string plugin, bool served = true, Share share = {});
 
   // Pins the point and serves it.  `view` names the use ("test", "failover"); repeating the call
   // with the same arguments succeeds with the same socket.  Errors: kNotFound (no such point),
@@ -43,10 +46,12 @@ class Views final {
 
  private:
   ViewProcess process(const Item& item, const std::string& view, std::uint64_t seq) const;
+  Status start(const Item& item, const std::string& view, std::uint64_t seq) const;
 
   std::string run_folder_;
   std::string plugin_;
   bool served_;
+  Share share_;
 };
 
 }  // namespace farside::replica

@@ -170,11 +170,12 @@ Reply Rest::revoke_identity(Call& call) {
     FARSIDE_ASSIGN(const bool is_known, settings_desk_.revoke(principal, call.effects));
     if (!is_known) {
       note =
-          "no host of that name was ever reported: it is shut out should it come; check the "
-          "spelling, as nobody else is";
-    } else if (!catalog_.live.is_connected(provider)) {
-      note = "'" + provider + "' is away: it is told as soon as it is back, and may let '" +
-             principal + "' in until then; whoever replicates with it is told now";
+          "no host of that name is in its site's inventory: check the spelling; it is shut out "
+          "should it come, and nobody else is. ";
+    }
+    if (!catalog_.live.is_connected(provider)) {
+      note += "'" + provider + "' is away: it is told as soon as it is back, and may let '" +
+              principal + "' in until then; whoever replicates with it is told now";
     }
   } else {
     FARSIDE_ASSIGN(const auto identities, registrar_.identities(call.effects.store()));

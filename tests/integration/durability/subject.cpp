@@ -20,6 +20,7 @@
 #include "services/agent/data_plane/receiver.h"
 #include "services/agent/platforms/libvirt/off_tokens.h"
 #include "services/agent/platforms/libvirt/overlay.h"
+#include "services/agent/platforms/libvirt/qemu_folder.h"
 #include "services/agent/platforms/marks.h"
 #include "services/agent/replica_store/definition.h"
 #include "services/agent/replica_store/replica_store.h"
@@ -189,7 +190,9 @@ Status run_store(const std::string& folder, std::uint64_t seed) {
 // ---- files
 
 Status make_overlay(const std::string& folder, std::uint64_t number) {
-  const std::string path = folder + "/vms/" + std::to_string(number % 5) + "/vda.qcow2";
+  const std::string place = folder + "/vms/" + std::to_string(number % 5);
+  const std::string path = place + "/vda.qcow2";
+  FARSIDE_TRY(agent::libvirt::make_qemu_folder(place, std::nullopt));
   FARSIDE_TRY(agent::libvirt::create_overlay({.name = "vda",
                                               .bytes = 1U << 20U,
                                               .overlay_path = path,

@@ -37,7 +37,7 @@ TEST(Endpoint, IsNoOtherTransportNorAnythingElseThatLibzmqTakes) {
                                 "tcp://::1:80",
                                 "tcp://[]:80",
                                 "tcp://[::1:80",
-                                "tcp://[::1%eth0]:80",
+                                "tcp://[::1/eth0]:80",
                                 "tcp://[host-a]:80",
                                 "TCP://host:1",
                                 "ipc:///run/x.sock",

@@ -37,7 +37,7 @@ TEST(LogValue, HasNoControlCharacters) {
 TEST(LogValue, IsShownOnATerminalWithoutItsControls) {
   EXPECT_EQ(printable("\x1b[2Jweb \"one\" \\ größe"), R"(\x1b[2Jweb "one" \ größe)");
   EXPECT_EQ(printable(""), "");
-  EXPECT_EQ(printable("a\nb\rc\xc2\x9b"), R"(a b\x0dc\u{009b})");
+  EXPECT_EQ(printable("a\nb\rc\xc2\x9b"), "a\nb\\x0dc\\u{009b}");
 }
 
 TEST(LogValue, HasNoControlsOfUnicodeNorOtherDirections) {

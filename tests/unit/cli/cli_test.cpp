@@ -276,7 +276,7 @@ TEST_F(CliTest, ANewKeyGoesIntoAFileOfItsOwnersAndOntoNoTerminal) {
   vault_.before = [](const Asked& asked) -> std::optional<front_door::HttpResponse> {
     if (asked.method != "POST") return std::nullopt;
     const Json body{{"name", "provider-west"},
-                    {"key", "the secret key"},
+                    {"key", "# A comment.\nsecret = \"the secret key\"\n"},
                     {"expiresAt", "2026-03-02T12:00:00.0000000Z"}};
     return front_door::HttpResponse{.status = 201, .headers = {}, .body = body.dump()};
   };
@@ -291,7 +291,7 @@ TEST_F(CliTest, ANewKeyGoesIntoAFileOfItsOwnersAndOntoNoTerminal) {
   EXPECT_THAT(first.out, AllOf(HasSubstr(file), Not(HasSubstr("secret"))));
   std::ostringstream content;
   content << std::ifstream(file).rdbuf();
-  EXPECT_EQ(content.str(), "the secret key");
+  EXPECT_EQ(content.str(), "# A comment.\nsecret = \"the secret key\"\n");
   struct stat facts{};
   ASSERT_EQ(::stat(file.c_str(), &facts), 0);
   EXPECT_EQ(facts.st_mode & 0777U, 0600U);

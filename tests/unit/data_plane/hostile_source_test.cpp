@@ -7,6 +7,7 @@
 #include "services/agent/data_plane/bulk_dialogue.h"
 #include "services/agent/data_plane/channel.h"
 #include "services/agent/data_plane/frames.h"
+#include "services/agent/data_plane/point_rate.h"
 #include "services/agent/replica_store/layout.h"
 #include "tests/support/curve_dealer.h"
 #include "tests/support/raw_tcp.h"
@@ -50,6 +51,28 @@ class HostileSource : public TwoEnds {
 
   zmq::context_t context_;
 };
+
+// Each would stay in index and memory for as long as the policy keeps every point.
+TEST_F(HostileSource, PointsWithNothingInThemHaveAPace) {
+  constexpr int kMany = PointRate::kAtOnce + 300;
+  Error refused;
+  for (int i = 0; i < kMany && refused.what.empty(); ++i) {
+    Channel hostile = channel();
+    const std::string cycle = "c" + std::to_string(i);
+    ASSERT_TRUE(hostile.send(open_delta("web", cycle)));
+    if (const auto opened = answer(hostile); !opened) {
+      refused = opened.error();
+      continue;
+    }
+    ASSERT_TRUE(hostile.send(frame(msg::FinishDelta{.attempt = cycle})));
+    const auto committed = answer(hostile);
+    ASSERT_TRUE(committed) << to_text(committed.error());
+    ASSERT_TRUE(std::holds_alternative<msg::DeltaCommitted>(committed->value))
+        << i << msg::to_text(*committed);
+  }
+
+  EXPECT_EQ(refused.code, ErrorCode::kBusy) << refused.what;
+}
 
 // 0.7 MB that would be 1 GiB.
 TEST_F(HostileSource, ABatchOfMoreBlocksThanASourceSendsIsRefusedUnpacked) {

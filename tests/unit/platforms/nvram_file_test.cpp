@@ -93,10 +93,14 @@ TEST_F(NvramFileTest, NoOtherFileLeavesTheHost) {
   EXPECT_EQ(refusal(file("large", variables(kNvramBytesMax + 4096))), ErrorCode::kTooLarge);
 }
 
-TEST_F(NvramFileTest, NeitherALinkNorADeviceIsRead) {
-  std::filesystem::create_symlink(file("vars", variables()), folder_ / "link");
+TEST_F(NvramFileTest, ALinkGivesVariablesAndNothingElseAndADeviceNothing) {
+  std::filesystem::create_symlink(file("vars", variables()), folder_ / "good");
+  std::filesystem::create_symlink(file("secret", "root:x:0:0"), folder_ / "link");
   ASSERT_EQ(::mkfifo((folder_ / "pipe").c_str(), 0600), 0);
 
+  const auto linked = read_nvram(folder_ / "good");
+  ASSERT_TRUE(linked);
+  EXPECT_EQ(*linked, variables());
   EXPECT_EQ(refusal(folder_ / "link"), ErrorCode::kUnsupported);
   EXPECT_EQ(refusal(folder_ / "pipe"), ErrorCode::kUnsupported);
   EXPECT_EQ(refusal("/dev/zero"), ErrorCode::kUnsupported);

@@ -54,20 +54,18 @@ TEST_F(QemuFolderTest, StaysClosedWhereQemuIsNobodyElse) {
   EXPECT_EQ(mode("two"), 0700U);
 }
 
-TEST_F(QemuFolderTest, IsMendedWhereItsMakerWasKilledOrLetEverybodyPass) {
-  for (const mode_t before : {0700U, 0711U}) {
-    std::filesystem::create_directory(folder_ / "vm");
-    ASSERT_EQ(::chmod((folder_ / "vm").c_str(), before), 0);
+TEST_F(QemuFolderTest, IsMendedWhereItsMakerWasKilled) {
+  std::filesystem::create_directory(folder_ / "vm");
+  ASSERT_EQ(mode("vm"), 0700U);
 
-    ASSERT_TRUE(make_qemu_folder(folder_ / "vm", kQemu));
+  ASSERT_TRUE(make_qemu_folder(folder_ / "vm", kQemu));
 
-    EXPECT_EQ(mode("vm"), 0710U);
-    EXPECT_EQ(group("vm"), kNobody);
-  }
+  EXPECT_EQ(mode("vm"), 0710U);
+  EXPECT_EQ(group("vm"), kNobody);
 }
 
 TEST_F(QemuFolderTest, StaysAsSomebodyHasSetIt) {
-  for (const mode_t rights : {0770U, 0750U, 0755U, 02770U}) {
+  for (const mode_t rights : {0770U, 0750U, 0755U, 02770U, 0711U}) {
     std::filesystem::create_directory(folder_ / "vm");
     ASSERT_EQ(::chmod((folder_ / "vm").c_str(), rights), 0);
 
@@ -95,15 +93,39 @@ TEST_F(QemuFolderTest, IsEnteredByQemuAloneAndNamesTheFolderThatIsClosed) {
   EXPECT_FALSE(check_entry(folder_ / "data/scratch", {.uid = 12'345, .gid = 12'345}));
 }
 
-TEST_F(QemuFolderTest, ItsSocketsFolderTakesFilesAndShowsNone) {
-  ASSERT_TRUE(make_qemu_drop(folder_ / "nbd", kQemu));
-  EXPECT_EQ(mode("nbd"), 0730U);
+TEST_F(QemuFolderTest, WhereItMakesSocketsIsItsOwnWhateverItWas) {
+  for (const mode_t before : {0700U, 0755U, 01777U}) {
+    std::filesystem::create_directory(folder_ / "nbd");
+    ASSERT_EQ(::chmod((folder_ / "nbd").c_str(), before), 0);
 
+    ASSERT_TRUE(make_qemu_drop(folder_ / "nbd", kQemu));
+
+    EXPECT_EQ(mode("nbd"), 0700U);
+    EXPECT_EQ(facts("nbd").st_uid, kNobody);
+    ASSERT_EQ(::chown((folder_ / "nbd").c_str(), 0, 0), 0);
+  }
+}
+
+TEST_F(QemuFolderTest, ASocketThatItUsesIsItsOwn) {
   std::ofstream(folder_ / "socket") << "s";
+
   ASSERT_TRUE(share_with_qemu(folder_ / "socket", *kQemu));
-  EXPECT_EQ(mode("socket"), 0660U);
-  EXPECT_EQ(group("socket"), kNobody);
-  EXPECT_EQ(facts("socket").st_uid, ::geteuid());
+
+  EXPECT_EQ(mode("socket"), 0600U);
+  EXPECT_EQ(facts("socket").st_uid, kNobody);
+  EXPECT_TRUE(share_with_qemu(folder_ / "socket", {.uid = 0, .gid = 0}));
+}
+
+TEST_F(QemuFolderTest, ADeviceIsTriedAsQemu) {
+  std::ofstream(folder_ / "device") << "d";
+  const Status closed = check_device(folder_ / "device", *kQemu);
+  ASSERT_FALSE(closed);
+  EXPECT_NE(closed.error().advice.find("adduser nobody kvm"), std::string::npos)
+      << closed.error().advice;
+  ASSERT_EQ(::chmod((folder_ / "device").c_str(), 0666), 0);
+
+  EXPECT_TRUE(check_device(folder_ / "device", *kQemu));
+  EXPECT_TRUE(check_device(folder_ / "absent", *kQemu));
 }
 
 TEST(QemuUserTest, IsReadFromWhatLibvirtSaysOfItself) {

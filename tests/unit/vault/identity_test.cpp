@@ -200,7 +200,8 @@ TEST_F(IdentityTest, AnAgentIsTrustedAgainWithAnotherKeyOnceTheFirstIsGone) {
 TEST_F(IdentityTest, AnAgentThatNobodyKnowsIsNotRevokedForEver) {
   protect();
   revoke("agent/B/nobody");
-  EXPECT_NE(answer_->body.find("no host of that name was ever reported"), std::string::npos)
+  EXPECT_NE(answer_->body.find("no host of that name is in its site's inventory"),
+            std::string::npos)
       << answer_->body;
   ASSERT_NE(asked(), nullptr);
 

@@ -28,9 +28,9 @@ using std::chrono::seconds;
 constexpr milliseconds kWatchPeriod(500);
 constexpr int kGuestAgentSeconds = 10;
 
-// All our files of this domain begin with this.
 constexpr const char* kSockets = "/nbd";
 
+// All our files of this domain begin with this.
 std::string prefix_of(const std::string& vm_id, const BackupPlace& place) {
   return place.scratch_dir + "/" + vm_id;
 }

@@ -51,7 +51,7 @@ constexpr const char* kOwnConfig = "dynamic_ownership = 0\n";
 // has them.
 constexpr std::array kPassages = {"", "/lib", "/run", "/run/qemu", "/cache"};
 
-Status write_config(const std::string& root) {
+Status write_config(const std::string& root, const std::string& own_folder) {
   std::error_code error;
   std::filesystem::create_directories(root + "/etc", error);
   std::filesystem::create_directories(root + "/log", error);
@@ -59,7 +59,8 @@ Status write_config(const std::string& root) {
     return fail(ErrorCode::kIo, fmt::format("create {}/etc: {}", root, error.message()));
   }
   for (const char* passage : kPassages) {
-    FARSIDE_TRY(make_qemu_folder(root + passage, embedded_qemu_user()));
+    const int levels = *passage == '\0' ? levels_within(root, own_folder) : 1;
+    FARSIDE_TRY(make_qemu_folder(root + passage, embedded_qemu_user(), levels));
   }
   const std::string path = root + "/etc/qemu.conf";
   std::string wanted = kEmbeddedConfig;
@@ -198,7 +199,7 @@ Result<ConnectionHandle> open_connection(const ConnectionTarget& target) {
   }
   std::string uri = target.uri;
   if (!target.root.empty()) {
-    FARSIDE_TRY(write_config(target.root));
+    FARSIDE_TRY(write_config(target.root, target.own_folder));
     if (const auto user = embedded_qemu_user()) FARSIDE_TRY(check_entry(target.root, *user));
     forget_half_begun(target.root);
     // The driver logs to standard error otherwise.

@@ -26,8 +26,9 @@ using DomainHandle = std::unique_ptr<virDomain, FreeHandle>;
 using CheckpointHandle = std::unique_ptr<virDomainCheckpoint, FreeHandle>;
 
 struct ConnectionTarget {
-  std::string uri;   // "qemu:///system"; or empty, and then
-  std::string root;  // the driver runs inside this process and keeps its files here.
+  std::string uri;           // "qemu:///system"; or empty, and then
+  std::string root;          // the driver runs inside this process and keeps its files here.
+  std::string own_folder{};  // The agent's: QEMU may be let into it, if `root` lies there.
 };
 
 // With `root`, writes ROOT/etc/qemu.conf first.  A process can open one root only; other processes

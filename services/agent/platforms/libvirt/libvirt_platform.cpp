@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/core.h>
 #include <libvirt/virterror.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -88,6 +89,7 @@ class LibvirtPlatform final : public Platform {
   Result<std::vector<msg::PlanRow>> plan_vm(const NewVm& vm) override;
   Status prove_vm(const NewVm& vm, const std::string& proof_id, const std::string& folder) override;
   Result<std::string> sign_of_life(const std::string& vm_id) override;
+  Status share_view(const std::string& socket) override;
   Status create_vm(const NewVm& vm) override;
   Result<BlockProgress> detach_view(const std::string& vm_id) override;
   Result<std::string> release_vm(const std::string& vm_id) override;
@@ -105,7 +107,6 @@ class LibvirtPlatform final : public Platform {
   Result<std::vector<DomainHandle>> domains();
 
   Status make_vm_folder(const std::string& path);
-  Status let_in(const std::string& socket);
   Status remove(virDomainPtr domain, const DomainShape& shape, bool delete_overlays);
   Status clean_up(virDomainPtr domain, const std::vector<std::string>& vms_to_keep);
   Status clean_up_again(const std::string& vm_id);
@@ -352,8 +353,7 @@ Status LibvirtPlatform::make_vm_folder(const std::string& path) {
   return user ? check_entry(path, *user) : Status();
 }
 
-// To a view.  The first one of all has been opened before its folder was.
-Status LibvirtPlatform::let_in(const std::string& socket) {
+Status LibvirtPlatform::share_view(const std::string& socket) {
   if (socket.empty()) return {};
   const std::string folder = std::filesystem::path(socket).parent_path().string();
   FARSIDE_ASSIGN(const auto user, session_->qemu_user());
@@ -391,7 +391,7 @@ Status LibvirtPlatform::create_vm(const NewVm& vm) {
                   "start it again from a recovery point");
     }
     FARSIDE_TRY(make_vm_folder(std::filesystem::path(disk.overlay_path).parent_path()));
-    FARSIDE_TRY(let_in(disk.nbd_socket));
+    FARSIDE_TRY(share_view(disk.nbd_socket));
     FARSIDE_TRY(create_overlay(disk));
   }
   if (!existing) FARSIDE_TRY(moved_->forget(vm.id));  // Of one of that id, deleted by hand.
@@ -550,6 +550,14 @@ void LibvirtPlatform::revive_once() {
   std::free(list);
 }
 
+// Who can put a link in the place of a scratch image is given by libvirt what it leads to.
+void warn_of_open_scratch(const std::string& folder) {
+  struct stat facts{};
+  if (::stat(folder.c_str(), &facts) != 0 || (facts.st_mode & (S_IWGRP | S_IWOTH)) == 0) return;
+  log::warn("others may write scratch_dir",
+            {{"folder", folder}, {"next", "chmod go-w; QEMU's sockets have a folder in it"}});
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Platform>> open_platform(const Options& given, const Clock& clock) {
@@ -565,16 +573,23 @@ Result<std::unique_ptr<Platform>> open_platform(const Options& given, const Cloc
                 "choose a path of at most 60 characters");
   }
   FARSIDE_TRY(make_folders(options.scratch_dir));
+  warn_of_open_scratch(options.scratch_dir);
   FARSIDE_ASSIGN(auto networks, Networks::from_options(options.networks));
   if (options.domain_type == "auto") {
     options.domain_type = kvm_boots(options.emulator) ? "kvm" : "qemu";
+  }
+  if (const auto user = embedded_qemu_user();
+      user && options.domain_type == "kvm" && !options.root.empty()) {
+    FARSIDE_TRY(check_device("/dev/kvm", *user));
   }
   if (options.domain_type != "kvm" && options.domain_type != "qemu") {
     return fail(ErrorCode::kInvalidArgument, fmt::format("domain type '{}'", options.domain_type),
                 "write kvm, qemu or auto");
   }
-  FARSIDE_ASSIGN(auto session, Session::open({.uri = options.uri, .root = options.root},
-                                             seconds(options.call_seconds)));
+  FARSIDE_ASSIGN(
+      auto session,
+      Session::open({.uri = options.uri, .root = options.root, .own_folder = options.own_folder},
+                    seconds(options.call_seconds)));
   FARSIDE_ASSIGN(auto points, Points::open({.state_dir = options.state_dir,
                                             .scratch_dir = options.scratch_dir,
                                             .own_folder = options.own_folder,

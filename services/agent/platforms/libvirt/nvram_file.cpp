@@ -92,15 +92,16 @@ Result<std::string> read_all(int fd, const std::string& path) {
         fmt::format("the UEFI variables in {} are larger than {} bytes", path, kNvramBytesMax));
   }
   bytes.resize(size);
-  if (!bytes.empty() && !is_nvram(bytes)) return not_nvram(path, "it holds something else");
+  // Of zeros only: firmware has written nothing yet.
+  if (bytes.find_first_not_of('\0') == std::string::npos) return std::string();
+  if (!is_nvram(bytes)) return not_nvram(path, "it holds something else");
   return bytes;
 }
 
 Result<std::string> read_once(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW);
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
   if (fd < 0) {
     if (errno == ENOENT) return std::string();
-    if (errno == ELOOP) return not_nvram(path, "it is a symbolic link");
     return fail(ErrorCode::kUnavailable,
                 fmt::format("the UEFI variables in {} cannot be read: {}", path,
                             std::generic_category().message(errno)),

@@ -14,29 +14,22 @@ namespace {
 
 constexpr mode_t kOurs = S_IRWXU;
 constexpr mode_t kGroupPasses = kOurs | S_IXGRP;
-constexpr mode_t kGroupDrops = kGroupPasses | S_IWGRP;
 constexpr mode_t kAllPass = kGroupPasses | S_IXOTH;
 
 bool is_somebody_else(const std::optional<QemuUser>& user) {
   return user && user->uid != 0 && user->uid != ::geteuid();
 }
 
-// By its rights, not by who has just made it: whoever did may have been killed before this.
+// By its rights, not by who has just made it: whoever did may have been killed before this.  Others
+// may pass those of earlier releases, and those of operators that are like them.
 bool is_as_made(const struct stat& facts) {
-  const mode_t rights = facts.st_mode & ALLPERMS;
-  return facts.st_uid == ::geteuid() &&
-         (rights == kOurs || rights == kGroupPasses || rights == kAllPass);
+  return facts.st_uid == ::geteuid() && (facts.st_mode & ALLPERMS) == kOurs;
 }
 
-Status open_to(const QemuUser& user, const std::string& folder, mode_t rights) {
+Status open_to(const QemuUser& user, const std::string& folder) {
   const bool is_given = ::chown(folder.c_str(), static_cast<uid_t>(-1), user.gid) == 0;
-  if (!is_given && ::geteuid() == 0) {
-    return fail(from_errno(errno, "give folder " + folder + " to QEMU's group"));
-  }
-  if (::chmod(folder.c_str(), is_given ? rights : kAllPass) != 0) {
-    return fail(from_errno(errno, "let QEMU into folder " + folder));
-  }
-  return {};
+  if (::chmod(folder.c_str(), is_given ? kGroupPasses : kAllPass) == 0) return {};
+  return fail(from_errno(errno, "let QEMU into folder " + folder));
 }
 
 Status let_pass(const QemuUser& user, const std::string& folder) {
@@ -44,8 +37,7 @@ Status let_pass(const QemuUser& user, const std::string& folder) {
   if (::stat(folder.c_str(), &facts) != 0) {
     return fail(from_errno(errno, "inspect folder " + folder));
   }
-  const bool is_open = (facts.st_mode & ALLPERMS) == kGroupPasses && facts.st_gid == user.gid;
-  return is_open || !is_as_made(facts) ? Status() : open_to(user, folder, kGroupPasses);
+  return is_as_made(facts) ? open_to(user, folder) : Status();
 }
 
 }  // namespace
@@ -62,15 +54,22 @@ Status make_qemu_folder(const std::string& path, const std::optional<QemuUser>& 
 
 Status make_qemu_drop(const std::string& path, const std::optional<QemuUser>& user) {
   FARSIDE_TRY(make_folders(path));
-  if (!is_somebody_else(user)) return {};
-  return open_to(*user, path, kGroupDrops);
+  if (!is_somebody_else(user) || ::geteuid() != 0) return {};
+  struct stat facts{};
+  if (::lstat(path.c_str(), &facts) != 0) {
+    return fail(from_errno(errno, "inspect folder " + path));
+  }
+  if (facts.st_uid == user->uid && (facts.st_mode & ALLPERMS) == kOurs) return {};
+  if (::lchown(path.c_str(), user->uid, static_cast<gid_t>(-1)) == 0 &&
+      ::chmod(path.c_str(), kOurs) == 0) {
+    return {};
+  }
+  return fail(from_errno(errno, "give folder " + path + " to QEMU"));
 }
 
 Status share_with_qemu(const std::string& path, const QemuUser& user) {
-  if (!is_somebody_else(user)) return {};
-  constexpr mode_t kGroupToo = S_IRUSR | S_IWUSR | S_IRGRP | S_IWGRP;
-  const bool is_given = ::chown(path.c_str(), static_cast<uid_t>(-1), user.gid) == 0;
-  if ((is_given || ::geteuid() != 0) && ::chmod(path.c_str(), kGroupToo) == 0) return {};
+  if (!is_somebody_else(user) || ::geteuid() != 0) return {};
+  if (::lchown(path.c_str(), user.uid, static_cast<gid_t>(-1)) == 0) return {};
   return fail(from_errno(errno, "let QEMU use " + path));
 }
 

@@ -11,17 +11,19 @@ namespace farside::agent::libvirt {
 
 // Made as make_folders() does.  The agent keeps what it makes to itself; of these the last
 // `levels` let QEMU's group pass, which can neither list them nor, by that, read the files in them:
-// those libvirt gives to QEMU.  What somebody has set to other rights stays as it is.  Without a
-// user, or where this process may not give folders away, nothing is changed but for the latter:
-// there anybody may pass.  Errors: those of from_errno().
+// those libvirt gives to QEMU.  Where this process may not give folders away, anybody may pass.
+// Without a user nothing is changed, and what somebody has set to other rights than 0700 never is.
+// Errors: those of from_errno().
 Status make_qemu_folder(const std::string& path, const std::optional<QemuUser>& user,
                         int levels = 1);
 
-// One in which QEMU makes its own files, the sockets it listens at, whatever rights it had. Nothing
-// of the agent's may lie in it.  The folder above is made by make_qemu_folder().
+// One in which QEMU makes its own files, the sockets it listens at: it becomes QEMU's, whatever it
+// was, and nothing of the agent's may lie in it.  An agent that is not root's leaves it to its
+// operator.  The folder above is made by make_qemu_folder().
 Status make_qemu_drop(const std::string& path, const std::optional<QemuUser>& user);
 
-// A file that QEMU is to read and write, a socket too; it stays ours.
+// A socket of ours that QEMU is to use: it becomes QEMU's.  Where the agent is not root's, its
+// operator sees to that.
 Status share_with_qemu(const std::string& path, const QemuUser& user);
 
 // How many of the last levels of `path` are in or are `own`, the agent's own folder; 1 if it lies

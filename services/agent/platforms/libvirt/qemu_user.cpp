@@ -1,6 +1,7 @@
 #include "services/agent/platforms/libvirt/qemu_user.h"
 
 #include <fmt/core.h>
+#include <grp.h>
 #include <pwd.h>
 #include <unistd.h>
 
@@ -44,6 +45,34 @@ std::string name_of(const QemuUser& user) {
   return found == nullptr ? "" : entry.pw_name;
 }
 
+constexpr int kRefused = 9;
+
+// The shell's `script` as that user, with `values`; what it said if it ended with kRefused.
+std::optional<std::string> refusal_of(const QemuUser& user, const char* script,
+                                      const std::vector<std::string>& values) {
+  if (::geteuid() != 0 || user.uid == 0) return std::nullopt;
+  std::vector<std::string> words = {"setpriv",
+                                    fmt::format("--reuid={}", user.uid),
+                                    fmt::format("--regid={}", user.gid),
+                                    name_of(user).empty() ? "--clear-groups" : "--init-groups",
+                                    "--",
+                                    "/bin/sh",
+                                    "-c",
+                                    script,
+                                    "sh"};
+  words.insert(words.end(), values.begin(), values.end());
+  const auto tried = run_program(std::move(words), std::chrono::seconds(10));
+  if (!tried || tried->exit_code != kRefused) return std::nullopt;
+  std::string said = tried->output;
+  while (said.ends_with('\n')) said.pop_back();
+  return said;
+}
+
+std::string shown(const QemuUser& user) {
+  const std::string name = name_of(user);
+  return name.empty() ? fmt::format("user {}", user.uid) : name;
+}
+
 }  // namespace
 
 Result<std::optional<QemuUser>> read_qemu_user(std::string_view capabilities) {
@@ -68,36 +97,38 @@ std::optional<QemuUser> embedded_qemu_user() {
   passwd* found = nullptr;
   ::getpwnam_r(kQemuUserName, &entry, room.data(), room.size(), &found);
   if (found == nullptr) return std::nullopt;
-  return QemuUser{.uid = entry.pw_uid, .gid = entry.pw_gid};
+  // The group of that name, as the configuration says: Debian's user has another one first.
+  std::array<char, 4096> group_room{};
+  group group_entry{};
+  group* group_found = nullptr;
+  ::getgrnam_r(kQemuUserName, &group_entry, group_room.data(), group_room.size(), &group_found);
+  return QemuUser{.uid = entry.pw_uid,
+                  .gid = group_found == nullptr ? entry.pw_gid : group_entry.gr_gid};
 }
 
 Status check_entry(const std::string& folder, const QemuUser& user) {
-  if (::geteuid() != 0 || user.uid == 0) return {};
-  const std::string name = name_of(user);
-  std::vector<std::string> words = {
-      "setpriv",
-      fmt::format("--reuid={}", user.uid),
-      fmt::format("--regid={}", user.gid),
-      name.empty() ? "--clear-groups" : "--init-groups",
-      "--",
-      "/bin/sh",
-      "-c",
-      "for one; do test -x \"$one\" || { echo \"$one\"; exit 9; }; done",
-      "sh"};
+  std::vector<std::string> ways;
   std::filesystem::path so_far;
   for (const auto& part : std::filesystem::path(folder)) {
     so_far /= part;
-    words.push_back(so_far.string());
+    ways.push_back(so_far.string());
   }
-  constexpr int kClosed = 9;
-  const auto tried = run_program(std::move(words), std::chrono::seconds(10));
-  if (!tried || tried->exit_code != kClosed) return {};
-  std::string closed = tried->output;
-  while (closed.ends_with('\n')) closed.pop_back();
+  const auto closed =
+      refusal_of(user, "for one; do test -x \"$one\" || { echo \"$one\"; exit 9; }; done", ways);
+  if (!closed) return {};
+  return fail(
+      ErrorCode::kForbidden,
+      fmt::format("QEMU runs as {} here and may not enter the folder {}", shown(user), *closed),
+      fmt::format("run `chmod o+x {}`, or choose another place", *closed));
+}
+
+Status check_device(const std::string& path, const QemuUser& user) {
+  const auto refused = refusal_of(
+      user, "test ! -e \"$1\" || { test -r \"$1\" && test -w \"$1\"; } || exit 9", {path});
+  if (!refused) return {};
   return fail(ErrorCode::kForbidden,
-              fmt::format("QEMU runs as {} here and may not enter the folder {}",
-                          name.empty() ? fmt::format("user {}", user.uid) : name, closed),
-              fmt::format("run `chmod o+x {}`, or choose another place", closed));
+              fmt::format("QEMU runs as {} here and may not use {}", shown(user), path),
+              fmt::format("let it: `adduser {} kvm`, and start this program again", shown(user)));
 }
 
 }  // namespace farside::agent::libvirt

@@ -39,4 +39,8 @@ std::optional<QemuUser> embedded_qemu_user();
 // that is closed to it).
 Status check_entry(const std::string& folder, const QemuUser& user);
 
+// Whether QEMU can read and write the device at `path`, tried likewise; none there: success.
+// Errors: kForbidden.
+Status check_device(const std::string& path, const QemuUser& user);
+
 }  // namespace farside::agent::libvirt

@@ -39,7 +39,7 @@ void set_handle(Request& request, std::uint32_t handle) {
 // What the peer says is checked, as everything that comes over a wire.
 Error error_of(const Refused& refused) {
   const bool known = refused.code >= static_cast<std::uint16_t>(ErrorCode::kInternal) &&
-                     refused.code <= static_cast<std::uint16_t>(ErrorCode::kPlatform);
+                     refused.code <= static_cast<std::uint16_t>(ErrorCode::kBusy);  // The last one.
   return {.code = known ? static_cast<ErrorCode>(refused.code) : ErrorCode::kInternal,
           .what = refused.what,
           .advice = refused.advice};
