@@ -26,8 +26,12 @@ TEST(LibvirtQemuTest, IsNotRootAndItsDisksAreNobodyElses) {
   auto& host = LibvirtHost::shared();
   const auto user = libvirt::embedded_qemu_user();
   ASSERT_TRUE(user);
-  const NewVm vm = host.new_vm("owned");
-  ASSERT_TRUE(host.platform().create_vm(vm));
+  NewVm vm = host.new_vm("owned");
+  vm.disks[0].overlay_path = host.path("owned/" + vm.id + "/vda.qcow2");
+  const mode_t before = ::umask(077);  // As in every program of ours.
+  const Status created = host.platform().create_vm(vm);
+  ::umask(before);
+  ASSERT_TRUE(created) << to_text(created.error());
 
   for (const std::string& id : {std::string(host.witness()), vm.id}) {
     const pid_t pid = LibvirtHost::pid_of(host.connection(), host.options().root, id);
