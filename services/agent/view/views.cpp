@@ -41,11 +41,12 @@ ViewProcess Views::process(const Item& item, const std::string& view, std::uint6
 
 Status Views::start(const Item& item, const std::string& view, std::uint64_t seq) const {
   ViewProcess serving = process(item, view, seq);
+  const bool is_in_use = serving.is_alive();
   FARSIDE_TRY(serving.start());
   if (!share_) return {};
   Status shared = share_(socket_of(item, view));
-  if (shared) return shared;
-  FARSIDE_TRY(serving.stop());  // Else it would count as served from now on.
+  // One that nobody may use would count as served from now on; one that is in use was shared.
+  if (!shared && !is_in_use) FARSIDE_TRY(serving.stop());
   return shared;
 }
 
