@@ -119,11 +119,15 @@ void Listener::Impl::wake() const {
   [[maybe_unused]] const auto written = ::write(wake_fd.get(), &one, sizeof one);
 }
 
-// At most one line a second, however hard strangers knock.
+// A line a second at most in the long run, however hard strangers knock.
 void Listener::Impl::note(const char* event, const std::string& address, const Error& error) {
+  // One a second, and some at once: the second stranger of a moment may be the one that matters.
+  constexpr std::chrono::seconds kEvery(1);
+  constexpr int kAtOnce = 10;
   const Moment now = steady_clock::now();
-  if (now - noted < std::chrono::seconds(1)) return;
-  noted = now;
+  const Moment last = std::max(noted, now - kAtOnce * kEvery);
+  if (now - last < kEvery) return;
+  noted = last + kEvery;
   log::warn(event, {{"port", endpoint},
                     {"address", address},
                     {"error", error},
