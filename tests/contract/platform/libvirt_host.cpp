@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -218,6 +219,7 @@ void LibvirtHost::serve_again(const std::string& socket, const std::string& imag
   for (const Deadline deadline(seconds(20)); !std::filesystem::exists(socket);) {
     require(deadline.pause(), "qemu-nbd does not serve " + image);
   }
+  if (platform_) require(platform_->share_view(socket), "share a view");
 }
 
 void LibvirtHost::stop_serving(const std::string& socket) {
@@ -226,6 +228,11 @@ void LibvirtHost::stop_serving(const std::string& socket) {
   ::kill(server->second, SIGTERM);
   ::waitpid(server->second, nullptr, 0);
   servers_.erase(server);
+}
+
+std::ptrdiff_t LibvirtHost::scratch_files() const {
+  const std::filesystem::recursive_directory_iterator all(folder_ / "scratch");
+  return std::ranges::count_if(all, [](const auto& entry) { return !entry.is_directory(); });
 }
 
 std::uint64_t LibvirtHost::reported(const std::string& log, const std::string& what) const {

@@ -40,6 +40,7 @@ class LibvirtHost {
 
   libvirt::Options& options() { return options_; }
   std::string path(const std::string& name) const { return (folder_ / name).string(); }
+  std::ptrdiff_t scratch_files() const;  // Of points: images and sockets.
   virConnectPtr connection() { return connection_.get(); }
   // What the witness' QEMU answers to a query of its monitor; empty: it refuses.
   std::string ask_qemu(const std::string& query);

@@ -222,7 +222,7 @@ TEST(CrashTest, AKilledAgentLeavesAWorkingGuestAndBothTokens) {
 
   ASSERT_TRUE(reconciled) << to_text(reconciled.error());
   EXPECT_EQ(platform.describe_vm(host.witness())->state, msg::PowerState::running);
-  EXPECT_TRUE(std::filesystem::is_empty(host.path("scratch")));
+  EXPECT_EQ(host.scratch_files(), 0);
   const std::uint64_t acknowledged = host.write_more(20);
   EXPECT_EQ(LibvirtHost::pid_of(host.connection(), host.options().root, host.witness()), guest);
   EXPECT_EQ(host.reported("witness.log", "resumed"), 0U) << "the guest was not restarted";

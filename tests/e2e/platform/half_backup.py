@@ -44,6 +44,7 @@ def main():
         name = f"libvirt-{following + number}"
         image = os.path.join(folder, f"{number}.scratch")
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", image, str(disk["image"]["virtual-size"])], check=True)
+        os.chown(image, os.stat(folder).st_uid, os.stat(folder).st_gid)  # As libvirt does: QEMU's.
         monitor.ask("blockdev-add", driver="file", filename=image, **{"node-name": name + "-storage"})
         monitor.ask("blockdev-add", driver="qcow2", file=name + "-storage", **{"node-name": name + "-format"})
         monitor.ask("block-dirty-bitmap-add", node=disk["node-name"], name=f"backup-{number}")

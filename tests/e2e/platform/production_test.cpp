@@ -225,9 +225,7 @@ TEST_F(ProductionTest, AVmThatIsOffIsOpenedOnlyIfItChanged) {
   follow("first", "");
   turn_off();
   follow("second", "first");
-  const auto scratch = [] {
-    return std::distance(std::filesystem::directory_iterator(host().path("scratch")), {});
-  };
+  const auto scratch = [] { return host().scratch_files(); };
   EXPECT_EQ(scratch(), 0);
 
   auto open = point("third", "second");
@@ -318,6 +316,14 @@ TEST_F(ProductionTest, ForgottenTokensOfAVmThatIsOffMeanNothingAndItsBitmapsGoWh
   EXPECT_TRUE(replica_has(newest));
 }
 
+// Of another tool, which lets QEMU make its socket there.
+std::string tool_folder() {
+  const std::string folder = LibvirtHost::shared().path("tool");
+  std::filesystem::create_directory(folder);
+  std::filesystem::permissions(folder, std::filesystem::perms::all);
+  return folder;
+}
+
 // A pull backup like that of any other tool.
 std::string foreign_backup(const std::string& folder) {
   return "<domainbackup mode='pull'><server transport='unix' socket='" + folder +
@@ -328,7 +334,7 @@ std::string foreign_backup(const std::string& folder) {
 TEST_F(ProductionTest, AnotherToolsBackupGoesFirst) {
   follow("first", "");
   ASSERT_EQ(
-      virDomainBackupBegin(witness().get(), foreign_backup(host().path("")).c_str(), nullptr, 0), 0)
+      virDomainBackupBegin(witness().get(), foreign_backup(tool_folder()).c_str(), nullptr, 0), 0)
       << libvirt::libvirt_error("backup").error().what;
 
   const auto refused = point("second", "first");
