@@ -30,6 +30,15 @@ Status check_file_name(std::string_view what, std::string_view name) {
               "no file outside of its folder is touched; look at who sent that name");
 }
 
+bool is_id(std::string_view text) {
+  constexpr std::size_t kIdBytesMax = 128;
+  return !text.empty() && text.size() <= kIdBytesMax && !text.starts_with('.') &&
+         std::ranges::all_of(text, [](char c) {
+           return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                  c == '-' || c == '_' || c == '.';
+         });
+}
+
 bool is_folder_path(std::string_view path) {
   constexpr std::size_t kPathBytesMax = 1'024;
   if (path.size() > kPathBytesMax || !path.starts_with('/')) return false;

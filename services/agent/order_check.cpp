@@ -19,7 +19,6 @@ constexpr std::uint64_t kEpochEnd = std::uint64_t{1} << 62U;
 constexpr std::uint32_t kHoursMax = 100 * 366 * 24;
 constexpr std::uint32_t kIntervalSecondsMax = kHoursMax * 3'600U;
 constexpr std::uint32_t kDeadlineSecondsMax = 7 * 24 * 3'600;
-constexpr std::size_t kIdBytesMax = 128;
 
 template <class Field, class Type>
 concept Is = std::same_as<std::remove_cvref_t<Field>, Type>;
@@ -153,14 +152,6 @@ Status check_numbers(const Judge& judge, const Arm& arm) {
 }
 
 }  // namespace
-
-bool is_id(std::string_view text) {
-  return !text.empty() && text.size() <= kIdBytesMax && !text.starts_with('.') &&
-         std::ranges::all_of(text, [](char c) {
-           return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                  c == '-' || c == '_' || c == '.';
-         });
-}
 
 Status check_order(const msg::Message& order) {
   const Judge judge(msg::name_of(order));

@@ -12,9 +12,6 @@
 
 namespace farside::agent {
 
-// 1..128 letters, digits, '-', '_' and '.', the first no dot: UUIDs, and names that people choose.
-bool is_id(std::string_view text);
-
 // Judges every field of these names, of whatever message: an order that is new is judged as well.
 //   item                            an id
 //   vm, test_vm                     an id; empty only where this agent fills it in

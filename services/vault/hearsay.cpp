@@ -10,7 +10,7 @@ namespace farside::vault {
 namespace {
 
 void cut(std::string& text) {
-  if (text.size() > kReasonMax) text = clipped(std::move(text), kReasonMax);
+  text = clipped(std::move(text), kReasonMax);
 }
 
 void cut(msg::Fault& fault) {

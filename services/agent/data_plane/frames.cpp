@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "common/base/clip.h"
+#include "common/base/error_code.h"
 #include "services/agent/replica_store/layout.h"
 
 namespace farside::data {
@@ -36,9 +37,7 @@ msg::Fault to_fault(const Error& error) {
 }
 
 Error to_error(const msg::Fault& fault) {
-  const bool known = fault.code >= static_cast<std::uint16_t>(ErrorCode::kInternal) &&
-                     fault.code <= static_cast<std::uint16_t>(ErrorCode::kBusy);  // The last one.
-  return {.code = known ? static_cast<ErrorCode>(fault.code) : ErrorCode::kInternal,
+  return {.code = error_code_from(fault.code),
           .what = clipped(fault.what, kReasonMax),
           .advice = clipped(fault.advice, kReasonMax)};
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "common/base/file_name.h"
 #include "common/base/log.h"
 #include "common/store/format_version.h"
 
@@ -13,11 +14,7 @@ constexpr std::string_view kGoing = ".removed-";
 const store::Format kFormat{.kind = "replicas", .version = 1};
 
 Status check_name(const std::string& item) {
-  const bool good =
-      !item.empty() && item.size() <= 128 && item[0] != '.' &&
-      item.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") ==
-          std::string::npos;
-  if (good) return {};
+  if (is_id(item)) return {};
   return fail(ErrorCode::kInvalidArgument, "'" + item + "' cannot name a replica",
               "use letters, digits, '.', '_' and '-'");
 }

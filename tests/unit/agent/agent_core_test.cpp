@@ -73,6 +73,16 @@ class AgentCoreTest : public testing::Test {
           effects);
     });
   }
+  void pause() {
+    settings({.item = kItem,
+              .epoch = 3,
+              .digest = "p",
+              .policy = {.frequency_seconds = 5},
+              .paused = true});
+  }
+  void resume() {
+    settings({.item = kItem, .epoch = 3, .digest = "r", .policy = {.frequency_seconds = 5}});
+  }
 
   void start_replication() {
     order("r1", msg::StartReplication{
@@ -259,11 +269,7 @@ TEST_F(AgentCoreTest, APausedItemTakesNoMorePointsAndKeepsItsToken) {
   job_done(kCycle, reactor::message(done(1)));
   timer(kCycle);
 
-  settings({.item = kItem,
-            .epoch = 3,
-            .digest = "p",
-            .policy = {.frequency_seconds = 5},
-            .paused = true});
+  pause();
 
   EXPECT_TRUE(jobs_.contains(std::string("cancel/") + kItem)) << "the cycle under way is ended";
   job_done(kCycle, failure(ErrorCode::kCancelled));
@@ -286,11 +292,7 @@ TEST_F(AgentCoreTest, APausedItemTakesNoMorePointsAndKeepsItsToken) {
 
 TEST_F(AgentCoreTest, APauseOutlivesARestart) {
   start_replication();
-  settings({.item = kItem,
-            .epoch = 3,
-            .digest = "p",
-            .policy = {.frequency_seconds = 5},
-            .paused = true});
+  pause();
 
   AgentCore again("provider/A", "data-key", probe_);
   reactor::Effects effects("agent/A/host", store_, now_, Micros{now_.micros}, random_);
@@ -307,13 +309,9 @@ TEST_F(AgentCoreTest, APauseOutlivesARestart) {
 TEST_F(AgentCoreTest, AResumedItemTakesItsNextPointAtOnce) {
   start_replication();
   job_done(kCycle, failure(ErrorCode::kCorrupt));
-  settings({.item = kItem,
-            .epoch = 3,
-            .digest = "p",
-            .policy = {.frequency_seconds = 5},
-            .paused = true});
+  pause();
 
-  settings({.item = kItem, .epoch = 3, .digest = "r", .policy = {.frequency_seconds = 5}});
+  resume();
 
   EXPECT_EQ(timers_[kCycle], Micros{0});
   EXPECT_FALSE(source().status.paused);
@@ -324,12 +322,8 @@ TEST_F(AgentCoreTest, AResumedItemTakesItsNextPointAtOnce) {
 
 TEST_F(AgentCoreTest, AnItemResumedBeforeItsCycleHadEndedGoesOnWhenItHas) {
   start_replication();
-  settings({.item = kItem,
-            .epoch = 3,
-            .digest = "p",
-            .policy = {.frequency_seconds = 5},
-            .paused = true});
-  settings({.item = kItem, .epoch = 3, .digest = "r", .policy = {.frequency_seconds = 5}});
+  pause();
+  resume();
 
   job_done(kCycle, failure(ErrorCode::kCancelled));
 
@@ -340,11 +334,7 @@ TEST_F(AgentCoreTest, AnItemResumedBeforeItsCycleHadEndedGoesOnWhenItHas) {
 TEST_F(AgentCoreTest, APlannedFailoverOfAPausedItemSendsItsLastWrites) {
   start_replication();
   job_done(kCycle, reactor::message(done(1)));
-  settings({.item = kItem,
-            .epoch = 3,
-            .digest = "p",
-            .policy = {.frequency_seconds = 5},
-            .paused = true});
+  pause();
 
   order("s", msg::ShutDownSource{.item = kItem, .vm = "vm"});
   job_done("order/s", reactor::message(msg::SourceShutDown{.item = kItem}));
@@ -396,11 +386,7 @@ TEST_F(AgentCoreTest, AResynchronisationComparesAtOnceOrRightAfterTheDeltaUnderW
 
 TEST_F(AgentCoreTest, ARetryOfAPausedItemIsRefusedWithTheWayOut) {
   start_replication();
-  settings({.item = kItem,
-            .epoch = 3,
-            .digest = "p",
-            .policy = {.frequency_seconds = 5},
-            .paused = true});
+  pause();
 
   order("now", msg::RetryReplication{.item = kItem});
 

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "common/base/file_name.h"
+
 namespace farside::agent {
 namespace {
 

@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "common/base/assert.h"
+#include "common/base/error_code.h"
 
 namespace farside::agent::smb {
 namespace {
@@ -38,11 +39,7 @@ void set_handle(Request& request, std::uint32_t handle) {
 
 // What the peer says is checked, as everything that comes over a wire.
 Error error_of(const Refused& refused) {
-  const bool known = refused.code >= static_cast<std::uint16_t>(ErrorCode::kInternal) &&
-                     refused.code <= static_cast<std::uint16_t>(ErrorCode::kBusy);  // The last one.
-  return {.code = known ? static_cast<ErrorCode>(refused.code) : ErrorCode::kInternal,
-          .what = refused.what,
-          .advice = refused.advice};
+  return {.code = error_code_from(refused.code), .what = refused.what, .advice = refused.advice};
 }
 
 std::unexpected<Error> odd_reply() {
