@@ -341,21 +341,31 @@ TYPED_TEST_P(PlatformContract, AStartWinsAgainstThePointOfAVmThatIsOff) {
   EXPECT_TRUE(this->replica_has(acknowledged));
 }
 
-TYPED_TEST_P(PlatformContract, AVmThatWasFrozenWhileOffStaysOffAfterACrash) {
+TYPED_TEST_P(PlatformContract, APointOfAVmThatIsOffKeepsItsTokenInACrashAndTheVmStaysOff) {
   const std::string first = this->new_token();
+  const std::string second = this->new_token();
   this->protect(first);
+  const std::uint64_t acknowledged = this->host().write_more(5);
   ASSERT_TRUE(this->platform().power_off(this->witness()));
   ASSERT_TRUE(this->platform().power_off(this->witness()));
+  Replica at_second = this->replica_;
   {
-    const auto dropped = this->point(this->new_token(), first);
+    const auto dropped = this->point(second, first);
     ASSERT_TRUE(dropped) << why(dropped);
+    ASSERT_TRUE(at_second.apply_changes(**dropped));
   }
 
   this->host().restart_agent();
   ASSERT_TRUE(this->platform().reconcile({}));
 
   EXPECT_EQ(this->state(this->witness()), msg::PowerState::off);
+  auto since_second = this->point(this->new_token(), second);
+  ASSERT_TRUE(since_second) << why(since_second);
+  ASSERT_TRUE(at_second.apply_changes(**since_second));
+  EXPECT_TRUE(at_second.check({.acknowledged = acknowledged})->ok);
+  ASSERT_TRUE((*since_second)->abandon());
   this->follow(this->new_token(), first);
+  EXPECT_TRUE(this->replica_has(acknowledged));
   ASSERT_TRUE(this->platform().start(this->witness()));
   ASSERT_TRUE(this->platform().start(this->witness()));
   EXPECT_EQ(this->state(this->witness()), msg::PowerState::running);
@@ -649,7 +659,8 @@ REGISTER_TYPED_TEST_SUITE_P(
     AnAbandonedPointLosesNoToken, ClosingDropsOlderTokens, AnUnknownTokenIsLostTracking,
     LostBitmapsAreToldAndReplacedByTheNextPoint, ARepeatedRequestForAPointGivesAPoint,
     ReconcileEndsThePointsOfACrashAndKeepsTheirTokens, AVmThatIsOffIsFrozenWithoutRunning,
-    AStartWinsAgainstThePointOfAVmThatIsOff, AVmThatWasFrozenWhileOffStaysOffAfterACrash,
+    AStartWinsAgainstThePointOfAVmThatIsOff,
+    APointOfAVmThatIsOffKeepsItsTokenInACrashAndTheVmStaysOff,
     AGuestThatIgnoresTheRequestIsTurnedOff, AFencedVmDoesNotRunHere, ForgettingTokensEndsTracking,
     ReadsOutsideADiskAreRefused, CreatesAndDestroysVmsOfOursOnly,
     RefusesAVmOnANetworkThatDoesNotExist, ReconcileRemovesVmsOfOursThatNobodyWants,

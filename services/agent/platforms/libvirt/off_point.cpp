@@ -51,6 +51,8 @@ Result<std::unique_ptr<Point>> OffPoint::begin(virDomainPtr domain, const Domain
   if (active) return fail(point->loss());
   FARSIDE_ASSIGN(point->definition_, capture_definition(domain, networks, /*with_nvram=*/true));
   FARSIDE_TRY(point->open_disks(shape, request, since));
+  // From here on its token may be asked for, whoever dies meanwhile.
+  FARSIDE_TRY(place.off_tokens.add(request.vm_id, point->token_));
   return point;
 }
 
@@ -113,12 +115,10 @@ Status OffPoint::close() {
   return {};
 }
 
-// Also of a point that was lost: what was written since is told by the next one all the same, as
-// the token has the state of the files before.
+// Its token stays, also if the point was lost: what was written since is told by the next one all
+// the same, as the token has the state of the files before.
 Status OffPoint::abandon() {
-  if (is_ended_) return {};
   disks_.clear();
-  FARSIDE_TRY(place_.off_tokens.add(vm_id_, token_));
   is_ended_ = true;
   return {};
 }
