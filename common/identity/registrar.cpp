@@ -79,6 +79,19 @@ Status check_name(std::string_view what, std::string_view name) {
               "use 1 to 63 letters, digits, '.', '_' or '-'");
 }
 
+namespace {
+
+// Shown to operators; of any release there will be.
+Status check_version(std::string_view version) {
+  const bool fine = version.size() <= 64 && std::all_of(version.begin(), version.end(),
+                                                        [](char c) { return c > ' ' && c <= '~'; });
+  if (fine) return {};
+  return fail(ErrorCode::kInvalidArgument, "the version of whoever registers is no version",
+              "it must be a Farside service that registers");
+}
+
+}  // namespace
+
 std::string registration_statement(const std::string& one_time_secret) {
   return "farside register " + one_time_secret;
 }
@@ -333,6 +346,8 @@ Result<msg::Identity> Registrar::admit(const reactor::PeerId& peer, const msg::R
                 "ask for a new one");
   }
   FARSIDE_TRY(check_use(*key, wanted, effects.now()));
+  FARSIDE_TRY(check_name("name", wanted.name));
+  FARSIDE_TRY(check_version(wanted.version));
   const auto principal = principal_for(*key, wanted.name);
   if (key->used_at != 0) return again(principal, wanted, effects.store());
   if (!wanted.endpoint.empty()) FARSIDE_TRY(check_endpoint(wanted.endpoint));

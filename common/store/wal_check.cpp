@@ -11,6 +11,7 @@
 
 #include "common/base/crc32c.h"
 #include "common/base/file.h"
+#include "common/base/folder.h"
 
 namespace farside::store {
 namespace {
@@ -110,8 +111,11 @@ bool has_commit_after(std::string_view log, std::size_t at) {
 Status check_wal(const std::string& folder) {
   std::vector<std::string> logs;
   std::error_code error;
-  for (const auto& file : std::filesystem::directory_iterator(folder, error)) {
-    if (file.path().extension() == ".log") logs.push_back(file.path().string());
+  for (const auto& file : entries_of(folder, error)) {
+    if (file.extension() == ".log") logs.push_back(file.string());
+  }
+  if (error && error != std::errc::no_such_file_or_directory) {
+    return fail(from_errno(error.value(), "list " + folder));
   }
   std::ranges::sort(logs);  // Their numbers have leading zeros.
   std::string damaged;

@@ -163,6 +163,22 @@ Status check_order(const msg::Message& order) {
       order.value);
 }
 
+Status check_epoch_step(std::uint64_t known, const msg::Message& order) {
+  return std::visit(
+      [&](const auto& arm) -> Status {
+        if constexpr (requires { std::uint64_t{arm.epoch}; }) {
+          if (arm.epoch <= known + kEpochStepMax) return {};
+          return fail(ErrorCode::kForbidden,
+                      fmt::format("{}.epoch: {} is not one that epoch {} is followed by",
+                                  msg::name_of(order), arm.epoch, known),
+                      "look at the item with `farside item show`, and at who sends such orders");
+        } else {
+          return {};
+        }
+      },
+      order.value);
+}
+
 Status check_own_vm(const msg::SourceItem& source, const msg::Message& order) {
   return std::visit(
       [&](const auto& arm) -> Status {

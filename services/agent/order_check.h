@@ -26,6 +26,12 @@ namespace farside::agent {
 // Errors: kInvalidArgument, kForbidden (storage_path); each names order and field.
 Status check_order(const msg::Message& order);
 
+// The epoch of an item that is on record here under `known` grows by one with each failover: an
+// order that leaps more than kEpochStepMax ahead would shut out every later one.  Errors:
+// kForbidden.
+inline constexpr std::uint64_t kEpochStepMax = 1U << 20U;
+Status check_epoch_step(std::uint64_t known, const msg::Message& order);
+
 // An order about an item that is replicated from here concerns its VM, and no other of this host.
 // Errors: kForbidden.
 Status check_own_vm(const msg::SourceItem& source, const msg::Message& order);

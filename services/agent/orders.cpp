@@ -155,6 +155,11 @@ Result<std::optional<msg::Message>> AgentCore::decide(const msg::Envelope& envel
   if (const auto item = item_of(envelope.body); !item.empty()) {
     FARSIDE_ASSIGN(const auto known, sources_.get(store, item));
     if (known) FARSIDE_TRY(check_own_vm(*known, envelope.body));
+    FARSIDE_ASSIGN(const auto replica, replicas_.get(store, item));
+    if (known || replica) {
+      const auto epoch = std::max(known ? known->epoch : 0, replica ? replica->epoch : 0);
+      FARSIDE_TRY(check_epoch_step(epoch, envelope.body));
+    }
   }
 
   // ---- Source side ----
@@ -288,6 +293,15 @@ Result<std::optional<msg::Message>> AgentCore::decide(const msg::Envelope& envel
       return fail(ErrorCode::kConflict, "the replica of item '" + order->item + "' was started",
                   "it may have written: finish the failover, then reverse replicate");
     }
+    // It undoes one promotion: back to the epoch before it, and no further.
+    if (replica && order->epoch != replica->epoch &&
+        !(replica->promoted && order->epoch + 1 == replica->epoch)) {
+      return fail(ErrorCode::kStaleEpoch,
+                  "the replica of item '" + order->item + "' is at epoch " +
+                      std::to_string(replica->epoch) + ", not promoted from epoch " +
+                      std::to_string(order->epoch),
+                  "look at the item's state first");
+    }
     return to_workers(envelope.body);
   }
   if (const auto* order = std::get_if<msg::StartReplica>(&body)) {
@@ -342,7 +356,15 @@ Result<std::optional<msg::Message>> AgentCore::decide(const msg::Envelope& envel
                     "time of its failover, and it is active at " + where,
                 "work with the VM there; remove this copy when nobody needs it any more");
   }
-  if (std::holds_alternative<msg::FenceSource>(body)) return to_workers(envelope.body);
+  if (const auto* order = std::get_if<msg::FenceSource>(&body)) {
+    FARSIDE_ASSIGN(const auto fence, fence_of(order->vm, store));
+    if (fence && fence->item == order->item && order->epoch < fence->epoch) {
+      return fail(ErrorCode::kStaleEpoch,
+                  "VM '" + order->vm + "' is fenced by epoch " + std::to_string(fence->epoch),
+                  "somebody failed this item over meanwhile; look at its state first");
+    }
+    return to_workers(envelope.body);
+  }
   // The remaining orders concern VMs that only our records know.
   const auto with_vm = [&](auto order) -> Result<std::optional<msg::Message>> {
     FARSIDE_ASSIGN(const auto replica, replicas_.get(store, order.item));

@@ -205,8 +205,21 @@ Result<msg::Message> SourceWork::run(const msg::ShutDownSource& order) {
       .item = order.item, .was_running = power.was_running, .forced = power.forced});
 }
 
+// A VM that its operator has paused or saved meanwhile is left as he left it.
+Status SourceWork::start_again(const std::string& vm_id) {
+  FARSIDE_ASSIGN(const auto vm, platform_.describe_vm(vm_id));
+  if (vm.state == msg::PowerState::paused) {
+    log::warn("vm left paused", {{"vm", vm_id}});
+    return {};
+  }
+  const auto started = platform_.start(vm_id);
+  if (started || started.error().code != ErrorCode::kConflict) return started;
+  log::warn("vm left as it is", {{"vm", vm_id}, {"cause", started.error()}});
+  return {};
+}
+
 Result<msg::Message> SourceWork::run(const msg::RestartSource& order) {
-  if (order.start) FARSIDE_TRY(platform_.start(order.vm));
+  if (order.start) FARSIDE_TRY(start_again(order.vm));
   return reactor::message(msg::SourceRestarted{.item = order.item});
 }
 

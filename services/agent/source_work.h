@@ -45,6 +45,7 @@ class SourceWork final {
     std::string since;
     data::ShipMode mode = data::ShipMode::kChanged;
   };
+  Status start_again(const std::string& vm_id);
   Result<Plan> plan(const msg::SourceItem& source);
   Result<std::unique_ptr<Point>> take_point(const msg::RunCycle& job, Plan& plan);
   Result<std::string> digest_of(

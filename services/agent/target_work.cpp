@@ -118,6 +118,8 @@ Result<replica::SharedItem> TargetWork::open_item(const std::string& item,
     return fail(ErrorCode::kUnavailable, "the replica is not in " + path + " any more",
                 "mount the volume or bring its files back; replication goes on by itself");
   }
+  if (!found) return found;
+  FARSIDE_TRY((*found)->limit_journal(replica.policy, clock_.now()));
   return found;
 }
 
@@ -212,13 +214,35 @@ Result<msg::Message> TargetWork::run(const msg::PrepareReplica& order) {
       .item = order.item, .endpoint = settings_.endpoint, .public_key = settings_.public_key});
 }
 
+// The VM of a failover whose record this agent has lost, and with it the view: it becomes its
+// operator's once it needs none.
+Status TargetWork::release_unknown(const std::string& item) {
+  const auto vm = platform_.describe_vm(item);
+  if (!vm && vm.error().code == ErrorCode::kNotFound) return {};
+  if (!vm) return fail(vm.error());
+  if (!vm->is_replica || vm->is_test) return {};
+  FARSIDE_ASSIGN(const auto moved, platform_.detach_view(item));
+  if (!moved.finished) {
+    return fail(ErrorCode::kConflict,
+                "VM '" + vm->name + "' still reads from its replica, of which this agent has lost "
+                "its record",
+                "turn the VM off and save its disks before anything else is done with it; the "
+                "replica's files are where its storage class says");
+  }
+  FARSIDE_TRY(platform_.release_vm(item));
+  return {};
+}
+
 Result<msg::Message> TargetWork::run(const msg::RemoveReplica& order) {
   for (const auto& vm : {order.vm, order.test_vm}) {
     if (!vm.empty()) FARSIDE_TRY(check_file_name("VM", vm));
   }
   receiver_->forbid(order.item);
   const auto entry = kept(order.item);
-  if (!entry) return reactor::message(msg::ReplicaRemoved{.item = order.item});
+  if (!entry) {
+    FARSIDE_TRY(release_unknown(order.item));
+    return reactor::message(msg::ReplicaRemoved{.item = order.item});
+  }
   const auto busy = turn_of(**entry);
   const auto replica = replica_of(**entry);
   if (!order.test_vm.empty()) {

@@ -123,6 +123,7 @@ class TargetWork final {
   Error stalled(replica::Item* item, const std::string& vm) const;
 
   replica::Limits limits();
+  Status release_unknown(const std::string& item);
   Result<replica::ReplicaStore*> store_at(const std::string& storage_path);
   Result<replica::SharedItem> item_of(const msg::ReplicaItem& replica);
   // ---- replica_vm.cpp
@@ -154,7 +155,7 @@ class TargetWork final {
   std::map<std::string, Micros> prove_again_;  // By item; monotonic: after a proof that failed.
   std::map<std::string, std::unique_ptr<replica::ReplicaStore>> stores_;  // By storage path.
   std::map<std::string, std::shared_ptr<Kept>> kept_;                     // By item.
-  std::map<std::string, Budget> budgets_;                                 // By storage path.
+  std::map<std::string, Budget> budgets_;                                 // By volume.
 };
 
 template <class Change>

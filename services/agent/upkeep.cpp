@@ -5,6 +5,8 @@
 // Each step fails on its own and is told on its own; the next round tries it again.  Folding and
 // scrub go in slices, as fast as the volume's budget allows and no longer than the replica's turn;
 // an order for the item ends the turn at the next slice.
+#include <sys/stat.h>
+
 #include <fmt/format.h>
 
 #include <utility>
@@ -48,9 +50,21 @@ struct TargetWork::Pace {
   void did(std::uint64_t bytes) const { budget.book(bytes, clock.monotonic()); }
 };
 
+namespace {
+
+// Two storage paths may be of one volume.
+std::string volume_of(const std::string& storage_path) {
+  struct stat facts{};
+  if (::stat(storage_path.c_str(), &facts) != 0) return storage_path;
+  return std::to_string(facts.st_dev);
+}
+
+}  // namespace
+
 Budget& TargetWork::budget_of(const std::string& storage_path) {
+  const std::string volume = volume_of(storage_path);
   const std::lock_guard lock(mutex_);
-  return budgets_.try_emplace(storage_path, settings_.upkeep_per_second).first->second;
+  return budgets_.try_emplace(volume, settings_.upkeep_per_second).first->second;
 }
 
 // Its share of a round, so that each replica of the volume has its turn in each.

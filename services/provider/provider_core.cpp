@@ -99,7 +99,7 @@ void ProviderCore::on_peer(const reactor::PeerChange& change, reactor::Effects& 
   if (!change.connected) presence.silent_since = effects.now();
 }
 
-Result<msg::Inventory> ProviderCore::inventory(const store::Reader& store) const {
+Result<msg::Inventory> ProviderCore::inventory(const store::Reader& store) {
   FARSIDE_ASSIGN(const auto definition, sites_.get(store, std::string(kSelf)));
   FARSIDE_ASSIGN(auto rows, hosts_.all(store));
   msg::Inventory out{.site = site_};
@@ -116,6 +116,7 @@ Result<msg::Inventory> ProviderCore::inventory(const store::Reader& store) const
     if (entry.connected) entry.silent_since = 0;
     out.hosts.push_back(std::move(entry));
   }
+  room_.fit(out);
   return out;
 }
 
@@ -198,6 +199,15 @@ void ProviderCore::on_host_report(const reactor::PeerId& peer, const msg::HostRe
   // Groups of hosts call it as it was admitted, whatever it calls itself.
   now.host.name = identity::host_of(peer.principal);
   judge_key(**agent, report.host.public_key, now.host);
+  if (const auto taken = room_.take(now); !taken) {
+    if (stored && *stored && (*stored)->host.problem == taken.error().what) return;  // Said once.
+    log::error("report refused", {{"agent", peer.principal}, {"cause", taken.error()}});
+    now = stored && *stored
+              ? **stored
+              : msg::HostEntry{.host = {.name = now.host.name, .public_key = now.host.public_key},
+                               .principal = peer.principal};
+    now.host.problem = taken.error().what;
+  }
   if (stored && *stored && is_same(**stored, now)) return;
   hosts_.put(effects.writes, peer.principal, now);
 }

@@ -17,6 +17,7 @@
 #include "common/reactor/effects.h"
 #include "common/store/table.h"
 #include "services/provider/probe.h"
+#include "services/provider/report_room.h"
 
 namespace farside::provider {
 
@@ -34,7 +35,7 @@ class ProviderCore final : public reactor::Core {
   void on_peer(const reactor::PeerChange& change, reactor::Effects& effects) override;
 
   // The site as it is known now.
-  Result<msg::Inventory> inventory(const store::Reader& store) const;
+  Result<msg::Inventory> inventory(const store::Reader& store);
 
  private:
   void pass_on(const reactor::PeerId& peer, const msg::Envelope& envelope,
@@ -67,7 +68,8 @@ class ProviderCore final : public reactor::Core {
   store::Table<msg::Placement> placements_{"placement"};
   std::map<std::string, Presence> presence_;     // By principal of an agent; memory only.
   std::map<std::string, std::string> odd_keys_;  // Data keys that agents claim; said once.
-  std::string site_fault_;                       // What is wrong with the site file, once logged.
+  ReportRoom room_;
+  std::string site_fault_;  // What is wrong with the site file, once logged.
 };
 
 }  // namespace farside::provider

@@ -21,6 +21,7 @@ void Catalog::forget_site(store::Batch& batch, const std::string& site) {
   std::erase_if(live.host_problems, is_of_site);
   std::erase_if(live.key_problems, is_of_site);
   std::erase_if(live.troubles, is_of_site);
+  std::erase_if(live.fences, is_of_site);
   live.heard_at.erase(site);
 }
 

@@ -77,6 +77,9 @@ void add_hosts(const msg::ProtectedItem& item, const Live& live, Reasons& out) {
   if (replicates(item) && !item.target_agent.empty() && !is_heard(item.target_agent, live)) {
     add_silence(item.target_agent, true, out);
   }
+  if (is_failed_over(item) && !item.target_agent.empty() && !is_heard(item.target_agent, live)) {
+    add_silence(item.target_agent, true, out);
+  }
   if (is_failed_over(item) && !is_heard(item.source_agent, live)) {
     add(out, Reason::host, true, false,
         flow::to_fault(
@@ -113,6 +116,14 @@ void add_job(const msg::ProtectedItem& item, const Live& live, Reasons& out) {
                                      "replicated no more",
                              .advice = "end it with `farside unprotect " + item.vm_name +
                                        "`, and --force if a site is gone"}));
+  }
+  if (item.state == ItemState::enableFailed && item.job.empty()) {
+    add(out, Reason::job_waits, true, true,
+        flow::to_fault(Error{.code = ErrorCode::kCancelled,
+                             .what = "enabling its protection failed: it is not replicated",
+                             .advice = "see why with `farside jobs`, then protect it again or end "
+                                       "it with `farside unprotect " +
+                                       item.vm_name + "`"}));
   }
   const auto stuck = live.stuck.find(item.id);
   if (stuck == live.stuck.end() || item.job.empty()) return;
@@ -252,6 +263,25 @@ VaultHealth health_of(const std::vector<msg::ProtectedItem>& items, const Live& 
     }
   }
   // A fence outlives its item: a host in trouble is told of, whoever is on it.
+  for (const auto& [agent, names] : live.fences) {
+    const bool is_told = std::ranges::any_of(items, [&](const auto& item) {
+      return is_failed_over(item) && agent == item.source_agent;
+    });
+    if (is_told || is_heard(agent, live)) continue;
+    out.reasons.push_back(
+        {.item = {},
+         .vm = {},
+         .reason = {.kind = Reason::host,
+                    .is_critical = true,
+                    .fault = flow::to_fault(
+                        Error{.code = ErrorCode::kUnavailable,
+                              .what = "'" + agent + "' is not heard of: whether " + names +
+                                      ", which must not run there any more, is off cannot be "
+                                      "checked",
+                              .advice = "bring that agent back; if its host is gone for good, "
+                                        "`farside identity revoke " +
+                                        agent + "`"})}});
+  }
   for (const auto* problems : {&live.host_problems, &live.key_problems}) {
     for (const auto& [agent, problem] : *problems) {
       const bool is_told = std::ranges::any_of(items, [&](const auto& item) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "common/base/clip.h"
 #include "common/base/log.h"
 #include "common/flow/fault.h"
 #include "services/vault/hearsay.h"
@@ -198,6 +199,23 @@ void VaultCore::on_report(const reactor::PeerId& peer, const msg::Envelope& enve
   }
 }
 
+namespace {
+
+constexpr std::size_t kNamedMax = 5;
+
+// The VMs that must not run on this host, in words; empty: none.
+std::string fenced_on(const msg::HostEntry& host) {
+  std::string names;
+  std::size_t count = 0;
+  for (const auto& vm : host.vms) {
+    if (!vm.fenced || ++count > kNamedMax) continue;
+    names += (names.empty() ? "'" : ", '") + clipped(vm.name, kNoteMax) + "'";
+  }
+  return count > kNamedMax ? names + " and " + std::to_string(count - kNamedMax) + " more" : names;
+}
+
+}  // namespace
+
 void VaultCore::on_inventory(const reactor::PeerId& peer, msg::Inventory inventory,
                              reactor::Effects& effects) {
   const auto identities = registrar_.identities(effects.store());
@@ -211,6 +229,7 @@ void VaultCore::on_inventory(const reactor::PeerId& peer, msg::Inventory invento
   const auto is_own = [&](const auto& one) { return is_agent_of(one.first, peer); };
   std::erase_if(live.host_problems, is_own);
   std::erase_if(live.troubles, is_own);
+  std::erase_if(live.fences, is_own);
   std::erase_if(live.connected, is_own);  // Those that left the inventory are heard of no more.
   keep_own(inventory.hosts, peer);
   for (auto& host : inventory.hosts) {
@@ -218,12 +237,16 @@ void VaultCore::on_inventory(const reactor::PeerId& peer, msg::Inventory invento
     if (host.principal.empty()) continue;
     live.connected[host.principal] = host.connected && !settings_.is_revoked(host.principal);
     if (!host.host.problem.empty()) live.host_problems[host.principal] = host.host.problem;
+    if (const auto fenced = fenced_on(host); !fenced.empty()) live.fences[host.principal] = fenced;
     if (!host.host.troubles.empty()) live.troubles[host.principal] = host.host.troubles;
   }
   // Free space and memory move all the time; what is stored is what was there at the last
   // change of anything else, which is enough to answer before the provider is back.
   const auto stored = catalog_.inventories.get(effects.store(), inventory.site);
   if (stored && *stored && **stored == inventory) return;
+  // One that is new is told at once; a change that has to wait comes with a later report.
+  if (stored && *stored && !pace_.may_write(inventory.site, effects.monotonic())) return;
+  pace_.wrote(inventory.site, msg::encode(inventory).size(), effects.monotonic());
   catalog_.inventories.put(effects.writes, inventory.site, inventory);
 }
 

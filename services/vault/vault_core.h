@@ -15,6 +15,7 @@
 #include "services/vault/probe.h"
 #include "services/vault/rest/rest.h"
 #include "services/vault/settings_desk.h"
+#include "services/vault/write_pace.h"
 
 namespace farside::vault {
 
@@ -53,6 +54,7 @@ class VaultCore final : public reactor::Core {
   PointWatch points_;
   JobDesk desk_;
   SettingsDesk settings_;
+  WritePace pace_;
   Rest rest_;
 };
 

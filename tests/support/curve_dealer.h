@@ -14,7 +14,7 @@ inline zmq::socket_t curve_dealer(zmq::context_t& context, const bus::CurveKeys&
   dealer.set(zmq::sockopt::curve_serverkey, server_key);
   dealer.set(zmq::sockopt::curve_publickey, keys.public_key);
   dealer.set(zmq::sockopt::curve_secretkey, keys.secret_key);
-  dealer.set(zmq::sockopt::linger, 0);
+  dealer.set(zmq::sockopt::linger, 200);  // See kLingerMs in data_plane/channel.cpp.
   return dealer;
 }
 

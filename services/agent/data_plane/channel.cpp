@@ -15,6 +15,10 @@ namespace {
 constexpr auto kPingEvery = std::chrono::seconds(2);
 // After this long without a word the silence is a fact even if no ping was due.
 constexpr int kHandshakeMs = 5'000;
+// What was sent in parts is given time to leave: libzmq ends the process if a connection breaks
+// between two parts of a message whose socket has been closed without.
+// Source: libzmq issue 3442 (session_base.cpp, clean_pipes).
+constexpr int kLingerMs = 1'000;
 
 }  // namespace
 
@@ -35,7 +39,7 @@ Result<Channel> Channel::open(zmq::context_t& context, const ChannelOptions& opt
     socket.set(zmq::sockopt::curve_secretkey, options.keys.secret_key);
     socket.set(zmq::sockopt::handshake_ivl, kHandshakeMs);
     socket.set(zmq::sockopt::maxmsgsize, kFrameBytesMax);
-    socket.set(zmq::sockopt::linger, 0);
+    socket.set(zmq::sockopt::linger, kLingerMs);
     socket.set(zmq::sockopt::sndhwm, 4096);
     socket.set(zmq::sockopt::rcvhwm, 4096);
     socket.set(zmq::sockopt::sndtimeo, 0);

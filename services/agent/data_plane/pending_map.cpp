@@ -130,7 +130,10 @@ Status PendingMap::clear() const {
   std::filesystem::remove(path_, error);
   if (error) return fail(farside::from_errno(error.value(), "remove " + path_));
   const std::string folder = std::filesystem::path(path_).parent_path().string();
-  if (!std::filesystem::exists(folder)) return {};
+  if (!std::filesystem::exists(folder, error)) {
+    if (error) return fail(farside::from_errno(error.value(), "look into " + folder));
+    return {};
+  }
   return farside::sync_folder(folder);
 }
 

@@ -12,6 +12,7 @@
 
 #include "common/base/file.h"
 #include "common/base/file_name.h"
+#include "common/base/folder.h"
 
 namespace farside::agent {
 namespace {
@@ -52,8 +53,8 @@ bool Marks::has(const std::string& vm_id) const {
 std::vector<std::string> Marks::all() const {
   std::vector<std::string> ids;
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(folder_, error)) {
-    ids.push_back(entry.path().filename().string());
+  for (const auto& entry : entries_of(folder_, error)) {
+    ids.push_back(entry.filename().string());
   }
   std::ranges::sort(ids);
   return ids;

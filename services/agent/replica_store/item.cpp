@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "common/base/assert.h"
+#include "common/base/folder.h"
 #include "common/base/log.h"
 
 namespace farside::replica {
@@ -45,7 +46,10 @@ void Item::make_reader() {
 }
 
 Result<std::unique_ptr<Item>> Item::open(std::string folder, Limits limits) {
-  if (!std::filesystem::exists(folder + "/index")) {
+  std::error_code error;
+  if (!std::filesystem::exists(folder + "/index", error)) {
+    // What cannot be looked at is not absent.
+    if (error) return fail(from_errno(error.value(), "look into " + folder));
     return fail(ErrorCode::kNotFound, "no replica in " + folder);
   }
   std::unique_ptr<Item> item(new Item(std::move(folder), std::move(limits)));
@@ -180,10 +184,10 @@ Status Item::load() {
   // Segments that no index entry ever named: written, but never flushed.
   next_segment_ = segments_.empty() ? 1 : segments_.rbegin()->first + 1;
   std::error_code error;
-  for (const auto& file : std::filesystem::directory_iterator(folder_ + "/segments", error)) {
+  for (const auto& file : entries_of(folder_ + "/segments", error)) {
     // Whatever else somebody put there is not ours.
-    const auto number = segment_number(file.path().filename().string());
-    if (number && !segments_.contains(*number)) std::filesystem::remove(file.path(), error);
+    const auto number = segment_number(file.filename().string());
+    if (number && !segments_.contains(*number)) std::filesystem::remove(file, error);
   }
   index_ = std::move(index);
   make_reader();
@@ -777,8 +781,10 @@ Status Item::pin(const std::string& view, std::uint64_t seq) {
     batch.put(kPins, view, encode(pin));
     FARSIDE_TRY(commit(batch));
     pins_[view] = pin;
-  } else if (std::filesystem::exists(frozen)) {
-    return {};
+  } else {
+    std::error_code error;
+    if (std::filesystem::exists(frozen, error)) return {};
+    if (error) return fail(from_errno(error.value(), "look into " + frozen));
   }
   FARSIDE_TRY(make_folders(folder_ + "/views/" + view));
   return index_->checkpoint(frozen);

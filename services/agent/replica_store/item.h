@@ -207,6 +207,8 @@ class Item final {
   // the oldest point that may go.  Returns whether one went.  begin_delta() and append() hold the
   // limit as it was when this or retain() was called last: kNoSpace.
   Result<bool> make_room(const msg::Policy& policy, Time now);
+  // The limit counts from the first delta on that comes after a start, not from the first upkeep.
+  Status limit_journal(const msg::Policy& policy, Time now);
   std::optional<Error> journal_fault();    // Why no delta is taken; none: they are.
   std::optional<Error> journal_warning();  // The limit is exceeded, and deltas are taken.
 

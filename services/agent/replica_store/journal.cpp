@@ -54,6 +54,13 @@ void Item::measure_journal(const msg::Policy& policy, Time now) {
   }
 }
 
+Status Item::limit_journal(const msg::Policy& policy, Time now) {
+  const std::lock_guard lock(mutex_);
+  FARSIDE_TRY(ready());
+  if (journal_.measured_at == Time{}) measure_journal(policy, now);
+  return {};
+}
+
 Result<bool> Item::make_room(const msg::Policy& policy, Time now) {
   const std::lock_guard lock(mutex_);
   FARSIDE_TRY(ready());

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "common/base/file_name.h"
+#include "common/base/folder.h"
 #include "common/base/log.h"
 #include "common/store/format_version.h"
 
@@ -32,15 +33,15 @@ ReplicaStore::ReplicaStore(std::string root, Limits limits)
 Result<std::unique_ptr<ReplicaStore>> ReplicaStore::open(std::string root, Limits limits) {
   FARSIDE_TRY(store::claim_folder(root, kFormat));
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(root, error)) {
+  for (const auto& entry : entries_of(root, error)) {
     // A removal that a crash cut short.
-    if (entry.path().filename().string().starts_with(kGoing)) {
-      const std::string item = entry.path().filename().string().substr(kGoing.size());
+    if (entry.filename().string().starts_with(kGoing)) {
+      const std::string item = entry.filename().string().substr(kGoing.size());
       if (const Status gone = limits.bases->remove(root + "/" + item); !gone) {
         log::warn("base_disks_not_removed", {{"item", item}, {"error", gone.error()}});
         continue;  // Where they lie is away; the next start tries again.
       }
-      std::filesystem::remove_all(entry.path(), error);
+      std::filesystem::remove_all(entry, error);
     }
   }
   std::unique_ptr<ReplicaStore> store(new ReplicaStore(std::move(root), std::move(limits)));
@@ -76,9 +77,11 @@ Result<SharedItem> ReplicaStore::find(const std::string& item) {
 Result<std::vector<std::string>> ReplicaStore::list() {
   std::vector<std::string> out;
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(root_, error)) {
-    const std::string name = entry.path().filename().string();
-    if (check_name(name) && std::filesystem::exists(entry.path() / "index")) out.push_back(name);
+  for (const auto& entry : entries_of(root_, error)) {
+    const std::string name = entry.filename().string();
+    if (!check_name(name)) continue;
+    std::error_code unknown;  // Whoever opens it is told why it cannot be.
+    if (std::filesystem::exists(entry / "index", unknown) || unknown) out.push_back(name);
   }
   if (error) return fail(from_errno(error.value(), "list " + root_));
   std::ranges::sort(out);

@@ -8,6 +8,7 @@
 #include <iterator>
 
 #include "common/base/log.h"
+#include "common/base/folder.h"
 #include "services/agent/replica_store/definition.h"
 #include "services/agent/replica_store/item.h"
 
@@ -19,6 +20,9 @@ constexpr std::size_t kNumbersMax = 512;  // Of all that a replica ever had.
 // Definitions that no point names: of the delta under way, of attempts before it, and no more.
 constexpr std::size_t kUnnamedMax = 4;
 constexpr std::uint64_t kDiskBytesMax = std::uint64_t{64} << 40U;  // What a VHDX may have.
+// Of all disks that a replica has points of: what is staged of them is kept by a bit for each block
+// in memory, 512 MiB at most.
+constexpr std::uint64_t kReplicaBytesMax = std::uint64_t{256} << 40U;
 
 std::string definition_path(const std::string& folder, const std::string& digest) {
   return folder + "/definitions/" + digest;
@@ -42,6 +46,14 @@ Status check_disks(const std::vector<msg::ReplicaDisk>& disks) {
   if (huge != disks.end()) {
     return fail(ErrorCode::kTooLarge, "disk " + huge->name + " has " + std::to_string(huge->bytes) +
                                           " bytes; at most 64 TiB are replicated");
+  }
+  std::set<std::string> ids;
+  for (const msg::ReplicaDisk& disk : disks) {
+    if (disk.id.empty() || ids.insert(disk.id).second) continue;
+    return fail(ErrorCode::kUnsupported,
+                "two disks of one identity, '" + disk.id + "', cannot be told apart from point to "
+                "point", "give one of them a serial number (libvirt) or an identifier "
+                "(Set-VHD -ResetDiskIdentifier) of its own");
   }
   if (disks.size() > kDisksMax) {
     return fail(ErrorCode::kTooLarge, "a VM of " + std::to_string(disks.size()) +
@@ -133,6 +145,18 @@ Result<std::vector<std::uint16_t>> Item::place_all(const std::vector<msg::Replic
     }
   }
 
+  std::uint64_t total = 0;
+  for (std::size_t i = 0; i < replica_.disks.size(); ++i) {
+    if (!taken.contains(static_cast<std::uint16_t>(i))) total += replica_.disks[i].bytes;
+  }
+  for (const msg::ReplicaDisk& disk : disks) total += disk.bytes;
+  if (total > kReplicaBytesMax) {
+    return fail(ErrorCode::kTooLarge,
+                "the disks of the replica of " + replica_.item + " and of its points have " +
+                    std::to_string(total >> 40U) + " TiB; at most 256 are replicated",
+                "if the VM's disks are as large as they should be, disable protection of the item "
+                "and enable it again");
+  }
   const msg::StoredReplica before = replica_;
   for (std::size_t i = 0; i < disks.size(); ++i) {
     if (numbers[i] && disks[i].bytes > replica_.disks[*numbers[i]].bytes) {
@@ -260,10 +284,10 @@ void Item::drop_unnamed_definitions(const std::string& digest, std::size_t keep)
   for (const auto& [number, shape] : shapes_) named.insert(shape.definition);
   std::vector<std::pair<std::filesystem::file_time_type, std::filesystem::path>> unnamed;
   std::error_code error;
-  for (const auto& file : std::filesystem::directory_iterator(folder_ + "/definitions", error)) {
-    if (named.contains(file.path().filename().string())) continue;
+  for (const auto& file : entries_of(folder_ + "/definitions", error)) {
+    if (named.contains(file.filename().string())) continue;
     std::error_code ignored;
-    unnamed.emplace_back(file.last_write_time(ignored), file.path());
+    unnamed.emplace_back(std::filesystem::last_write_time(file, ignored), file);
   }
   if (unnamed.size() <= keep) return;
   std::ranges::sort(unnamed);

@@ -521,6 +521,23 @@ TEST_F(LibvirtShapeTest, AProofThatFailsSaysWhyAndLeavesNothing) {
   EXPECT_THAT(refusal(unconnected).what, HasSubstr("fs-gone")) << "its bridge is not there";
 }
 
+// Whatever a source says that its VM needs, and whatever became of its proof.
+TEST_F(LibvirtShapeTest, AVmThatNeedsMoreMemoryThanThereIsIsNotStarted) {
+  define(domain(kQ35, disk(image("greedy"), "vda", "virtio")));
+  NewVm huge = successor(definition_at_a_point());
+  huge.definition.text.replace(huge.definition.text.find(">65536<"), 7, ">99999999999<");
+  huge.is_test = true;
+
+  const auto created = platform().create_vm(huge);
+
+  ASSERT_FALSE(created);
+  EXPECT_EQ(created.error().code, ErrorCode::kNoSpace);
+  EXPECT_THAT(created.error().what, HasSubstr("97656249 MiB"));
+  const auto left = platform().describe_vm(huge.id);
+  EXPECT_TRUE(!left || left->state == msg::PowerState::off);
+  ASSERT_TRUE(platform().destroy_vm(huge.id, /*delete_overlays=*/true));
+}
+
 TEST_F(LibvirtShapeTest, AProofNeedsThePlaceWhereTheDisksWillBe) {
   define(domain(kQ35, disk(image("place"), "vda", "virtio")));
   const NewVm vm = successor(definition_at_a_point());

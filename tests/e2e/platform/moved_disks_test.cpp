@@ -100,6 +100,33 @@ TEST_F(MovedDisksTest, WhatIsFinishedOutlivesAQemuThatIsKilledAndNobodyFlushed) 
   remove(vm);
 }
 
+// Tools that define their VMs anew know nothing of our mark.
+TEST_F(MovedDisksTest, AVmThatLostItsMarkIsNotCalledMovedWhileItReadsItsView) {
+  const NewVm vm = create("unmarked");
+  const unsigned where = VIR_DOMAIN_AFFECT_LIVE | VIR_DOMAIN_AFFECT_CONFIG;
+  char* text = virDomainGetMetadata(domain(vm).get(), VIR_DOMAIN_METADATA_ELEMENT,
+                                    libvirt::kMarkSpace, VIR_DOMAIN_AFFECT_CONFIG);
+  const std::string mark = libvirt::take_text(text);
+  ASSERT_EQ(virDomainSetMetadata(domain(vm).get(), VIR_DOMAIN_METADATA_ELEMENT, nullptr, nullptr,
+                                 libvirt::kMarkSpace, where),
+            0);
+
+  const auto detached = platform().detach_view(vm.id);
+
+  ASSERT_FALSE(detached);
+  EXPECT_EQ(detached.error().code, ErrorCode::kConflict);
+  EXPECT_THAT(detached.error().advice, HasSubstr("virsh blockpull"));
+  ASSERT_EQ(virDomainBlockPull(domain(vm).get(), "vda", 0, 0), 0);
+  for (const Deadline deadline(seconds(120)); !platform().detach_view(vm.id);) {
+    ASSERT_TRUE(deadline.pause());
+  }
+  EXPECT_EQ(backing(vm.disks[0].overlay_path), "");
+  ASSERT_EQ(virDomainSetMetadata(domain(vm).get(), VIR_DOMAIN_METADATA_ELEMENT, mark.c_str(),
+                                 "farside", libvirt::kMarkSpace, where),
+            0);
+  remove(vm);
+}
+
 TEST_F(MovedDisksTest, AVmThatEndsWithItsTablesUnwrittenReadsItsViewAgain) {
   const NewVm vm = create("lost");
   const std::string& overlay = vm.disks[0].overlay_path;

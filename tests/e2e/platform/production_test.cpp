@@ -143,6 +143,51 @@ TEST_F(ProductionTest, ASaveInPlaceOfAShutdownIsNoShutdown) {
   ASSERT_TRUE(platform().start(host().deaf()));
 }
 
+// The undo of a failover starts what it has shut down, and nothing else.
+TEST_F(ProductionTest, AVmThatItsOperatorSavedIsNotStartedForHim) {
+  ASSERT_TRUE(platform().start(host().deaf()));
+  ASSERT_EQ(virDomainManagedSave(domain(host().deaf()).get(), 0), 0);
+
+  EXPECT_EQ(code(platform().start(host().deaf())), ErrorCode::kConflict);
+
+  EXPECT_EQ(virDomainHasManagedSaveImage(domain(host().deaf()).get(), 0), 1);
+  EXPECT_EQ(virDomainIsActive(domain(host().deaf()).get()), 0);
+  ASSERT_EQ(virDomainManagedSaveRemove(domain(host().deaf()).get(), 0), 0);
+  ASSERT_TRUE(platform().start(host().deaf()));
+}
+
+TEST_F(ProductionTest, AGuestWhoseQemuStandsKeepsNoOtherFromBeingReplicatedAfterARestart) {
+  ASSERT_TRUE(platform().start(host().deaf()));
+  {
+    const auto open = platform().create_point({.vm_id = host().deaf(), .token = "d-1"});
+    ASSERT_TRUE(open) << why(open);
+  }
+  const pid_t qemu = LibvirtHost::pid_of(host().connection(), host().options().root, host().deaf());
+  ASSERT_GT(qemu, 0);
+  ASSERT_EQ(::kill(qemu, SIGSTOP), 0);
+
+  host().restart_agent();
+  const auto reconciled = platform().reconcile({});
+  EXPECT_TRUE(reconciled) << why(reconciled);
+  auto other = point("w-1", "");
+  EXPECT_TRUE(other) << why(other);
+  if (other) {
+    EXPECT_TRUE((*other)->abandon());
+  }
+
+  ASSERT_EQ(::kill(qemu, SIGCONT), 0);
+  for (int i = 0; i < 120; ++i) {
+    const auto again = platform().create_point({.vm_id = host().deaf(), .token = "d-2"});
+    if (again) {
+      EXPECT_TRUE((*again)->abandon());
+      break;
+    }
+    ASSERT_LT(i, 119) << why(again);
+    wait(seconds{1});
+  }
+  ASSERT_TRUE(platform().forget_tokens(host().deaf()));
+}
+
 TEST_F(ProductionTest, AnOperatorsStartWinsAgainstThePointOfAVmThatIsOff) {
   follow("first", "");
   turn_off();

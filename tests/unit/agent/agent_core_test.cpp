@@ -792,6 +792,40 @@ TEST_F(AgentCoreTest, AnOrderForAnItemIsAboutItsOwnVm) {
   EXPECT_TRUE(jobs_.contains("order/o5")) << "an agent that lost its state fences what it is told";
 }
 
+TEST_F(AgentCoreTest, EpochsGoBackByAnUndoOnlyAndNeverLeap) {
+  const auto refused = [&](const std::string& id) {
+    const auto* answer = replied<msg::Refused>(id);
+    return answer == nullptr ? 0 : answer->fault.code;
+  };
+  constexpr auto kStale = static_cast<std::uint16_t>(ErrorCode::kStaleEpoch);
+  constexpr auto kLeap = static_cast<std::uint16_t>(ErrorCode::kForbidden);
+  order("e1", preparation(kItem, 3));
+  job_done("order/e1", reactor::message(msg::ReplicaPrepared{.item = kItem}));
+
+  order("e2", msg::PromoteReplica{.item = kItem, .epoch = 1ULL << 40U});
+  EXPECT_EQ(refused("e2"), kLeap) << "no later failover would be taken";
+  order("e3", msg::DemoteReplica{.item = kItem, .epoch = 2});
+  EXPECT_EQ(refused("e3"), kStale) << "it was not promoted";
+  order("e4", msg::PromoteReplica{.item = kItem, .epoch = 4});
+  job_done("order/e4", reactor::message(msg::ReplicaPromoted{.item = kItem, .epoch = 4}));
+  order("e5", msg::DemoteReplica{.item = kItem, .epoch = 2});
+  EXPECT_EQ(refused("e5"), kStale) << "two epochs back";
+  order("e6", msg::DemoteReplica{.item = kItem, .epoch = 3});
+  job_done("order/e6", reactor::message(msg::ReplicaDemoted{.item = kItem}));
+  order("e7", msg::DemoteReplica{.item = kItem, .epoch = 3});
+  EXPECT_TRUE(jobs_.contains("order/e7")) << "repeated, by another try of its job";
+
+  const std::string other = "6f0d6a0e-0000-4000-8000-000000000002";
+  order("e8", msg::FenceSource{.item = other, .vm = "vm", .epoch = 5});
+  job_done("order/e8", reactor::message(msg::SourceFenced{.item = other, .epoch = 5}));
+  order("e9", msg::FenceSource{.item = other, .vm = "vm", .epoch = 4});
+  EXPECT_EQ(refused("e9"), kStale);
+  order("e10", msg::UnfenceSource{.item = other, .vm = "vm", .epoch = 4});
+  EXPECT_EQ(refused("e10"), kStale);
+  order("e11", msg::FenceSource{.item = other, .vm = "vm", .epoch = 5});
+  EXPECT_TRUE(jobs_.contains("order/e11"));
+}
+
 TEST_F(AgentCoreTest, SettingsThatCannotBeMeantAreNotTaken) {
   start_replication();
 

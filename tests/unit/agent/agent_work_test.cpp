@@ -279,6 +279,24 @@ TEST_F(AgentWorkTest, DisablingNeverRemovesAVmThatRan) {
   EXPECT_FALSE(has_replica());
 }
 
+// Its state was lost with the record: the VM is its operator's all the same, once it reads no view.
+TEST_F(AgentWorkTest, TheVmOfAReplicaThatNobodyKnowsIsReleasedWhenItNeedsNone) {
+  const std::string gone = "6f0d6a0e-0000-4000-8000-00000000000f";
+  ASSERT_TRUE(target_platform_->create_vm(
+      {.shape = {.id = gone, .name = "web"}, .id = gone, .item_id = gone, .start = true}));
+  ASSERT_TRUE(target_platform_->describe_vm(gone)->is_replica);
+  there_.fail_next("detach_view", Error{.code = ErrorCode::kConflict, .what = "no"});
+  EXPECT_FALSE(target_.run(msg::RemoveReplica{.item = gone}));
+  EXPECT_TRUE(target_platform_->describe_vm(gone)->is_replica);
+
+  Result<msg::Message> removed = target_.run(msg::RemoveReplica{.item = gone});
+  for (int i = 0; i < 100 && !removed; ++i) removed = target_.run(msg::RemoveReplica{.item = gone});
+
+  EXPECT_TRUE(removed);
+  EXPECT_FALSE(target_platform_->describe_vm(gone)->is_replica);
+  EXPECT_TRUE(target_.run(msg::RemoveReplica{.item = "nothing-here"}));
+}
+
 // Nothing that the VM came from goes before it stands on its own disks and belongs to the operator.
 TEST_F(AgentWorkTest, ACommitThatMeetsTroubleKeepsTheReplica) {
   fail_over();
@@ -387,6 +405,17 @@ TEST_F(AgentWorkTest, APlanSaysHowTheVmWillBe) {
   const auto card = std::ranges::find(plan, msg::PlanRule::mapped, &msg::PlanRow::rule);
   ASSERT_NE(card, plan.end());
   EXPECT_EQ(card->target, "blue");
+}
+
+TEST_F(AgentWorkTest, AnUndoLeavesAVmThatItsOperatorSavedAsItIs) {
+  ASSERT_TRUE(prepare());
+  ASSERT_TRUE(source_platform_->power_off(kVm));
+  here_.fail_next("start", {.code = ErrorCode::kConflict, .what = "it is saved"}, 1);
+
+  EXPECT_TRUE(source_.run(msg::RestartSource{.item = kItem, .vm = kVm, .start = true}));
+  EXPECT_EQ(source_platform_->describe_vm(kVm)->state, msg::PowerState::off);
+  EXPECT_TRUE(source_.run(msg::RestartSource{.item = kItem, .vm = kVm, .start = true}));
+  EXPECT_EQ(source_platform_->describe_vm(kVm)->state, msg::PowerState::running);
 }
 
 TEST_F(AgentWorkTest, AVmThatIsNoNameOfAFolderRemovesNone) {

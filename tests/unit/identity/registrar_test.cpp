@@ -58,6 +58,7 @@ class RegistrarTest : public testing::Test {
   struct As {
     std::string name = "p";
     std::string endpoint{};
+    std::string version = "1";
     std::string proven_by{};  // Whose secret key the proof is made with; empty: its own.
   };
   Result<msg::Identity> admit(const msg::RegistrationKey& key, const std::string& public_key,
@@ -69,6 +70,7 @@ class RegistrarTest : public testing::Test {
            .public_key = public_key,
            .name = as.name,
            .endpoint = as.endpoint,
+           .version = as.version,
            .proof = proof(as.proven_by.empty() ? public_key : as.proven_by,
                           registration_statement(key.secret))},
           effects);
@@ -228,6 +230,17 @@ TEST_F(RegistrarTest, WhereAMemberIsDialledIsAnAddressOrNone) {
   }
 
   EXPECT_TRUE(admit(key, "p", {.endpoint = "tcp://[::1]:8083"}));
+}
+
+TEST_F(RegistrarTest, WhatAMemberCallsItselfIsShownToOperators) {
+  const auto key = issue();
+  for (const std::string& name : {std::string("p\x1b[2J"), std::string(), std::string(64, 'n')}) {
+    EXPECT_EQ(admit(key, "public", {.name = name}).error().code, ErrorCode::kInvalidArgument);
+  }
+  for (const std::string& version : {std::string("1\n2"), std::string(65, '1')}) {
+    EXPECT_EQ(admit(key, "public", {.version = version}).error().code, ErrorCode::kInvalidArgument);
+  }
+  EXPECT_TRUE(admit(key, "public", {.version = "0.1.0"}));
 }
 
 TEST_F(RegistrarTest, AUsedKeyIsLetInNoMoreOnceTheNewIdentityIsThere) {

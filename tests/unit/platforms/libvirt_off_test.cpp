@@ -47,6 +47,19 @@ TEST(OffTokensTest, AreReadAsTheyWereWritten) {
   EXPECT_FALSE(tokens->find("vm", "c")->has_value());
 }
 
+// As it lies in state folders.
+TEST(OffTokensTest, AFileOfThisReleaseIsUnderstood) {
+  const test::TempFolder folder;
+  const auto tokens = OffTokens::open(folder / "off");
+  ASSERT_TRUE(tokens);
+  std::ofstream(folder / "off/vm.json")
+      << R"({"tokens": [{"token": "a", "base": "base", "disks": [{"name": "vda", "bytes": 1048576,
+            "chain": [{"path": "/images/a \"b\".qcow2", "device": 1,
+            "inode": 18446744073709551615, "bytes": 3, "modified_ns": -4, "changed_ns": 5}]}]}]})";
+
+  EXPECT_EQ(tokens->find("vm", "a")->value(), token("a"));
+}
+
 TEST(OffTokensTest, AnIdThatIsNoNameOfAFileTouchesNone) {
   const test::TempFolder folder;
   const auto tokens = OffTokens::open(folder / "off");

@@ -118,6 +118,15 @@ TEST(DomainXmlTest, SaysWhyAVmCannotBeProtected) {
               "<encryption format='luks'/></source></backingStore><target dev='vda'/></disk>"),
       HasSubstr("encrypted"))
       << "whatever it stands on";
+  EXPECT_THAT(problem("<disk device='disk'><driver type='qcow2'/><source file='/a'/>"
+                      "<target dev='vda'/><serial>S</serial></disk><disk device='disk'>"
+                      "<driver type='qcow2'/><source file='/b'/><target dev='vdb'/>"
+                      "<serial>S</serial></disk>"),
+              HasSubstr("disk vdb has the serial number"));
+  EXPECT_THAT(problem("<disk device='disk'><driver type='qcow2'/><source file='/a'/>"
+                      "<target dev='vda'/></disk><disk type='block' device='lun'>"
+                      "<source dev='/dev/sdb'/><target dev='sdb'/></disk>"),
+              HasSubstr("disk sdb is a LUN"));
   EXPECT_EQ(problem("<disk device='disk'><driver type='qcow2'/><source file='/a'/>"
                     "<target dev='vda'/></disk><disk device='cdrom'><driver type='raw'/>"
                     "<target dev='sda'/></disk>"),

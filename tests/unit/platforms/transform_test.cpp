@@ -82,6 +82,22 @@ const msg::PlanRow* row_of(const TargetDomain& domain, std::string_view what) {
   return found == domain.rows.end() ? nullptr : &*found;
 }
 
+// libvirt starts no VM whose SMBIOS says another UUID than the VM has.
+TEST(TransformTest, TheGuestSeesTheUuidThatItsVmHas) {
+  const auto domain_made = made(
+      domain("",
+             "<sysinfo type='smbios'><system><entry name='serial'>S</entry>"
+             "<entry name='uuid'>6b0f3f0e-0000-4000-8000-000000000001</entry></system></sysinfo>"));
+
+  ASSERT_TRUE(domain_made) << to_text(domain_made.error());
+  EXPECT_THAT(domain_made->xml, HasSubstr(fmt::format("<entry name='uuid'>{}</entry>", kId)));
+  EXPECT_THAT(domain_made->xml, HasSubstr("<entry name='serial'>S</entry>"));
+  const auto* row = row_of(*domain_made, "UUID");
+  ASSERT_NE(row, nullptr);
+  EXPECT_EQ(row->rule, msg::PlanRule::mapped);
+  EXPECT_EQ(row->target, kId);
+}
+
 TEST(TransformTest, NothingThatNamesThingsOfAHostGetsIn) {
   for (const char* devices : {
            "<emulator>/bin/EVIL</emulator>",

@@ -180,6 +180,52 @@ TEST_F(ProviderCoreTest, AHostIsCalledAsItsAgentWasAdmitted) {
   EXPECT_EQ(hosts().at(0).host.name, "host");
 }
 
+TEST_F(ProviderCoreTest, AReportTooLargeForAHostLeavesWhatItToldBefore) {
+  const auto report = [&](std::size_t vms) {
+    msg::HostReport body{.host = {.name = "host", .platform = "sim", .public_key = "key"}};
+    for (std::size_t i = 0; i < vms; ++i) body.vms.push_back({.id = std::string(1000, 'x')});
+    message({.principal = kAgent, .role = msg::Role::agent},
+            {.from = kAgent, .to = "provider/A", .body = reactor::message(std::move(body))});
+  };
+  report(2000);
+  ASSERT_EQ(hosts().size(), 1U);
+  EXPECT_NE(hosts().at(0).host.problem.find("more than the 1024 KiB"), std::string::npos);
+  EXPECT_TRUE(hosts().at(0).vms.empty());
+
+  report(3);
+  EXPECT_EQ(hosts().at(0).host.problem, "");
+  report(2000);
+
+  EXPECT_NE(hosts().at(0).host.problem.find("more than the 1024 KiB"), std::string::npos);
+  EXPECT_EQ(hosts().at(0).vms.size(), 3U);
+}
+
+TEST(ReportRoom, TheLargestReportsMakeRoomForTheOthers) {
+  ReportRoom room;
+  msg::Inventory inventory{.site = "A"};
+  for (std::size_t host = 0; host < 20; ++host) {
+    msg::HostEntry entry{.host = {.name = "h" + std::to_string(host), .public_key = "k"},
+                         .principal = "agent/A/h" + std::to_string(host)};
+    for (std::size_t i = 0; i < (host < 8 ? 900U : 10U); ++i) {
+      entry.vms.push_back({.id = std::string(1000, 'x')});
+    }
+    ASSERT_TRUE(room.take(entry));
+    inventory.hosts.push_back(std::move(entry));
+  }
+
+  room.fit(inventory);
+
+  EXPECT_LT(msg::encode(inventory).size(), kInventoryMax + (64U << 10U));
+  EXPECT_EQ(inventory.hosts.size(), 20U);
+  for (const auto& entry : inventory.hosts) {
+    EXPECT_EQ(entry.host.public_key, "k");
+    EXPECT_NE(entry.vms.empty(), entry.host.problem.empty()) << entry.host.name;
+    if (entry.vms.size() == 10) continue;
+    EXPECT_TRUE(entry.vms.empty() || entry.vms.size() == 900U);
+  }
+  for (std::size_t host = 8; host < 20; ++host) EXPECT_EQ(inventory.hosts[host].vms.size(), 10U);
+}
+
 TEST_F(ProviderCoreTest, AnAgentsDataKeyIsTheOneItWasAdmittedWith) {
   host_report("key");
   EXPECT_EQ(hosts().at(0).host.problem, "");

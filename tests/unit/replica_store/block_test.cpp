@@ -1,5 +1,6 @@
 #include "services/agent/replica_store/block.h"
 
+#include <fmt/core.h>
 #include <gtest/gtest.h>
 
 #include <vector>
@@ -11,6 +12,29 @@
 
 namespace farside::replica {
 namespace {
+
+std::string hex(std::string_view bytes) {
+  std::string out;
+  for (const char c : bytes) out += fmt::format("{:02x}", static_cast<unsigned char>(c));
+  return out;
+}
+
+// As they lie in the indexes of replicas: whoever changes them leaves these behind.
+TEST(Layout, KeysAndEntriesHaveTheBytesThatAreStored) {
+  const BlockKey key{.disk = 0x0102, .block = 0x03040506, .seq = 0x0708090a0b0c0d0e};
+  const BlockEntry entry{.codec = Codec::kZstd,
+                         .segment = 0x11121314,
+                         .offset = 0x2122232425262728,
+                         .stored = 0x31323334,
+                         .hash = 0x4142434445464748};
+  EXPECT_EQ(hex(to_key(key)), "010203040506f8f7f6f5f4f3f2f1");
+  EXPECT_EQ(hex(to_member_key(key)), "0708090a0b0c0d0e010203040506");
+  EXPECT_EQ(hex(number_key(0x0a0b, 4)), "00000a0b");
+  EXPECT_EQ(hex(to_value(entry)), "02111213142122232425262728313233344142434445464748");
+  EXPECT_EQ(static_cast<int>(Codec::kRaw), 1);
+  EXPECT_EQ(static_cast<int>(Codec::kZero), 3);
+  EXPECT_EQ(static_cast<int>(Codec::kBase), 4);
+}
 
 TEST(Block, TheLastOneOfADiskMayBeShorter) {
   EXPECT_EQ(blocks_of(0), 0U);

@@ -35,6 +35,23 @@ TEST_F(ReplicaStoreTest, FindsAgainWhatItCreated) {
   EXPECT_EQ(store_->find("web").value()->disks(), disks_);
 }
 
+// A folder that cannot be looked into is not an absent replica, and nobody else's trouble.
+TEST_F(ReplicaStoreTest, AReplicaThatCannotBeLookedAtKeepsNoOtherDown) {
+  ASSERT_TRUE(store_->create("web", disks_));
+  const std::string sick = folder_ / "replicas/db";
+  std::filesystem::create_directory(sick);
+  std::filesystem::create_symlink("index", sick + "/index");  // Of itself: ELOOP.
+
+  open();
+
+  EXPECT_EQ(store_->list().value(), (std::vector<std::string>{"db", "web"}));
+  EXPECT_TRUE(store_->find("web"));
+  const auto found = store_->find("db");
+  ASSERT_FALSE(found);
+  EXPECT_NE(found.error().code, ErrorCode::kNotFound) << "it would be begun anew";
+  EXPECT_NE(found.error().what.find(sick), std::string::npos) << found.error().what;
+}
+
 TEST_F(ReplicaStoreTest, NamesCannotLeaveTheRoot) {
   for (const char* name : {"", ".", "..", "../x", "a/b", ".hidden", "a b"}) {
     EXPECT_EQ(store_->create(name, disks_).error().code, ErrorCode::kInvalidArgument) << name;

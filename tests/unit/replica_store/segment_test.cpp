@@ -1,5 +1,6 @@
 #include "services/agent/replica_store/segment.h"
 
+#include <fmt/core.h>
 #include <gtest/gtest.h>
 
 #include <fstream>
@@ -46,6 +47,19 @@ TEST_F(SegmentTest, CanBeCheckedWithoutTheIndex) {
   EXPECT_EQ(check->records, 3U);
   EXPECT_EQ(check->bytes, bytes_.size());
   EXPECT_EQ(check->problem, "");
+}
+
+// As it lies on volumes: see segment.h.
+TEST_F(SegmentTest, ARecordHasTheBytesThatAreStored) {
+  std::string head;
+  for (const char c : bytes_.substr(0, 56)) {
+    head += fmt::format("{:02x}", static_cast<unsigned char>(c));
+  }
+  EXPECT_EQ(head,
+            "46415253494445205345474d454e540a"  // Of the file.
+            "4653423101000000000000000000020000000200eae7a6fc00000000000000094659a548a9cc8db1");
+  EXPECT_EQ(bytes_.substr(56, 512), std::string(512, 'a'));
+  EXPECT_EQ(entries_[1].offset, 16U + 40U + 512U + 40U);
 }
 
 TEST_F(SegmentTest, EveryDamagedByteIsFound) {

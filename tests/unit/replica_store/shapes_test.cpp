@@ -94,6 +94,32 @@ TEST_F(ShapesTest, ADiskOfAnImpossibleSizeIsRefused) {
   EXPECT_EQ(opened.error().code, ErrorCode::kTooLarge);
 }
 
+// Which is which would be chance, from point to point.
+TEST_F(ShapesTest, TwoDisksOfOneIdentityAreRefused) {
+  const auto state = begin({{.name = "vda", .bytes = kBlockBytes, .id = "serial:S"},
+                            {.name = "vdb", .bytes = kBlockBytes, .id = "serial:S"}});
+
+  ASSERT_FALSE(state);
+  EXPECT_EQ(state.error().code, ErrorCode::kUnsupported);
+  EXPECT_NE(state.error().what.find("serial:S"), std::string::npos);
+}
+
+// Each block of each disk takes a bit of memory here, whatever a source says of its size.
+TEST_F(ShapesTest, AllDisksOfAReplicaHaveASumOfSizes) {
+  constexpr std::uint64_t kTib = std::uint64_t{1} << 40U;
+  std::vector<msg::ReplicaDisk> disks;
+  for (const char* name : {"vda", "vdb", "vdc", "vdd", "vde"}) {
+    disks.push_back({.name = name, .bytes = 60 * kTib, .id = name});
+  }
+
+  const auto state = begin(disks);
+
+  ASSERT_FALSE(state);
+  EXPECT_EQ(state.error().code, ErrorCode::kTooLarge);
+  EXPECT_NE(state.error().what.find("300 TiB"), std::string::npos) << state.error().what;
+  point({{.name = "vda", .bytes = kBlockBytes}}, 'a');
+}
+
 TEST_F(ShapesTest, ADiskThatLeftIsNoPartOfLaterPointsAndStaysInOlderOnes) {
   point({vda_, vdb_}, 'x');
   const std::string both = digest(1);

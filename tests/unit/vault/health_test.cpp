@@ -324,6 +324,42 @@ TEST_F(HealthTest, ASilentAgentThatKeepsAFenceIsCritical) {
   EXPECT_THAT(answer_->body, HasSubstr("whether the VM that was failed over is off"));
 }
 
+// Where production runs now.
+TEST_F(HealthTest, ASilentTargetOfAFailoverIsNotNormal) {
+  record({.item = item_,
+          .state = msg::ItemState::commitRequired,
+          .active_location = "Recovery",
+          .failed_over_at = 1});
+  report(msg::Inventory{
+      .site = "B",
+      .hosts = {{.host = {.name = "host"}, .principal = "agent/B/host", .connected = false}}});
+  tick();
+
+  EXPECT_EQ(health(), "Warning");
+  EXPECT_THAT(answer_->body, HasSubstr("'agent/B/host' is not heard of"));
+}
+
+// A fence outlives its item.
+TEST_F(HealthTest, ASilentAgentThatKeepsAFenceOfNoItemIsCriticalForTheVault) {
+  const auto inventory = [](bool connected) {
+    return msg::Inventory{
+        .site = "A",
+        .hosts = {{.host = {.name = "host"}, .principal = "agent/A/host", .connected = true},
+                  {.host = {.name = "other"},
+                   .principal = "agent/A/other",
+                   .connected = connected,
+                   .vms = {{.id = "v", .name = "old", .fenced = true}}}}};
+  };
+  report(inventory(true));
+  tick();
+  EXPECT_EQ(notices_.text(), "");
+
+  report(inventory(false));
+  tick();
+
+  EXPECT_THAT(notices_.text(), HasSubstr("whether 'old', which must not run there any more"));
+}
+
 TEST_F(HealthTest, AJobThatWasSentOnDoesNotWaitForAnOperatorAnyMore) {
   call("POST", kItem + "/testFailover");
   const auto id = std::get<msg::StartWorkflow>(requests_.at(0).body.value).job;

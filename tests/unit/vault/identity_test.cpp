@@ -103,6 +103,26 @@ TEST_F(IdentityTest, AHostThatLeftTheInventoryIsHeardOfNoMore) {
   EXPECT_FALSE(core_.catalog().live.connected.contains("agent/B/host"));
 }
 
+// A site that means harm would have MiB written with each of its reports.
+TEST_F(IdentityTest, ALargeInventoryIsRecordedAtAPace) {
+  std::size_t written = 0;
+  std::string last;
+  const store::Table<msg::Inventory> table{"inventory"};
+  for (int second = 0; second < 60; ++second) {
+    auto site = site_of("B", {host("agent/B/host", "key-B")});
+    for (int i = 0; i < 1000; ++i) site.hosts[0].vms.push_back({.id = std::string(1000, 'x')});
+    site.hosts[0].vms[0].name = std::to_string(second);
+    report(std::move(site));
+    now_.micros += 1'000'000;
+    const auto now = (**table.get(store_, "B")).hosts[0].vms[0].name;
+    written += now == last ? 0 : 1;
+    last = now;
+  }
+
+  EXPECT_GE(written, 10U);
+  EXPECT_LE(written, 20U) << "256 KiB a second";
+}
+
 TEST_F(IdentityTest, AKeyThatTwoClaimIsGivenToNobodyAndIsAProblemOfBoth) {
   const auto item = protect();
 

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <optional>
+#include <set>
 #include <stop_token>
 #include <thread>
 
@@ -92,7 +93,8 @@ class HypervPlatform final : public Platform {
   Status clean_up(const VirtualMachine& vm, const std::vector<std::string>& vms_to_keep);
   Status settle(const std::string& vm_id);
   void keep(const std::stop_token& stop);
-  bool stands_in(const VirtualMachine& vm, const std::string& id) const;
+  bool lives_in(const VirtualMachine& vm, const std::string& id) const;
+  Status remove_disks_of(const std::string& vm_id);
 
   Options options_;
   const Clock& clock_;
@@ -168,6 +170,7 @@ Result<Host::DiskFacts> HypervPlatform::facts_of(const std::string& path) {
 }
 
 msg::Vm HypervPlatform::with_sizes(VirtualMachine vm) {
+  std::set<std::string> ids;
   for (msg::Disk& disk : vm.vm.disks) {
     const auto facts = facts_of(disk.path);
     if (facts) {
@@ -182,6 +185,11 @@ msg::Vm HypervPlatform::with_sizes(VirtualMachine vm) {
           "disk {} has sectors of {} bytes, and disks are made with {} at the target: convert it "
           "with Set-VHD or Convert-VHD",
           disk.name, facts->sector_bytes, kSectorBytes);
+    } else if (!ids.insert(disk.id).second) {
+      vm.vm.problem = fmt::format(
+          "disk {} is a copy of another disk of the VM and has its identifier: with the VM off, use "
+          "Set-VHD -ResetDiskIdentifier",
+          disk.name);
     } else if (const auto place = shares_.locate(disk.path); !place) {
       vm.vm.problem = place.error().what;
     }
@@ -383,13 +391,24 @@ Result<std::string> HypervPlatform::release_vm(const std::string& vm_id) {
   return vm.guid;
 }
 
+// Of a VM that is not there, whatever its notes say by now.
+Status HypervPlatform::remove_disks_of(const std::string& vm_id) {
+  FARSIDE_ASSIGN(const auto all, host_.vms());
+  const auto user = std::ranges::find_if(
+      all, [&](const VirtualMachine& one) { return lives_in(one, vm_id); });
+  if (user == all.end()) return bases_.remove_vm(vm_id);
+  return fail(ErrorCode::kForbidden,
+              fmt::format("VM '{}' lives where the disks of VM {} were", user->vm.name, vm_id),
+              "it is left as it is; remove it with the tools of its host");
+}
+
 Status HypervPlatform::destroy_vm(const std::string& vm_id, bool delete_overlays) {
   FARSIDE_TRY(leftovers_.settle(vm_id, clean_up_));
   const auto vm = host_.find(vm_id);
   if (!vm) {
     if (vm.error().code != ErrorCode::kNotFound) return fail(vm.error());
     // A call that was cut short may have removed the VM and not its disks.
-    return delete_overlays ? bases_.remove_vm(vm_id) : Status();
+    return delete_overlays ? remove_disks_of(vm_id) : Status();
   }
   if (!vm->mark) {
     return fail(ErrorCode::kForbidden,
@@ -469,9 +488,10 @@ Status HypervPlatform::clean_up(const VirtualMachine& vm,
   return remove(vm, /*delete_disks=*/true);
 }
 
-// Whether disks of the VM lie where those of the VM that we knew by `id` do: one that was released,
-// or whose notes somebody wrote anew.
-bool HypervPlatform::stands_in(const VirtualMachine& vm, const std::string& id) const {
+// Whether it is the VM that we knew by `id`, or its files lie where those of that one do: one that
+// was released, or whose notes somebody wrote anew.
+bool HypervPlatform::lives_in(const VirtualMachine& vm, const std::string& id) const {
+  if (vm.vm.id == id || vm.released_as == id) return true;
   const std::string folder = bases_.vm_folder(id);
   return std::ranges::any_of(
       vm.disks, [&](const VhdxDisk& disk) { return is_in_windows_folder(disk.path, folder); });
@@ -496,7 +516,7 @@ Status HypervPlatform::reconcile(const std::vector<std::string>& vms_to_keep) {
   FARSIDE_ASSIGN(const auto with_disks, bases_.vms_with_disks());
   for (const std::string& id : with_disks) {
     const bool has_vm = std::ranges::any_of(
-        all, [&](const VirtualMachine& one) { return one.vm.id == id || stands_in(one, id); });
+        all, [&](const VirtualMachine& one) { return lives_in(one, id); });
     if (has_vm || std::ranges::find(vms_to_keep, id) != vms_to_keep.end()) continue;
     // Those that a committed VM left are the operator's.
     const auto is_kept = bases_.has_kept_bases(id);

@@ -5,6 +5,7 @@
 
 #include "common/base/file.h"
 #include "common/base/file_name.h"
+#include "common/base/folder.h"
 #include "common/base/log.h"
 
 namespace farside::agent::hyperv {
@@ -42,8 +43,8 @@ Status Tracking::save(const msg::StoredTracking& tracking) const {
 std::vector<std::string> Tracking::vms() const {
   std::vector<std::string> ids;
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(folder_, error)) {
-    if (entry.path().extension() != ".new") ids.push_back(entry.path().filename().string());
+  for (const auto& entry : entries_of(folder_, error)) {
+    if (entry.extension() != ".new") ids.push_back(entry.filename().string());
   }
   std::ranges::sort(ids);
   return ids;

@@ -180,10 +180,12 @@ Status VhdxBases::remove_vm(const std::string& vm_id) {
   if (!stand && stand.error().code != ErrorCode::kNotFound) return fail(stand.error());
   FARSIDE_ASSIGN(const bool is_keeper, has_kept_bases(vm_id));
   if (stand && is_keeper) {
+    // Whoever may write to the share can name any folder: only that of a replica goes with its VM.
     std::error_code ignored;
-    const bool has_replica = std::filesystem::exists(stand->replica, ignored);
-    FARSIDE_TRY(has_replica ? shares_.remove(join_windows_path(stand->bases, kKeptBy))
-                            : shares_.remove_tree(stand->bases));
+    const bool may_go = stand->bases == replica_path(stand->replica) &&
+                        !std::filesystem::exists(stand->replica, ignored);
+    FARSIDE_TRY(!may_go ? shares_.remove(join_windows_path(stand->bases, kKeptBy))
+                        : shares_.remove_tree(stand->bases));
   }
   return shares_.remove_tree(folder);
 }

@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <system_error>
 
+#include "common/base/folder.h"
 #include "common/base/log.h"
 #include "services/agent/platforms/libvirt/definition.h"
 #include "services/agent/platforms/libvirt/domain_jobs.h"
@@ -142,10 +143,10 @@ std::vector<std::string> folders_of(const BackupPlace& place) {
 void remove_files(const std::string& vm_id, const BackupPlace& place) {
   for (const std::string& folder : folders_of(place)) {
     std::error_code error;
-    for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
-      if (entry.path().filename().string().starts_with(vm_id)) {
+    for (const auto& entry : entries_of(folder, error)) {
+      if (entry.filename().string().starts_with(vm_id)) {
         std::error_code ignored;
-        std::filesystem::remove(entry.path(), ignored);
+        std::filesystem::remove(entry, ignored);
       }
     }
   }

@@ -23,6 +23,7 @@
 #include <tuple>
 #include <utility>
 
+#include "common/base/folder.h"
 #include "common/base/log.h"
 #include "services/agent/platforms/deadline.h"
 #include "services/agent/platforms/libvirt/half_begun.h"
@@ -148,8 +149,8 @@ void wait_until_reconnected(virConnectPtr connection) {
 std::map<std::uint64_t, int> client_sockets() {
   std::map<std::uint64_t, int> found;
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd", error)) {
-    const int fd = std::atoi(entry.path().filename().c_str());
+  for (const auto& entry : entries_of("/proc/self/fd", error)) {
+    const int fd = std::atoi(entry.filename().c_str());
     sockaddr_un peer{};
     socklen_t size = sizeof(peer);
     if (::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size) != 0) continue;

@@ -97,6 +97,8 @@ Result<TargetDomain> DomainWriter::write(const XmlNode& domain) {
   for (const XmlNode& each : domain.elements()) {
     if (each.name() != "os") FARSIDE_TRY(element(each, each.name(), inner));
   }
+  mapped("UUID", domain.child("uuid").text(), vm_.id,
+         "the guest sees it; no two VMs of a host have the same");
   if (needs_smm_ && !domain.child("features")) inner += "<features><smm state='on'/></features>";
   result_.xml = fmt::format("<domain type='{}'><name>{}</name><uuid>{}</uuid>", host_.type,
                             xml_escape(vm_.shape.name), xml_escape(vm_.id));
@@ -197,6 +199,9 @@ Status DomainWriter::copy(const XmlNode& node, const std::string& path, const Ru
   out += "<" + name;
   for (const XmlAttribute& each : attributes.kept) out += attribute_xml(each.name, each.value);
   std::string within = has_text ? xml_escape(text) : "";
+  // libvirt starts no VM whose two UUIDs differ.
+  const bool is_uuid = path == "sysinfo/system/entry" && node.attribute("name") == "uuid";
+  if (is_uuid) within = vm_.id;
   FARSIDE_TRY(inside(node, path, within));
   out += within.empty() ? "/>" : fmt::format(">{}</{}>", within, name);
   if (!rule.what.empty()) kept(what, summary(node));

@@ -14,6 +14,7 @@
 #include <system_error>
 
 #include "common/base/file.h"
+#include "common/base/folder.h"
 
 namespace farside::agent::libvirt {
 namespace {
@@ -114,9 +115,9 @@ std::vector<Firmware> installed_firmware(const std::vector<std::string>& folders
   std::map<std::string, std::string> files;  // By name, which is also their order.
   for (const std::string& folder : folders) {
     std::error_code error;
-    for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
-      if (entry.path().extension() == ".json") {
-        files.emplace(entry.path().filename().string(), entry.path().string());
+    for (const auto& entry : entries_of(folder, error)) {
+      if (entry.extension() == ".json") {
+        files.emplace(entry.filename().string(), entry.string());
       }
     }
   }

@@ -63,8 +63,10 @@ Status remove_bitmaps(QemuMonitor& monitor, const json& nodes, const std::string
   for (const json& node : nodes) {
     for (const json& bitmap : node.value("dirty-bitmaps", json::array())) {
       const std::string name = bitmap.value("name", "");
-      const bool is_unknown = name.starts_with(kCheckpointPrefix) &&
-                              !std::filesystem::exists(checkpoints + "/" + name + ".xml");
+      std::error_code error;  // A checkpoint that cannot be looked at stays.
+      const bool is_unknown =
+          name.starts_with(kCheckpointPrefix) &&
+          !std::filesystem::exists(checkpoints + "/" + name + ".xml", error) && !error;
       if (!name.starts_with(kBackup) && !is_unknown) continue;
       FARSIDE_TRY(monitor.execute("block-dirty-bitmap-remove",
                                   {{"node", node.value("node-name", "")}, {"name", name}}));

@@ -17,6 +17,7 @@
 #include <system_error>
 
 #include "common/base/file.h"
+#include "common/base/folder.h"
 #include "common/base/log.h"
 #include "services/agent/platforms/deadline.h"
 #include "services/agent/platforms/libvirt/half_backup.h"
@@ -129,12 +130,12 @@ void forget_half_begun(const std::string& root) {
   // In this order: closing the file would drop a lock of our own on it.
   if (!is_first_time(root) || is_open_elsewhere(folder)) return;
   std::error_code none;  // The driver has never run here.
-  for (const auto& entry : std::filesystem::directory_iterator(folder, none)) {
-    if (entry.path().extension() != ".xml") continue;
+  for (const auto& entry : entries_of(folder, none)) {
+    if (entry.extension() != ".xml") continue;
     // One VM that cannot be put in order must not keep the agent from all others.
-    if (const auto forgotten = forget_in(root, entry.path()); !forgotten) {
+    if (const auto forgotten = forget_in(root, entry); !forgotten) {
       log::error("half_begun_not_forgotten",
-                 {{"vm", entry.path().stem().string()}, {"cause", forgotten.error()}});
+                 {{"vm", entry.stem().string()}, {"cause", forgotten.error()}});
     }
   }
 }

@@ -8,11 +8,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdlib>
 #include <ctime>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <stop_token>
@@ -27,7 +29,9 @@
 #include "services/agent/platforms/libvirt/domain_jobs.h"
 #include "services/agent/platforms/libvirt/domain_xml.h"
 #include "services/agent/platforms/libvirt/fences.h"
+#include "services/agent/platforms/libvirt/host_memory.h"
 #include "services/agent/platforms/libvirt/host_networks.h"
+#include "services/agent/platforms/libvirt/image_file.h"
 #include "services/agent/platforms/libvirt/kvm_probe.h"
 #include "services/agent/platforms/libvirt/life.h"
 #include "services/agent/platforms/libvirt/moved_disks.h"
@@ -48,6 +52,8 @@ namespace {
 using std::chrono::seconds;
 
 constexpr std::chrono::milliseconds kKeepPeriod(500);
+constexpr int kCleaners = 4;
+constexpr std::chrono::seconds kReconcileMax(60);
 constexpr unsigned kUndefineFlags = VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA |
                                     VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA |
                                     VIR_DOMAIN_UNDEFINE_MANAGED_SAVE;
@@ -75,7 +81,12 @@ class LibvirtPlatform final : public Platform {
         moved_(std::move(moved)),
         fences_(std::move(fences)),
         starting_(seconds(options_.guest_start_seconds), host_uptime()),
-        keeper_([this](std::stop_token stop) { keep(stop); }) {}
+        keeper_([this](std::stop_token stop) { every_moment(stop, [this] { revive_once(); }); }),
+        sweeper_([this](std::stop_token stop) {
+          every_moment(stop, [this] {
+            points_->sweep([this](const std::string& id) { return clean_up_again(id); });
+          });
+        }) {}
 
   Result<msg::HostState> describe_host() override;
   Result<std::vector<msg::Vm>> list_vms() override;
@@ -111,9 +122,18 @@ class LibvirtPlatform final : public Platform {
   Status clean_up(virDomainPtr domain, const std::vector<std::string>& vms_to_keep);
   Status clean_up_again(const std::string& vm_id);
 
-  // Every moment: resumes VMs of ours that QEMU stopped because their view did not answer, and ends
-  // what could not be ended before.
-  void keep(const std::stop_token& stop);
+  // VMs that are put in order after a start, by some threads.
+  struct Cleaning {
+    std::vector<std::string> vms;
+    std::atomic<std::size_t> next = 0;
+    std::mutex mutex;  // Guards the next two.
+    std::condition_variable ended;
+    std::size_t done = 0;
+  };
+  void clean(Cleaning& todo, const std::stop_token& stop);
+
+  void every_moment(const std::stop_token& stop, const std::function<void()>& act);
+  // VMs of ours that QEMU stopped because their view did not answer.
   void revive_once();
   Status refuse_starting(virDomainPtr domain, const DomainShape& shape);
 
@@ -132,9 +152,9 @@ class LibvirtPlatform final : public Platform {
   std::unique_ptr<MovedDisks> moved_;
   std::unique_ptr<Fences> fences_;
   StartingGuests starting_;
-  std::mutex mutex_;  // Of nothing but the keeper's sleep.
-  std::condition_variable_any woken_;
-  std::jthread keeper_;  // Last: it uses everything above.
+  std::vector<std::jthread> cleaners_;  // Only while VMs are put in order after a start.
+  std::jthread keeper_;                 // Last: these use everything above.
+  std::jthread sweeper_;
 };
 
 // Whatever looks at networks has asked for a VM, or for all of them, before.
@@ -254,6 +274,7 @@ Status LibvirtPlatform::start(const std::string& vm_id) {
   }
   FARSIDE_ASSIGN(const auto shape, shape_of(domain.get()));
   if (shape.is_ours) FARSIDE_TRY(moved_->before_start(domain.get(), shape));
+  FARSIDE_TRY(refuse_saved(domain.get()));  // It is for its operator to go on from there.
   const auto started = turn_on(domain.get(), 0);
   if (!started) {
     return fail(started.error().in(fmt::format("VM '{}'", virDomainGetName(domain.get()))));
@@ -402,16 +423,39 @@ Status LibvirtPlatform::create_vm(const NewVm& vm) {
 
   const DomainHandle domain(virDomainDefineXML(connection_.get(), made.xml.c_str()));
   if (!domain) return libvirt_error(fmt::format("create VM '{}'", vm.shape.name));
-  if (vm.start) FARSIDE_TRY(start(vm.id));
+  if (!vm.start) return {};
+  FARSIDE_TRY(check_memory(connection_.get(), domain.get()));
+  return start(vm.id);
+}
+
+namespace {
+
+// Whether a VM that we do not move needs no view any more, by its images alone.
+Status stands_on_files(const DomainShape& shape) {
+  for (const DiskShape& disk : shape.disks) {
+    if (!disk.is_writable_disk) continue;
+    if (const auto chain = state_of_chain(disk.path); !chain) {
+      return fail(ErrorCode::kConflict,
+                  fmt::format("VM '{}' does not carry Farside's mark any more, and its disk {} may "
+                              "still read from its replica: {}",
+                              shape.vm.name, disk.name, chain.error().what),
+                  fmt::format("copy what it reads there, `virsh blockpull {} {} --wait`, then "
+                              "restart the job",
+                              shape.vm.name, disk.name));
+    }
+  }
   return {};
 }
+
+}  // namespace
 
 Result<BlockProgress> LibvirtPlatform::detach_view(const std::string& vm_id) {
   FARSIDE_ASSIGN(const auto domain, find(vm_id));
   FARSIDE_ASSIGN(const auto shape, shape_of(domain.get()));
-  // Released by an earlier try: what stands on its disks is its owner's.
-  if (!shape.is_ours) return BlockProgress{.finished = true};
-  return moved_->move(domain.get(), shape);
+  if (shape.is_ours) return moved_->move(domain.get(), shape);
+  // Released by an earlier try, or defined anew without its mark by whoever.
+  if (!moved_->has(vm_id)) FARSIDE_TRY(stands_on_files(shape));
+  return BlockProgress{.finished = true};
 }
 
 Status LibvirtPlatform::remove(virDomainPtr domain, const DomainShape& shape,
@@ -506,29 +550,56 @@ Status LibvirtPlatform::clean_up_again(const std::string& vm_id) {
   return fail(domain.error());
 }
 
-// One VM that cannot be put in order does not keep the others from being replicated.
+// One VM that cannot be put in order, or whose QEMU does not answer, keeps none of the others from
+// being replicated: what is left of it is known, and whoever wants a point of it settles that first.
 Status LibvirtPlatform::reconcile(const std::vector<std::string>& vms_to_keep) {
   FARSIDE_ASSIGN(const auto all, domains());
+  Leftovers& leftovers = points_->leftovers();
+  const auto todo = std::make_shared<Cleaning>();
   for (const DomainHandle& domain : all) {
-    const auto cleaned = clean_up(domain.get(), vms_to_keep);
-    if (cleaned || cleaned.error().code == ErrorCode::kNotFound) continue;
     const std::string id = uuid_of(domain.get());
-    log::error("vm_not_cleaned_up", {{"vm", id}, {"error", cleaned.error()}});
-    if (std::ranges::find(vms_to_keep, id) == vms_to_keep.end()) {
-      points_->leftovers().mark_going(id);
-    }
-    points_->leftovers().add(id, cleaned.error());
+    if (std::ranges::find(vms_to_keep, id) == vms_to_keep.end()) leftovers.mark_going(id);
+    leftovers.add(id, {.code = ErrorCode::kTimeout,
+                       .what = "its QEMU has not answered since this agent started",
+                       .advice = "look at its storage; it goes on once it answers"});
+    todo->vms.push_back(id);
   }
+  for (int i = 0; i < kCleaners; ++i) {
+    cleaners_.emplace_back([this, todo](const std::stop_token& stop) { clean(*todo, stop); });
+  }
+  {
+    std::unique_lock lock(todo->mutex);
+    todo->ended.wait_for(lock, kReconcileMax, [&] { return todo->done == todo->vms.size(); });
+    if (todo->done != todo->vms.size()) {
+      log::error("vms_not_cleaned_up", {{"vms", todo->vms.size() - todo->done}});
+      return {};
+    }
+  }
+  cleaners_.clear();
   points_->remove_stray_files();
   return {};
 }
 
-void LibvirtPlatform::keep(const std::stop_token& stop) {
-  std::unique_lock lock(mutex_);
-  while (!woken_.wait_for(lock, stop, kKeepPeriod, [&] { return stop.stop_requested(); })) {
-    if (!connect()) continue;
-    revive_once();
-    points_->sweep([&](const std::string& id) { return clean_up_again(id); });
+void LibvirtPlatform::clean(Cleaning& todo, const std::stop_token& stop) {
+  while (!stop.stop_requested()) {
+    const std::size_t number = todo.next++;
+    if (number >= todo.vms.size()) return;
+    const std::string& id = todo.vms[number];
+    const auto cleaned =
+        points_->leftovers().settle(id, [&](const std::string& vm) { return clean_up_again(vm); });
+    if (!cleaned) log::error("vm_not_cleaned_up", {{"vm", id}, {"error", cleaned.error()}});
+    const std::lock_guard lock(todo.mutex);
+    ++todo.done;
+    todo.ended.notify_all();
+  }
+}
+
+void LibvirtPlatform::every_moment(const std::stop_token& stop, const std::function<void()>& act) {
+  std::mutex alone;  // Guards nothing: it is there to be woken at once by a stop.
+  std::unique_lock lock(alone);
+  std::condition_variable_any woken;
+  while (!woken.wait_for(lock, stop, kKeepPeriod, [&] { return stop.stop_requested(); })) {
+    if (connect()) act();
   }
 }
 

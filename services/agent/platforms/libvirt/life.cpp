@@ -2,9 +2,11 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "services/agent/platforms/libvirt/connection.h"
+#include "services/agent/platforms/libvirt/xml.h"
 
 namespace farside::agent::libvirt {
 namespace {
@@ -37,6 +39,21 @@ bool has_sent(virDomainPtr domain, const DomainShape& shape) {
   return false;
 }
 
+// Then its firmware asks for an address before anything of the guest runs.
+bool boots_from_network(virDomainPtr domain) {
+  const std::string xml = take_text(virDomainGetXMLDesc(domain, 0));
+  const auto document = XmlDocument::parse(xml);
+  if (!document) return true;
+  const XmlNode root = document->root();
+  const auto devices = root.child("os").children("boot");
+  if (std::ranges::any_of(devices,
+                          [](const XmlNode& each) { return each.attribute("dev") == "network"; })) {
+    return true;
+  }
+  const auto cards = root.child("devices").children("interface");
+  return std::ranges::any_of(cards, [](const XmlNode& each) { return bool(each.child("boot")); });
+}
+
 }  // namespace
 
 Result<std::string> sign_of_life(virDomainPtr domain, const DomainShape& shape) {
@@ -55,7 +72,7 @@ Result<std::string> sign_of_life(virDomainPtr domain, const DomainShape& shape) 
       return fmt::format("its guest writes to disk {}", disk.name);
     }
   }
-  if (has_sent(domain, shape)) {
+  if (!boots_from_network(domain) && has_sent(domain, shape)) {
     const std::string address = known_address(domain);
     if (!address.empty()) return fmt::format("it has the address {}", address);
   }

@@ -41,6 +41,9 @@ class MovedDisks {
   // kCorrupt (it was started without blocks that its view has), kPlatform, kIo, kUnavailable.
   Result<BlockProgress> move(virDomainPtr domain, const DomainShape& shape);
 
+  // Whether the VM needs its view no more, proven.
+  bool has(const std::string& vm_id) const { return moved_.has(vm_id); }
+
   // Of a VM that is off: sees to it that no disk has lost what its view has.  Errors: as above,
   // kBusy (it takes longer: again).
   Status before_start(virDomainPtr domain, const DomainShape& shape);

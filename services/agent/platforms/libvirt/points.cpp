@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <system_error>
 
+#include "common/base/folder.h"
 #include "common/base/log.h"
 #include "common/base/uuid.h"
 #include "services/agent/platforms/deadline.h"
@@ -220,8 +221,8 @@ void Points::remove_stray_files() {
 
 void Points::remove_strays_in(const std::string& folder) {
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
-    const std::string name = entry.path().filename();
+  for (const auto& entry : entries_of(folder, error)) {
+    const std::string name = entry.filename();
     const std::string id = name.substr(0, VIR_UUID_STRING_BUFLEN - 1);
     if (name.size() < VIR_UUID_STRING_BUFLEN - 1 || !is_uuid(id) || place_.leftovers.of(id))
       continue;
@@ -229,7 +230,7 @@ void Points::remove_strays_in(const std::string& folder) {
     const auto domain = place_.session.find(id);
     if (domain || domain.error().code != ErrorCode::kNotFound) continue;
     std::error_code ignored;
-    std::filesystem::remove(entry.path(), ignored);
+    std::filesystem::remove(entry, ignored);
   }
 }
 

@@ -10,6 +10,7 @@
 #include <fstream>
 #include <system_error>
 
+#include "common/base/folder.h"
 #include "services/agent/platforms/libvirt/connection.h"
 #include "services/agent/platforms/libvirt/image_file.h"
 
@@ -38,9 +39,9 @@ Process process(pid_t pid) {
 
 bool has_open(const std::filesystem::path& process, const std::string& path) {
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(process / "fd", error)) {
+  for (const auto& entry : entries_of(process / "fd", error)) {
     std::error_code gone;
-    if (std::filesystem::read_symlink(entry.path(), gone) == path) return true;
+    if (std::filesystem::read_symlink(entry, gone) == path) return true;
   }
   return false;
 }
@@ -58,10 +59,10 @@ std::string lock_holder(const std::string& path) {
   std::error_code error;
   const std::string real = std::filesystem::canonical(path, error).string();
   if (error) return {};
-  for (const auto& entry : std::filesystem::directory_iterator("/proc", error)) {
-    const std::string name = entry.path().filename().string();
+  for (const auto& entry : entries_of("/proc", error)) {
+    const std::string name = entry.filename().string();
     const auto pid = static_cast<pid_t>(to_number(name));
-    if (pid <= 0 || pid == ::getpid() || !has_open(entry.path(), real)) continue;
+    if (pid <= 0 || pid == ::getpid() || !has_open(entry, real)) continue;
     const Process holder = process(pid);
     if (holder.parent == ::getpid()) return {};
     return fmt::format("{} (process {})", holder.name, pid);

@@ -7,12 +7,12 @@
 #include <chrono>
 #include <filesystem>
 #include <system_error>
-#include <vector>
 
 #include "common/base/file.h"
 #include "common/base/log.h"
 #include "services/agent/platforms/libvirt/connection.h"
 #include "services/agent/platforms/libvirt/domain_xml.h"
+#include "services/agent/platforms/libvirt/host_memory.h"
 #include "services/agent/platforms/libvirt/power.h"
 #include "services/agent/platforms/libvirt/program.h"
 
@@ -57,32 +57,6 @@ Status check_names(const ProofPlace& place, const NewVm& vm) {
   return fail(ErrorCode::kAlreadyExists,
               fmt::format("this host already has another VM with the name '{}'", name),
               "rename or remove that VM");
-}
-
-Status check_memory(const ProofPlace& place, const NewVm& vm, std::uint64_t needed_mib) {
-  int count = 0;
-  if (virNodeGetMemoryStats(place.connection, VIR_NODE_MEMORY_STATS_ALL_CELLS, nullptr, &count,
-                            0) != 0) {
-    return libvirt_error("memory of this host");
-  }
-  std::vector<virNodeMemoryStats> stats(static_cast<std::size_t>(count));
-  if (virNodeGetMemoryStats(place.connection, VIR_NODE_MEMORY_STATS_ALL_CELLS, stats.data(), &count,
-                            0) != 0) {
-    return libvirt_error("memory of this host");
-  }
-  std::uint64_t available_mib = 0;  // What is free, and what the kernel gives up when asked.
-  for (const auto& each : stats) {
-    const std::string_view field = each.field;
-    if (field == VIR_NODE_MEMORY_STATS_FREE || field == VIR_NODE_MEMORY_STATS_CACHED ||
-        field == VIR_NODE_MEMORY_STATS_BUFFERS) {
-      available_mib += each.value >> 10U;
-    }
-  }
-  if (needed_mib <= available_mib) return {};
-  return fail(ErrorCode::kNoSpace,
-              fmt::format("VM '{}' needs {} MiB of memory, and this host has {} MiB left",
-                          vm.shape.name, needed_mib, available_mib),
-              "stop VMs on this host, or place the replica on a larger one");
 }
 
 Status check_storage(const NewVm& vm) {
@@ -136,6 +110,7 @@ Status build(const ProofPlace& place, const NewVm& proof) {
   if (!made.nvram.empty()) FARSIDE_TRY(replace_file(made.nvram_path, made.nvram));
   const DomainHandle domain(virDomainDefineXML(place.connection, made.xml.c_str()));
   if (!domain) return libvirt_error("define it");
+  FARSIDE_TRY(check_memory(place.connection, domain.get()));
   return turn_on(domain.get(), VIR_DOMAIN_START_PAUSED);
 }
 
@@ -158,9 +133,7 @@ NewVm proof_of(const NewVm& vm, const std::string& proof_id, const std::string& 
 
 Status prove_vm(const ProofPlace& place, const NewVm& vm, const std::string& proof_id) {
   FARSIDE_TRY(check_names(place, vm));
-  FARSIDE_ASSIGN(const auto real, make_domain(vm, place.networks, place.host));
-  FARSIDE_ASSIGN(const auto shape, read_domain(real.xml, place.networks));
-  FARSIDE_TRY(check_memory(place, vm, shape.vm.memory_mib));
+  FARSIDE_TRY(make_domain(vm, place.networks, place.host));
   FARSIDE_TRY(check_storage(vm));
 
   FARSIDE_TRY(remove_domain(place, proof_id));
