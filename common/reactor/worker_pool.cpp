@@ -117,10 +117,10 @@ Result<msg::Message> WorkerPool::run(const Job& job) const {
     return run_(job.first, job.second);
   } catch (const std::exception& thrown) {
     log::error("job_threw", {{"job", job.first}, {"cause", thrown.what()}});
-    return fail(ErrorCode::kInternal,
-                fmt::format("{} met what it did not expect: {}", msg::name_of(job.second),
-                            thrown.what()),
-                "it is tried again where that can help; tell Farside's developers what was said");
+    return fail(
+        ErrorCode::kInternal,
+        fmt::format("{} met what it did not expect: {}", msg::name_of(job.second), thrown.what()),
+        "it is tried again where that can help; tell Farside's developers what was said");
   }
 }
 

@@ -224,8 +224,9 @@ Status TargetWork::release_unknown(const std::string& item) {
   FARSIDE_ASSIGN(const auto moved, platform_.detach_view(item));
   if (!moved.finished) {
     return fail(ErrorCode::kConflict,
-                "VM '" + vm->name + "' still reads from its replica, of which this agent has lost "
-                "its record",
+                "VM '" + vm->name +
+                    "' still reads from its replica, of which this agent has lost "
+                    "its record",
                 "turn the VM off and save its disks before anything else is done with it; the "
                 "replica's files are where its storage class says");
   }

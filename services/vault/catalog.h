@@ -39,9 +39,9 @@ struct Live {
   std::map<std::string, std::string> host_problems;       // By agent; those that have one.
   std::map<std::string, std::string> key_problems;        // By agent: why nobody gets its key.
   std::map<std::string, std::vector<msg::VmTrouble>> troubles;  // By agent.
-  std::map<std::string, std::string> fences;  // By agent that has some: the VMs, in words.
-  std::map<std::string, Stuck> stuck;                           // By item.
-  std::map<std::string, Freshness> points;                      // By item; none without points.
+  std::map<std::string, std::string> fences;     // By agent that has some: the VMs, in words.
+  std::map<std::string, Stuck> stuck;            // By item.
+  std::map<std::string, Freshness> points;       // By item; none without points.
   std::map<std::string, std::int64_t> heard_at;  // By site: its last inventory report.
 
   bool is_connected(const std::string& principal) const {

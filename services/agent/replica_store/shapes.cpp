@@ -7,8 +7,8 @@
 #include <filesystem>
 #include <iterator>
 
-#include "common/base/log.h"
 #include "common/base/folder.h"
+#include "common/base/log.h"
 #include "services/agent/replica_store/definition.h"
 #include "services/agent/replica_store/item.h"
 
@@ -51,8 +51,10 @@ Status check_disks(const std::vector<msg::ReplicaDisk>& disks) {
   for (const msg::ReplicaDisk& disk : disks) {
     if (disk.id.empty() || ids.insert(disk.id).second) continue;
     return fail(ErrorCode::kUnsupported,
-                "two disks of one identity, '" + disk.id + "', cannot be told apart from point to "
-                "point", "give one of them a serial number (libvirt) or an identifier "
+                "two disks of one identity, '" + disk.id +
+                    "', cannot be told apart from point to "
+                    "point",
+                "give one of them a serial number (libvirt) or an identifier "
                 "(Set-VHD -ResetDiskIdentifier) of its own");
   }
   if (disks.size() > kDisksMax) {

@@ -42,8 +42,10 @@ Status learn_source(PlannedFailoverState& s, const msg::Message& reply) {
   FARSIDE_ASSIGN(const auto checked, flow::expect<msg::SourceChecked>(reply));
   if (checked.vm.state == msg::PowerState::paused) {
     return fail(ErrorCode::kConflict,
-                "VM '" + checked.vm.name + "' is paused: it cannot shut down, and its memory would be "
-                "lost", "resume it, or turn it off, then fail over");
+                "VM '" + checked.vm.name +
+                    "' is paused: it cannot shut down, and its memory would be "
+                    "lost",
+                "resume it, or turn it off, then fail over");
   }
   s.was_running = checked.vm.state != msg::PowerState::off;
   s.nics = checked.vm.nics;

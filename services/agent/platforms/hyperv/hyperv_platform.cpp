@@ -187,8 +187,8 @@ msg::Vm HypervPlatform::with_sizes(VirtualMachine vm) {
           disk.name, facts->sector_bytes, kSectorBytes);
     } else if (!ids.insert(disk.id).second) {
       vm.vm.problem = fmt::format(
-          "disk {} is a copy of another disk of the VM and has its identifier: with the VM off, use "
-          "Set-VHD -ResetDiskIdentifier",
+          "disk {} is a copy of another disk of the VM and has its identifier: with the VM off, "
+          "use Set-VHD -ResetDiskIdentifier",
           disk.name);
     } else if (const auto place = shares_.locate(disk.path); !place) {
       vm.vm.problem = place.error().what;
@@ -394,8 +394,8 @@ Result<std::string> HypervPlatform::release_vm(const std::string& vm_id) {
 // Of a VM that is not there, whatever its notes say by now.
 Status HypervPlatform::remove_disks_of(const std::string& vm_id) {
   FARSIDE_ASSIGN(const auto all, host_.vms());
-  const auto user = std::ranges::find_if(
-      all, [&](const VirtualMachine& one) { return lives_in(one, vm_id); });
+  const auto user =
+      std::ranges::find_if(all, [&](const VirtualMachine& one) { return lives_in(one, vm_id); });
   if (user == all.end()) return bases_.remove_vm(vm_id);
   return fail(ErrorCode::kForbidden,
               fmt::format("VM '{}' lives where the disks of VM {} were", user->vm.name, vm_id),
@@ -515,8 +515,8 @@ Status HypervPlatform::reconcile(const std::vector<std::string>& vms_to_keep) {
   // Disks whose VM was never defined.
   FARSIDE_ASSIGN(const auto with_disks, bases_.vms_with_disks());
   for (const std::string& id : with_disks) {
-    const bool has_vm = std::ranges::any_of(
-        all, [&](const VirtualMachine& one) { return lives_in(one, id); });
+    const bool has_vm =
+        std::ranges::any_of(all, [&](const VirtualMachine& one) { return lives_in(one, id); });
     if (has_vm || std::ranges::find(vms_to_keep, id) != vms_to_keep.end()) continue;
     // Those that a committed VM left are the operator's.
     const auto is_kept = bases_.has_kept_bases(id);

@@ -72,16 +72,18 @@ void find_problems(const XmlNode& domain, DomainShape& shape) {
   for (const XmlNode& node : devices.children("disk")) {
     const DiskShape disk = read_disk(node);
     if (node.attribute("device") == "lun" && !node.child("readonly")) {
-      shape.add_problem(fmt::format("disk {} is a LUN of the host, of which there are no points: "
-                                    "move it into a qcow2 image",
-                                    disk.name));
+      shape.add_problem(
+          fmt::format("disk {} is a LUN of the host, of which there are no points: "
+                      "move it into a qcow2 image",
+                      disk.name));
     }
     if (!disk.is_writable_disk) continue;
     has_disk = true;
     const std::string name = fmt::format("disk {}", disk.name);
     if (!disk.id.empty() && !ids.insert(disk.id).second) {
-      shape.add_problem(name + " has the serial number or WWN of another disk of the VM, and could "
-                               "be taken for it: give it one of its own");
+      shape.add_problem(name +
+                        " has the serial number or WWN of another disk of the VM, and could "
+                        "be taken for it: give it one of its own");
     }
     if (is_encrypted(node)) {
       shape.add_problem(name + " is encrypted, and is never copied in plain text: use encryption " +

@@ -64,9 +64,9 @@ Status remove_bitmaps(QemuMonitor& monitor, const json& nodes, const std::string
     for (const json& bitmap : node.value("dirty-bitmaps", json::array())) {
       const std::string name = bitmap.value("name", "");
       std::error_code error;  // A checkpoint that cannot be looked at stays.
-      const bool is_unknown =
-          name.starts_with(kCheckpointPrefix) &&
-          !std::filesystem::exists(checkpoints + "/" + name + ".xml", error) && !error;
+      const bool is_unknown = name.starts_with(kCheckpointPrefix) &&
+                              !std::filesystem::exists(checkpoints + "/" + name + ".xml", error) &&
+                              !error;
       if (!name.starts_with(kBackup) && !is_unknown) continue;
       FARSIDE_TRY(monitor.execute("block-dirty-bitmap-remove",
                                   {{"node", node.value("node-name", "")}, {"name", name}}));

@@ -551,7 +551,7 @@ Status LibvirtPlatform::clean_up_again(const std::string& vm_id) {
 }
 
 // One VM that cannot be put in order, or whose QEMU does not answer, keeps none of the others from
-// being replicated: what is left of it is known, and whoever wants a point of it settles that first.
+// being replicated: whoever wants a point of it settles first what is left.
 Status LibvirtPlatform::reconcile(const std::vector<std::string>& vms_to_keep) {
   FARSIDE_ASSIGN(const auto all, domains());
   Leftovers& leftovers = points_->leftovers();
