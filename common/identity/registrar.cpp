@@ -363,6 +363,10 @@ Result<msg::Identity> Registrar::admit(const reactor::PeerId& peer, const msg::R
     return fail(ErrorCode::kAlreadyExists, "'" + principal + "' is registered with another key",
                 "revoke that identity first if it was lost");
   }
+  if (present && has_had(*present, wanted.public_key)) {
+    return fail(ErrorCode::kRevoked, "'" + principal + "' had that key before it had another",
+                "use a new key pair: delete identity.key in its data folder and start it again");
+  }
   if (has_same_key && present->peer.revoked) {
     return fail(ErrorCode::kRevoked, "'" + principal + "' was revoked",
                 "use a new key pair: delete identity.key in its data folder and start it again");

@@ -1,10 +1,8 @@
 #include "common/reactor/worker_pool.h"
 
-#include <fmt/core.h>
 #include <pthread.h>
 
 #include <algorithm>
-#include <exception>
 
 #include "common/base/log.h"
 #include "common/reactor/stacks.h"
@@ -111,19 +109,6 @@ WorkerPool::Job WorkerPool::next(bool urgent_only) {
   return job;
 }
 
-// A library that throws costs its own job, not the process and with it all others.
-Result<msg::Message> WorkerPool::run(const Job& job) const {
-  try {
-    return run_(job.first, job.second);
-  } catch (const std::exception& thrown) {
-    log::error("job_threw", {{"job", job.first}, {"cause", thrown.what()}});
-    return fail(
-        ErrorCode::kInternal,
-        fmt::format("{} met what it did not expect: {}", msg::name_of(job.second), thrown.what()),
-        "it is tried again where that can help; tell Farside's developers what was said");
-  }
-}
-
 void WorkerPool::work(Thread& self, bool urgent_only) {
   pthread_setname_np(pthread_self(), urgent_only ? "urgent-worker" : "worker");
   while (true) {
@@ -141,7 +126,7 @@ void WorkerPool::work(Thread& self, bool urgent_only) {
                                                     .urgent_only = urgent_only});
       if (limits_.patience) mine->patience = limits_.patience(job.second);
     }
-    auto result = run(job);
+    auto result = run_(job.first, job.second);
     bool is_surplus = false;
     {
       // Results of jobs are bounded by the queue they came from, so they are never refused.

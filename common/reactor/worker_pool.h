@@ -94,7 +94,6 @@ class WorkerPool final : public Workers {
   void add_thread(bool urgent_only);
   void work(Thread& self, bool urgent_only);
   Job next(bool urgent_only);
-  Result<msg::Message> run(const Job& job) const;
   void watch();
   bool judge();
   void declare_overdue(AtWork& job, std::chrono::seconds for_so_long);

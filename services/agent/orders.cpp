@@ -293,9 +293,12 @@ Result<std::optional<msg::Message>> AgentCore::decide(const msg::Envelope& envel
       return fail(ErrorCode::kConflict, "the replica of item '" + order->item + "' was started",
                   "it may have written: finish the failover, then reverse replicate");
     }
-    // It undoes one promotion: back to the epoch before it, and no further.
-    if (replica && order->epoch != replica->epoch &&
-        !(replica->promoted && order->epoch + 1 == replica->epoch)) {
+    // It undoes one promotion, back to the epoch before it; where there was none there is nothing
+    // to undo, and what is to be undone before it must not wait.
+    if (replica && !replica->promoted && order->epoch != replica->epoch) {
+      return reactor::message(msg::ReplicaDemoted{.item = order->item});
+    }
+    if (replica && order->epoch != replica->epoch && order->epoch + 1 != replica->epoch) {
       return fail(ErrorCode::kStaleEpoch,
                   "the replica of item '" + order->item + "' is at epoch " +
                       std::to_string(replica->epoch) + ", not promoted from epoch " +

@@ -65,7 +65,7 @@ void AgentCore::apply_settings(msg::SourceItem& source, const msg::ItemSettings&
   take_address(source, wanted.peer_endpoint);
   source.status.settings = wanted.digest;
   const bool was_revoked = source.peer_revoked;
-  source.peer_revoked = wanted.peer_revoked;
+  source.peer_revoked = stays_revoked(source.peer_revoked, wanted);
   if (source.peer_revoked) {
     source.status.fault = flow::to_fault(revoked_peer());
     source.status.phase = msg::ReplicationPhase::failed;

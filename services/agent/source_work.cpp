@@ -213,8 +213,8 @@ Status SourceWork::start_again(const std::string& vm_id) {
     return {};
   }
   const auto started = platform_.start(vm_id);
-  if (started || started.error().code != ErrorCode::kConflict) return started;
-  log::warn("vm left as it is", {{"vm", vm_id}, {"cause", started.error()}});
+  if (started || started.error().code != ErrorCode::kAlreadyExists) return started;
+  log::warn("vm left saved", {{"vm", vm_id}, {"cause", started.error()}});
   return {};
 }
 

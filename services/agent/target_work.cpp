@@ -218,17 +218,16 @@ Result<msg::Message> TargetWork::run(const msg::PrepareReplica& order) {
 // operator's once it needs none.
 Status TargetWork::release_unknown(const std::string& item) {
   const auto vm = platform_.describe_vm(item);
-  if (!vm && vm.error().code == ErrorCode::kNotFound) return {};
-  if (!vm) return fail(vm.error());
-  if (!vm->is_replica || vm->is_test) return {};
+  if (!vm || !vm->is_replica || vm->is_test) return {};
   FARSIDE_ASSIGN(const auto moved, platform_.detach_view(item));
   if (!moved.finished) {
-    return fail(ErrorCode::kConflict,
-                "VM '" + vm->name +
-                    "' still reads from its replica, of which this agent has lost "
-                    "its record",
-                "turn the VM off and save its disks before anything else is done with it; the "
-                "replica's files are where its storage class says");
+    return fail(ErrorCode::kBusy,
+                "the disks of VM '" + vm->name +
+                    "' are moved off its replica, of which this agent "
+                    "has lost its record: " +
+                    std::to_string(moved.done >> 20U) + " of " +
+                    std::to_string(moved.total >> 20U) + " MiB",
+                "let it run meanwhile, and try again");
   }
   FARSIDE_TRY(platform_.release_vm(item));
   return {};

@@ -58,6 +58,7 @@ void ProviderCore::on_timer(const std::string& name, reactor::Effects& effects) 
     auto now = inventory(effects.store());
     if (now) {
       probe_.site(*now);
+      room_.fit(*now);
       effects.report("vault", msg::InventoryReport{.inventory = std::move(*now)});
     } else {
       log::error("inventory unreadable", {{"cause", now.error()}});
@@ -99,7 +100,7 @@ void ProviderCore::on_peer(const reactor::PeerChange& change, reactor::Effects& 
   if (!change.connected) presence.silent_since = effects.now();
 }
 
-Result<msg::Inventory> ProviderCore::inventory(const store::Reader& store) {
+Result<msg::Inventory> ProviderCore::inventory(const store::Reader& store) const {
   FARSIDE_ASSIGN(const auto definition, sites_.get(store, std::string(kSelf)));
   FARSIDE_ASSIGN(auto rows, hosts_.all(store));
   msg::Inventory out{.site = site_};
@@ -116,7 +117,6 @@ Result<msg::Inventory> ProviderCore::inventory(const store::Reader& store) {
     if (entry.connected) entry.silent_since = 0;
     out.hosts.push_back(std::move(entry));
   }
-  room_.fit(out);
   return out;
 }
 
@@ -209,6 +209,9 @@ void ProviderCore::on_host_report(const reactor::PeerId& peer, const msg::HostRe
     now.host.problem = taken.error().what;
   }
   if (stored && *stored && is_same(**stored, now)) return;
+  // A change that has to wait comes with a later report.
+  if (stored && *stored && !pace_.may_write(peer.principal, effects.monotonic())) return;
+  pace_.wrote(peer.principal, msg::encode(now).size(), effects.monotonic());
   hosts_.put(effects.writes, peer.principal, now);
 }
 

@@ -12,6 +12,7 @@
 #include <map>
 #include <string>
 
+#include "common/base/write_pace.h"
 #include "common/identity/membership.h"
 #include "common/identity/registrar.h"
 #include "common/reactor/effects.h"
@@ -35,7 +36,7 @@ class ProviderCore final : public reactor::Core {
   void on_peer(const reactor::PeerChange& change, reactor::Effects& effects) override;
 
   // The site as it is known now.
-  Result<msg::Inventory> inventory(const store::Reader& store);
+  Result<msg::Inventory> inventory(const store::Reader& store) const;
 
  private:
   void pass_on(const reactor::PeerId& peer, const msg::Envelope& envelope,
@@ -69,6 +70,7 @@ class ProviderCore final : public reactor::Core {
   std::map<std::string, Presence> presence_;     // By principal of an agent; memory only.
   std::map<std::string, std::string> odd_keys_;  // Data keys that agents claim; said once.
   ReportRoom room_;
+  WritePace pace_;
   std::string site_fault_;  // What is wrong with the site file, once logged.
 };
 

@@ -21,7 +21,9 @@ Status ReportRoom::take(const msg::HostEntry& entry) {
 
 void ReportRoom::fit(msg::Inventory& inventory) {
   std::vector<std::pair<std::size_t, msg::HostEntry*>> hosts;
-  std::size_t total = 0;
+  auto rest = inventory;
+  rest.hosts.clear();
+  std::size_t total = msg::encode(rest).size();
   for (auto& entry : inventory.hosts) {
     auto [known, is_new] = bytes_.try_emplace(entry.principal, 0);
     if (is_new) known->second = msg::encode(entry).size();  // Stored before this process began.

@@ -77,7 +77,8 @@ void add_hosts(const msg::ProtectedItem& item, const Live& live, Reasons& out) {
   if (replicates(item) && !item.target_agent.empty() && !is_heard(item.target_agent, live)) {
     add_silence(item.target_agent, true, out);
   }
-  if (is_failed_over(item) && !item.target_agent.empty() && !is_heard(item.target_agent, live)) {
+  if (is_failed_over(item) && item.state != ItemState::committed && !item.target_agent.empty() &&
+      !is_heard(item.target_agent, live)) {
     add_silence(item.target_agent, true, out);
   }
   if (is_failed_over(item) && !is_heard(item.source_agent, live)) {

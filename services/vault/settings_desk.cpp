@@ -71,7 +71,8 @@ void SettingsDesk::read_agents(const std::vector<msg::Inventory>& sites) {
   agents_.clear();
   for (const auto& site : sites) {
     for (const auto& entry : site.hosts) {
-      if (entry.principal.empty()) continue;
+      // What a release before this one recorded was not judged.
+      if (!identity::is_agent_of(entry.principal, site.site)) continue;
       agents_[entry.principal] =
           Agent{.key = entry.host.public_key, .endpoint = entry.host.data_endpoint};
     }
@@ -269,6 +270,7 @@ Result<bool> SettingsDesk::revoke(const std::string& agent, reactor::Effects& ef
   catalog_.revoked.put(effects.writes, agent,
                        {.principal = agent, .public_key = key, .untold = true});
   catalog_.live.connected[agent] = false;
+  catalog_.live.fences.erase(agent);
   log::warn("agent revoked", {{"agent", agent}});
   refresh(effects);
   tell_peers([&](const std::string& one) { return one == agent; }, effects);
@@ -297,6 +299,14 @@ void SettingsDesk::remind(reactor::Effects& effects) {
   }
 }
 
+// Its provider may be another than the one that admitted it.
+bool SettingsDesk::has_items(const std::string& agent, const store::Reader& store) const {
+  const auto items = Catalog::rows(catalog_.items, store);
+  return !items || std::ranges::any_of(*items, [&](const msg::ProtectedItem& item) {
+    return item.source_agent == agent || item.target_agent == agent;
+  });
+}
+
 bool SettingsDesk::on_reply(const reactor::PeerId& peer, const msg::Envelope& envelope,
                             reactor::Effects& effects) {
   if (!envelope.id.starts_with(kRevokePrefix)) return false;
@@ -317,7 +327,7 @@ bool SettingsDesk::on_reply(const reactor::PeerId& peer, const msg::Envelope& en
       log::warn("revocation not confirmed", {{"agent", agent}, {"by", peer.principal}});
       return true;  // Told again.
     }
-    if (record.public_key.empty()) {  // Nobody knows such an agent.
+    if (record.public_key.empty() && !has_items(agent, effects.store())) {  // Nobody knows it.
       catalog_.revoked.erase(effects.writes, agent);
       log::warn("revocation of an unknown agent", {{"agent", agent}});
       refresh(effects);

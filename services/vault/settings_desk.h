@@ -67,6 +67,7 @@ class SettingsDesk final {
     bool revoked = false;
   };
 
+  bool has_items(const std::string& agent, const store::Reader& store) const;
   void read_agents(const std::vector<msg::Inventory>& sites);
   void find_shared_keys(const std::vector<msg::Identity>& identities);
   void read_revoked(const std::vector<msg::Identity>& identities,

@@ -17,6 +17,19 @@ constexpr Micros kTickEvery = std::chrono::seconds{2};
 constexpr std::string_view kHttpPrefix = "http/";
 constexpr std::string_view kJobPrefix = "job/";
 
+constexpr std::size_t kNamedMax = 5;
+
+// The VMs that must not run on this host, in words; empty: none.
+std::string fenced_on(const msg::HostEntry& host) {
+  std::string names;
+  std::size_t count = 0;
+  for (const auto& vm : host.vms) {
+    if (!vm.fenced || ++count > kNamedMax) continue;
+    names += (names.empty() ? "'" : ", '") + clipped(vm.name, kNoteMax) + "'";
+  }
+  return count > kNamedMax ? names + " and " + std::to_string(count - kNamedMax) + " more" : names;
+}
+
 bool is_agent_of(const std::string& principal, const reactor::PeerId& provider) {
   // "agent/<site>/<host>" behind "provider/<site>".
   return identity::is_agent_of(principal, identity::site_of(provider.principal));
@@ -66,6 +79,10 @@ void VaultCore::start(reactor::Effects& effects) {
   }
   points_.start(effects.store(), effects.now());
   settings_.refresh(effects);
+  for (const auto& site : Catalog::rows(catalog_.inventories, effects.store())
+                              .value_or(std::vector<msg::Inventory>{})) {
+    for (const auto& host : site.hosts) note_fences(host);
+  }
   effects.set_timer(std::string(kTick), kTickEvery);
 }
 
@@ -174,6 +191,8 @@ void VaultCore::on_report(const reactor::PeerId& peer, const msg::Envelope& enve
     if ("provider/" + report->inventory.site == envelope.from) {
       on_inventory(peer, report->inventory, effects);
     }
+  } else if (settings_.is_revoked(envelope.from)) {
+    return;  // Its provider still passes on what it says.
   } else if (const auto* status = std::get_if<msg::StatusReport>(&body)) {
     for (const auto& one : status->statuses) {
       const auto item = catalog_.items.get(effects.store(), one.item);
@@ -199,22 +218,11 @@ void VaultCore::on_report(const reactor::PeerId& peer, const msg::Envelope& enve
   }
 }
 
-namespace {
-
-constexpr std::size_t kNamedMax = 5;
-
-// The VMs that must not run on this host, in words; empty: none.
-std::string fenced_on(const msg::HostEntry& host) {
-  std::string names;
-  std::size_t count = 0;
-  for (const auto& vm : host.vms) {
-    if (!vm.fenced || ++count > kNamedMax) continue;
-    names += (names.empty() ? "'" : ", '") + clipped(vm.name, kNoteMax) + "'";
-  }
-  return count > kNamedMax ? names + " and " + std::to_string(count - kNamedMax) + " more" : names;
+void VaultCore::note_fences(const msg::HostEntry& host) {
+  const auto fenced = fenced_on(host);
+  if (fenced.empty() || settings_.is_revoked(host.principal)) return;
+  catalog_.live.fences[host.principal] = fenced;
 }
-
-}  // namespace
 
 void VaultCore::on_inventory(const reactor::PeerId& peer, msg::Inventory inventory,
                              reactor::Effects& effects) {
@@ -237,7 +245,7 @@ void VaultCore::on_inventory(const reactor::PeerId& peer, msg::Inventory invento
     if (host.principal.empty()) continue;
     live.connected[host.principal] = host.connected && !settings_.is_revoked(host.principal);
     if (!host.host.problem.empty()) live.host_problems[host.principal] = host.host.problem;
-    if (const auto fenced = fenced_on(host); !fenced.empty()) live.fences[host.principal] = fenced;
+    note_fences(host);
     if (!host.host.troubles.empty()) live.troubles[host.principal] = host.host.troubles;
   }
   // Free space and memory move all the time; what is stored is what was there at the last

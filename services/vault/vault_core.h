@@ -7,6 +7,7 @@
 // RestartWorkflow, JobNoted, RevokeAgent, ItemSettings; HttpResponse.
 #pragma once
 
+#include "common/base/write_pace.h"
 #include "common/identity/registrar.h"
 #include "common/reactor/effects.h"
 #include "services/vault/catalog.h"
@@ -15,7 +16,6 @@
 #include "services/vault/probe.h"
 #include "services/vault/rest/rest.h"
 #include "services/vault/settings_desk.h"
-#include "services/vault/write_pace.h"
 
 namespace farside::vault {
 
@@ -43,6 +43,7 @@ class VaultCore final : public reactor::Core {
                  reactor::Effects& effects);
   void on_inventory(const reactor::PeerId& peer, msg::Inventory inventory,
                     reactor::Effects& effects);
+  void note_fences(const msg::HostEntry& host);
   std::vector<msg::Peer> peers_for(msg::Role role, reactor::Effects& effects) const;
   void find_stuck(const std::vector<msg::ProtectedItem>& items, const store::Reader& store);
   void introduce(reactor::Effects& effects);

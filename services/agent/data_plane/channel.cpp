@@ -16,7 +16,7 @@ constexpr auto kPingEvery = std::chrono::seconds(2);
 // After this long without a word the silence is a fact even if no ping was due.
 constexpr int kHandshakeMs = 5'000;
 // What was sent in parts is given time to leave: libzmq ends the process if a connection breaks
-// between two parts of a message whose socket has been closed without.
+// between two parts of a message whose socket was closed, and has nothing of the second any more.
 // Source: libzmq issue 3442 (session_base.cpp, clean_pipes).
 constexpr int kLingerMs = 1'000;
 

@@ -75,8 +75,6 @@ void SessionWorker::run() {
     } catch (const std::bad_alloc&) {
       handled = fail(ErrorCode::kUnavailable, "this host has no memory left for the session",
                      "free memory on it; replication goes on by itself");
-    } catch (const std::exception& thrown) {  // Costs the session, not the process.
-      handled = fail(ErrorCode::kInternal, std::string("a session met ") + thrown.what());
     }
     if (!handled) {
       options_.on_refused(handled.error());

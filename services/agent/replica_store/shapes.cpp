@@ -65,6 +65,15 @@ Status check_disks(const std::vector<msg::ReplicaDisk>& disks) {
   return {};
 }
 
+Error sum_too_large(const std::string& item, std::uint64_t bytes) {
+  return {.code = ErrorCode::kTooLarge,
+          .what = "the disks of the replica of " + item + " and of its points have " +
+                  std::to_string(bytes >> 40U) + " TiB; at most 256 are replicated",
+          .advice =
+              "if the VM's disks are as large as they should be, disable protection of the "
+              "item and enable it again"};
+}
+
 }  // namespace
 
 std::vector<msg::ReplicaDisk> Item::disks_now() const {
@@ -102,6 +111,9 @@ Result<std::uint16_t> Item::add_disk(const msg::ReplicaDisk& disk) {
                     std::to_string(kNumbersMax) + " different disks",
                 "disable protection of the item and enable it again");
   }
+  std::uint64_t total = disk.bytes;
+  for (const msg::ReplicaDisk& each : replica_.disks) total += each.bytes;
+  if (total > kReplicaBytesMax) return fail(sum_too_large(replica_.item, total));
   std::string base = disk.name;
   if (std::ranges::find(replica_.bases, base) != replica_.bases.end()) {
     base += "-" + std::to_string(number);
@@ -152,13 +164,7 @@ Result<std::vector<std::uint16_t>> Item::place_all(const std::vector<msg::Replic
     if (!taken.contains(static_cast<std::uint16_t>(i))) total += replica_.disks[i].bytes;
   }
   for (const msg::ReplicaDisk& disk : disks) total += disk.bytes;
-  if (total > kReplicaBytesMax) {
-    return fail(ErrorCode::kTooLarge,
-                "the disks of the replica of " + replica_.item + " and of its points have " +
-                    std::to_string(total >> 40U) + " TiB; at most 256 are replicated",
-                "if the VM's disks are as large as they should be, disable protection of the item "
-                "and enable it again");
-  }
+  if (total > kReplicaBytesMax) return fail(sum_too_large(replica_.item, total));
   const msg::StoredReplica before = replica_;
   for (std::size_t i = 0; i < disks.size(); ++i) {
     if (numbers[i] && disks[i].bytes > replica_.disks[*numbers[i]].bytes) {

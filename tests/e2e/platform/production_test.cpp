@@ -148,7 +148,7 @@ TEST_F(ProductionTest, AVmThatItsOperatorSavedIsNotStartedForHim) {
   ASSERT_TRUE(platform().start(host().deaf()));
   ASSERT_EQ(virDomainManagedSave(domain(host().deaf()).get(), 0), 0);
 
-  EXPECT_EQ(code(platform().start(host().deaf())), ErrorCode::kConflict);
+  EXPECT_EQ(code(platform().start(host().deaf())), ErrorCode::kAlreadyExists);
 
   EXPECT_EQ(virDomainHasManagedSaveImage(domain(host().deaf()).get(), 0), 1);
   EXPECT_EQ(virDomainIsActive(domain(host().deaf()).get()), 0);

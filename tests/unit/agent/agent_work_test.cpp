@@ -410,7 +410,10 @@ TEST_F(AgentWorkTest, APlanSaysHowTheVmWillBe) {
 TEST_F(AgentWorkTest, AnUndoLeavesAVmThatItsOperatorSavedAsItIs) {
   ASSERT_TRUE(prepare());
   ASSERT_TRUE(source_platform_->power_off(kVm));
-  here_.fail_next("start", {.code = ErrorCode::kConflict, .what = "it is saved"}, 1);
+  here_.fail_next("start", {.code = ErrorCode::kConflict, .what = "it is in use"}, 1);
+  EXPECT_FALSE(source_.run(msg::RestartSource{.item = kItem, .vm = kVm, .start = true}))
+      << "production stays off: somebody has to know";
+  here_.fail_next("start", {.code = ErrorCode::kAlreadyExists, .what = "it is saved"}, 1);
 
   EXPECT_TRUE(source_.run(msg::RestartSource{.item = kItem, .vm = kVm, .start = true}));
   EXPECT_EQ(source_platform_->describe_vm(kVm)->state, msg::PowerState::off);

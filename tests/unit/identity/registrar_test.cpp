@@ -413,6 +413,16 @@ TEST_F(RegistrarTest, WhoRevokesTheKeyOfBeforeARotationMeansTheIdentity) {
   EXPECT_FALSE(is_let_in("agent/A/h1"));
 }
 
+TEST_F(RegistrarTest, TheKeyOfBeforeARotationNeverComesBack) {
+  ASSERT_TRUE(admit(token("h1"), "p", {.name = "h1"}));
+  ASSERT_TRUE(rotate("agent/A/h1", msg::Role::agent, "p", "q"));
+  heard("successor/agent/A/h1", msg::Role::registrant);
+  ASSERT_TRUE(revoke("agent/A/h1", "q"));
+
+  EXPECT_EQ(admit(token("h1"), "p", {.name = "h1"}).error().code, ErrorCode::kRevoked);
+  EXPECT_TRUE(admit(token("h1"), "r", {.name = "h1"}));
+}
+
 TEST_F(RegistrarTest, WhoRevokesTheKeyOfBeforeANewRegistrationDoesNot) {
   ASSERT_TRUE(admit(token("h1"), "p", {.name = "h1"}));
   ASSERT_TRUE(revoke("agent/A/h1", "p"));

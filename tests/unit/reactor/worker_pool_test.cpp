@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
-#include <filesystem>
 #include <future>
 #include <map>
 
@@ -47,24 +46,6 @@ TEST(WorkerPool, UrgentJobsRunWhileAllOthersHang) {
   EXPECT_TRUE(first.contains("fence"));
   release.set_value();
   EXPECT_EQ(collect(pool, 3).size(), 3U);
-}
-
-TEST(WorkerPool, AJobThatThrowsEndsWithItsErrorAndItsThreadGoesOn) {
-  WorkerPool pool(
-      {.threads = 1},
-      [&](const std::string& id, const msg::Message& job) -> Result<msg::Message> {
-        if (id == "bad") throw std::filesystem::filesystem_error("status", {});
-        return job;
-      },
-      [] {});
-  pool.start("bad", kOrdinary);
-  pool.start("good", kOrdinary);
-
-  const auto results = collect(pool, 2);
-
-  EXPECT_EQ(results.at("bad").error().code, ErrorCode::kInternal);
-  EXPECT_NE(results.at("bad").error().what.find("status"), std::string::npos);
-  EXPECT_TRUE(results.at("good"));
 }
 
 TEST(WorkerPool, AJobWithTheIdOfARunningOneIsDropped) {

@@ -36,6 +36,36 @@ TEST(Layout, KeysAndEntriesHaveTheBytesThatAreStored) {
   EXPECT_EQ(static_cast<int>(Codec::kBase), 4);
 }
 
+TEST(BlockSet, IsTheSameHoweverMuchOfItWasEverUsed) {
+  constexpr std::uint64_t kMany = std::uint64_t{1} << 30U;  // A disk of 64 TiB.
+  std::vector<BlockSet> idle(1000, BlockSet(kMany));        // 128 GiB, if each were a bitmap.
+  BlockSet used(kMany);
+  used.add(5000);
+  EXPECT_FALSE(used == idle[0]);
+  EXPECT_EQ(used.next(0), 5000U);
+  EXPECT_FALSE(used.has(kMany - 1));
+  used.remove(kMany - 1);
+  used.remove(5000);
+  EXPECT_TRUE(used == idle[0]);
+  EXPECT_TRUE(idle[0] == used);
+  EXPECT_TRUE(used.empty());
+
+  BlockSet small(130);
+  small.add(129);
+  const auto back = BlockSet::from_bytes(130, small.to_bytes());
+  ASSERT_TRUE(back);
+  EXPECT_TRUE(*back == small);
+  EXPECT_EQ(BlockSet(130).to_bytes(), std::string(17, '\0'));
+  small |= BlockSet(130);
+  small &= small;
+  EXPECT_EQ(small.count(), 1U);
+  small &= BlockSet(130);
+  EXPECT_TRUE(small.empty());
+  small.grow(200);
+  small.add(199);
+  EXPECT_EQ(small.next(0), 199U);
+}
+
 TEST(Block, TheLastOneOfADiskMayBeShorter) {
   EXPECT_EQ(blocks_of(0), 0U);
   EXPECT_EQ(blocks_of(1), 1U);

@@ -358,6 +358,10 @@ TEST_F(HealthTest, ASilentAgentThatKeepsAFenceOfNoItemIsCriticalForTheVault) {
   tick();
 
   EXPECT_THAT(notices_.text(), HasSubstr("whether 'old', which must not run there any more"));
+  call("DELETE",
+       "/farside/identities/agent%2FA%2Fother");  // As it advises for a host that is gone.
+  tick();
+  EXPECT_THAT(notices_.text(), testing::Not(HasSubstr("'old'")));
 }
 
 TEST_F(HealthTest, AJobThatWasSentOnDoesNotWaitForAnOperatorAnyMore) {

@@ -243,6 +243,18 @@ TEST_F(IdentityTest, AnAgentThatNobodyKnowsIsNotRevokedForEver) {
   EXPECT_EQ(answer_->body.find("spelling"), std::string::npos) << answer_->body;
 }
 
+// A provider that registered anew has no agents yet, and an item's agent is known to the vault.
+TEST_F(IdentityTest, TheRevocationOfAnItemsAgentStaysWhateverItsProviderKnows) {
+  protect();
+  revoke("agent/B/host");
+
+  confirm("provider/B",
+          msg::Refused{.fault = {.code = static_cast<std::uint16_t>(ErrorCode::kNotFound)}});
+  tick();
+
+  EXPECT_TRUE(is_listed("agent/B/host", "revoked"));
+}
+
 TEST_F(IdentityTest, WithAProviderItsAgentsAndItsInventoryGo) {
   admit_providers();
   protect();

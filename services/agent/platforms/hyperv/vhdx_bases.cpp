@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "common/base/file.h"
 #include "services/agent/platforms/hyperv/vhdx/new_image.h"
 #include "services/agent/platforms/hyperv/vhdx_base.h"
 
@@ -181,9 +182,10 @@ Status VhdxBases::remove_vm(const std::string& vm_id) {
   FARSIDE_ASSIGN(const bool is_keeper, has_kept_bases(vm_id));
   if (stand && is_keeper) {
     // Whoever may write to the share can name any folder: only that of a replica goes with its VM.
-    std::error_code ignored;
-    const bool may_go = stand->bases == replica_path(stand->replica) &&
-                        !std::filesystem::exists(stand->replica, ignored);
+    std::error_code error;
+    const bool has_replica = std::filesystem::exists(stand->replica, error);
+    if (error) return fail(from_errno(error.value(), "look for the replica " + stand->replica));
+    const bool may_go = !has_replica && stand->bases == replica_path(stand->replica);
     FARSIDE_TRY(!may_go ? shares_.remove(join_windows_path(stand->bases, kKeptBy))
                         : shares_.remove_tree(stand->bases));
   }

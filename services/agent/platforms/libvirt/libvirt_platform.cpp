@@ -15,8 +15,10 @@
 #include <ctime>
 #include <filesystem>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <mutex>
+#include <set>
 #include <stop_token>
 #include <system_error>
 #include <thread>
@@ -52,7 +54,7 @@ namespace {
 using std::chrono::seconds;
 
 constexpr std::chrono::milliseconds kKeepPeriod(500);
-constexpr int kCleaners = 4;
+constexpr std::size_t kCleanersMax = 16;
 constexpr std::chrono::seconds kReconcileMax(60);
 constexpr unsigned kUndefineFlags = VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA |
                                     VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA |
@@ -128,7 +130,7 @@ class LibvirtPlatform final : public Platform {
     std::atomic<std::size_t> next = 0;
     std::mutex mutex;  // Guards the next two.
     std::condition_variable ended;
-    std::size_t done = 0;
+    std::set<std::string> done;
   };
   void clean(Cleaning& todo, const std::stop_token& stop);
 
@@ -152,7 +154,7 @@ class LibvirtPlatform final : public Platform {
   std::unique_ptr<MovedDisks> moved_;
   std::unique_ptr<Fences> fences_;
   StartingGuests starting_;
-  std::vector<std::jthread> cleaners_;  // Only while VMs are put in order after a start.
+  std::vector<std::jthread> cleaners_;  // Those that a guest holds up.
   std::jthread keeper_;                 // Last: these use everything above.
   std::jthread sweeper_;
 };
@@ -180,7 +182,8 @@ Result<DomainShape> LibvirtPlatform::shape_of(virDomainPtr domain) {
 Result<msg::Vm> LibvirtPlatform::describe(virDomainPtr domain) {
   FARSIDE_ASSIGN(auto shape, shape_of(domain));
   FARSIDE_ASSIGN(shape.vm.state, power_state(domain));
-  if (const auto left = points_->leftovers().of(shape.vm.id); left && shape.vm.problem.empty()) {
+  if (const auto left = points_->leftovers().of(shape.vm.id);
+      left && left->code != ErrorCode::kBusy && shape.vm.problem.empty()) {
     shape.vm.problem = "what an earlier point left is not cleaned up yet: " + left->what;
   }
   return std::move(shape.vm);
@@ -274,7 +277,10 @@ Status LibvirtPlatform::start(const std::string& vm_id) {
   }
   FARSIDE_ASSIGN(const auto shape, shape_of(domain.get()));
   if (shape.is_ours) FARSIDE_TRY(moved_->before_start(domain.get(), shape));
-  FARSIDE_TRY(refuse_saved(domain.get()));  // It is for its operator to go on from there.
+  if (auto saved = refuse_saved(domain.get()); !saved) {
+    if (saved.error().code == ErrorCode::kConflict) saved.error().code = ErrorCode::kAlreadyExists;
+    return saved;
+  }
   const auto started = turn_on(domain.get(), 0);
   if (!started) {
     return fail(started.error().in(fmt::format("VM '{}'", virDomainGetName(domain.get()))));
@@ -550,8 +556,26 @@ Status LibvirtPlatform::clean_up_again(const std::string& vm_id) {
   return fail(domain.error());
 }
 
-// One VM that cannot be put in order, or whose QEMU does not answer, keeps none of the others from
-// being replicated: whoever wants a point of it settles first what is left.
+namespace {
+
+Error not_in_order_yet() {
+  return {
+      .code = ErrorCode::kBusy, .what = "it is put in order after the agent's start", .advice = ""};
+}
+
+Error does_not_answer() {
+  return {.code = ErrorCode::kTimeout,
+          .what =
+              "it is not put in order since the agent's start: its QEMU, or another's, does not "
+              "answer",
+          .advice = "look at that host's guests and their storage; it goes on once they answer"};
+}
+
+}  // namespace
+
+// A VM that cannot be put in order, or whose QEMU does not answer, does not keep the others from
+// being replicated: as many of them may stand as there are cleaners.  Whoever wants a point of one
+// that is not in order yet settles that first.
 Status LibvirtPlatform::reconcile(const std::vector<std::string>& vms_to_keep) {
   FARSIDE_ASSIGN(const auto all, domains());
   Leftovers& leftovers = points_->leftovers();
@@ -559,23 +583,26 @@ Status LibvirtPlatform::reconcile(const std::vector<std::string>& vms_to_keep) {
   for (const DomainHandle& domain : all) {
     const std::string id = uuid_of(domain.get());
     if (std::ranges::find(vms_to_keep, id) == vms_to_keep.end()) leftovers.mark_going(id);
-    leftovers.add(id, {.code = ErrorCode::kTimeout,
-                       .what = "its QEMU has not answered since this agent started",
-                       .advice = "look at its storage; it goes on once it answers"});
+    leftovers.add(id, not_in_order_yet());
     todo->vms.push_back(id);
   }
-  for (int i = 0; i < kCleaners; ++i) {
-    cleaners_.emplace_back([this, todo](const std::stop_token& stop) { clean(*todo, stop); });
+  std::vector<std::jthread> cleaners;
+  for (std::size_t i = 0; i < std::min(kCleanersMax, todo->vms.size()); ++i) {
+    cleaners.emplace_back([this, todo](const std::stop_token& stop) { clean(*todo, stop); });
   }
-  {
-    std::unique_lock lock(todo->mutex);
-    todo->ended.wait_for(lock, kReconcileMax, [&] { return todo->done == todo->vms.size(); });
-    if (todo->done != todo->vms.size()) {
-      log::error("vms_not_cleaned_up", {{"vms", todo->vms.size() - todo->done}});
-      return {};
+  std::unique_lock lock(todo->mutex);
+  if (!todo->ended.wait_for(lock, kReconcileMax,
+                            [&] { return todo->done.size() == todo->vms.size(); })) {
+    for (const std::string& id : todo->vms) {
+      if (todo->done.contains(id)) continue;
+      log::error("vm_not_cleaned_up", {{"vm", id}, {"error", does_not_answer()}});
+      leftovers.add(id, does_not_answer());
     }
+    // They end when their guests answer, or with this.
+    std::ranges::move(cleaners, std::back_inserter(cleaners_));
+    cleaners.clear();
   }
-  cleaners_.clear();
+  lock.unlock();
   points_->remove_stray_files();
   return {};
 }
@@ -589,7 +616,7 @@ void LibvirtPlatform::clean(Cleaning& todo, const std::stop_token& stop) {
         points_->leftovers().settle(id, [&](const std::string& vm) { return clean_up_again(vm); });
     if (!cleaned) log::error("vm_not_cleaned_up", {{"vm", id}, {"error", cleaned.error()}});
     const std::lock_guard lock(todo.mutex);
-    ++todo.done;
+    todo.done.insert(id);
     todo.ended.notify_all();
   }
 }

@@ -1,7 +1,7 @@
-// How often a site's inventory is recorded: one of some KiB whenever it changes, one of MiB that
-// changes with every report so that its site has no more than kBytesPerSecond written.
+// How often what somebody reports is recorded: some KiB whenever they change, MiB that change with
+// every report so that no one has more than kBytesPerSecond written.
 //
-// Owns: what each site has had written of late.  Thread: one.
+// Owns: what each has had written of late.  Thread: one.
 #pragma once
 
 #include <algorithm>
@@ -12,16 +12,16 @@
 
 #include "common/base/clock.h"
 
-namespace farside::vault {
+namespace farside {
 
 class WritePace final {
  public:
   static constexpr std::int64_t kBytesPerSecond = 256 << 10;
   static constexpr std::int64_t kAtOnce = 1 << 20;
 
-  bool may_write(const std::string& site, Micros now) { return settled(site, now) < kAtOnce; }
-  void wrote(const std::string& site, std::size_t bytes, Micros now) {
-    settled(site, now) += static_cast<std::int64_t>(bytes);
+  bool may_write(const std::string& who, Micros now) { return settled(who, now) < kAtOnce; }
+  void wrote(const std::string& who, std::size_t bytes, Micros now) {
+    settled(who, now) += static_cast<std::int64_t>(bytes);
   }
 
  private:
@@ -29,8 +29,8 @@ class WritePace final {
     std::int64_t bytes = 0;
     Micros at{0};
   };
-  std::int64_t& settled(const std::string& site, Micros now) {
-    Debt& debt = debts_[site];
+  std::int64_t& settled(const std::string& who, Micros now) {
+    Debt& debt = debts_[who];
     const auto past = std::chrono::duration_cast<std::chrono::milliseconds>(now - debt.at);
     debt.bytes = std::max<std::int64_t>(0, debt.bytes - past.count() * kBytesPerSecond / 1000);
     debt.at += past;
@@ -40,4 +40,4 @@ class WritePace final {
   std::map<std::string, Debt> debts_;
 };
 
-}  // namespace farside::vault
+}  // namespace farside
