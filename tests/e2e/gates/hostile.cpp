@@ -1,8 +1,10 @@
 // farside-hostile: a peer whose key is good and that says everything it could ever say.
 //
 //   farside-hostile --identity FILE --server FILE --endpoint tcp://HOST:PORT --words FILE
-//       --seed N --seconds N [--data] [--answers FILE]
+//       --seed N --seconds N [--data --item ID --disk NAME:BYTES:ID ...] [--answers FILE]
 //
+// With --item and its disks a delta of it is opened again and again, so that frames meet an open
+// session.
 // FILE of --words has a line for each name, id or path that means something to the victim; the
 // first is our own principal.  Sends every message of the control plane, or with --data every frame
 // of the data plane, with every field out of range, as often as the time allows.  All answers go to
@@ -30,7 +32,18 @@ struct Wanted {
   std::uint64_t seed = 1;
   int seconds = 10;
   bool data = false;
+  std::string item;
+  std::vector<std::string> disks;
 };
+
+// "vda:1048576:file:/images/a.qcow2"
+msg::ReplicaDisk disk_from(const std::string& text) {
+  const std::size_t first = text.find(':');
+  const std::size_t second = text.find(':', first + 1);
+  return {.name = text.substr(0, first),
+          .bytes = std::stoull(text.substr(first + 1, second - first - 1)),
+          .id = text.substr(second + 1)};
+}
 
 std::vector<std::string> lines_of(const std::string& path) {
   std::vector<std::string> out;
@@ -45,7 +58,9 @@ class Hostile final {
       : wanted_(wanted),
         self_(words.at(0)),
         maker_(wanted.seed, std::move(words)),
-        answers_(wanted.answers, std::ios::binary) {}
+        answers_(wanted.answers, std::ios::binary) {
+    for (const std::string& disk : wanted.disks) disks_.push_back(disk_from(disk));
+  }
 
   Status connect() {
     FARSIDE_ASSIGN(const auto who, test::load_identities(wanted_.identity, wanted_.server));
@@ -62,12 +77,16 @@ class Hostile final {
     while (dealer_.recv(part, zmq::recv_flags::dontwait)) {
       answers_.write(static_cast<const char*>(part.data()),
                      static_cast<std::streamsize>(part.size()));
+      const auto frame = wanted_.data ? msg::decode<msg::DataFrame>(part.to_string_view())
+                                      : Result<msg::DataFrame>(msg::DataFrame{});
+      if (frame && std::holds_alternative<msg::DeltaOpened>(frame->value)) ++opened_;
     }
   }
 
   std::uint64_t sent() const { return sent_; }
   std::size_t kinds() const { return kinds_.size(); }
   std::uint64_t untaken() const { return untaken_; }
+  std::uint64_t opened() const { return opened_; }
 
  private:
   template <class T>
@@ -90,10 +109,11 @@ class Hostile final {
 
   // Often with a session that is open, so that more than the door is tried.
   void say_frame() {
-    if (maker_.chance(0.3)) {
-      send(msg::encode(msg::DataFrame(msg::OpenDelta{.item = maker_.word(),
-                                                     .epoch = 1 + maker_.below(2),
+    if (maker_.chance(0.5)) {
+      send(msg::encode(msg::DataFrame(msg::OpenDelta{.item = wanted_.item,
+                                                     .epoch = 1,
                                                      .cycle = maker_.text(),
+                                                     .disks = disks_,
                                                      .compare = maker_.chance(0.5)})),
            {});
     }
@@ -118,6 +138,8 @@ class Hostile final {
   std::uint64_t turn_ = 0;
   std::uint64_t sent_ = 0;
   std::uint64_t untaken_ = 0;
+  std::uint64_t opened_ = 0;
+  std::vector<msg::ReplicaDisk> disks_;
   std::set<std::string> kinds_;
 };
 
@@ -136,6 +158,8 @@ int main(int argc, char** argv) {
   app.add_option("--seed", wanted.seed);
   app.add_option("--seconds", wanted.seconds);
   app.add_flag("--data", wanted.data);
+  app.add_option("--item", wanted.item);
+  app.add_option("--disk", wanted.disks);
   CLI11_PARSE(app, argc, argv);
   auto words = lines_of(wanted.words);
   if (words.empty()) {
@@ -149,7 +173,7 @@ int main(int argc, char** argv) {
   }
   const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(wanted.seconds);
   while (std::chrono::steady_clock::now() < until) hostile.say_one();
-  fmt::print("{} messages of {} kinds, {} not taken\n", hostile.sent(), hostile.kinds(),
-             hostile.untaken());
+  fmt::print("{} messages of {} kinds, {} not taken, {} deltas opened\n", hostile.sent(),
+             hostile.kinds(), hostile.untaken(), hostile.opened());
   return 0;
 }
