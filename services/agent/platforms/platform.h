@@ -157,7 +157,9 @@ class Platform {
   // Asks the guest to shut down (ACPI), waits `deadline_s`, then turns it off.
   virtual Result<PowerResult> shut_down(const std::string& vm_id, int deadline_s) = 0;
   virtual Status power_off(const std::string& vm_id) = 0;
-  virtual Status start(const std::string& vm_id) = 0;  // Errors: kStaleEpoch if it is fenced.
+  // Errors: kStaleEpoch (it is fenced), kAlreadyExists (it was saved: its operator goes on from
+  // there).
+  virtual Status start(const std::string& vm_id) = 0;
 
   // Freezes all disks at one instant.  A VM that is off stays off, and may be started by anybody at
   // any instant, also while its point is read.
@@ -191,10 +193,12 @@ class Platform {
   virtual Status share_view(const std::string& /*socket*/) { return {}; }
 
   // Creates the VM and, if asked, starts it.  Nothing on the host but the networks must exist.
+  // Errors: kNoSpace (no memory left for it: it is made, and not started) too.
   virtual Status create_vm(const NewVm& vm) = 0;
 
   // Copies what the overlays still read from the NBD view into them, under the running VM, so that
-  // the view is no longer needed.  Call again to learn the progress; `finished` ends it.
+  // the view is no longer needed.  Call again to learn the progress; `finished` ends it.  Errors:
+  // kConflict (a VM without our mark that still reads from it) too.
   virtual Result<BlockProgress> detach_view(const std::string& vm_id) = 0;
 
   // The VM becomes the operator's own: from now on nothing tells it from one that he made, and no
@@ -215,7 +219,8 @@ class Platform {
   virtual Result<std::vector<std::string>> enforce_fences() = 0;
 
   // Removes what a crash left behind: open points (their tokens stay), scratch files, test VMs and
-  // unfinished ones of ours that are not in `vms_to_keep`.  Runs once, before anything else.
+  // unfinished ones of ours that are not in `vms_to_keep`.  Runs once, before anything else.  What
+  // does not answer within a minute is seen to later, and before anything new is begun on it.
   virtual Status reconcile(const std::vector<std::string>& vms_to_keep) = 0;
 };
 
