@@ -288,9 +288,9 @@ Status Registrar::check_use(const msg::IssuedKey& key, const msg::Register& want
                 "registration key '" + key.name + "' expired at " + to_iso(Time{key.expires_at}),
                 "create a new one");
   }
-  if (key.role != msg::Role::agent) return {};
-  FARSIDE_TRY(check_name("host", wanted.name));
-  if (key.host.empty() || key.host == wanted.name) return {};
+  const bool is_agent = key.role == msg::Role::agent;
+  FARSIDE_TRY(check_name(is_agent ? "host" : "name", wanted.name));
+  if (!is_agent || key.host.empty() || key.host == wanted.name) return {};
   return fail(ErrorCode::kForbidden,
               "registration key '" + key.name + "' admits the agent of host '" + key.host +
                   "', not of '" + wanted.name + "'",
@@ -346,7 +346,6 @@ Result<msg::Identity> Registrar::admit(const reactor::PeerId& peer, const msg::R
                 "ask for a new one");
   }
   FARSIDE_TRY(check_use(*key, wanted, effects.now()));
-  FARSIDE_TRY(check_name("name", wanted.name));
   FARSIDE_TRY(check_version(wanted.version));
   const auto principal = principal_for(*key, wanted.name);
   if (key->used_at != 0) return again(principal, wanted, effects.store());

@@ -1,8 +1,7 @@
 #include "common/store/format_version.h"
 
-#include <filesystem>
-
 #include "common/base/file.h"
+#include "common/base/folder.h"
 
 namespace farside::store {
 namespace {
@@ -21,9 +20,8 @@ bool counts(const std::string& name) {
 
 Result<bool> is_empty(const std::string& folder) {
   std::error_code error;
-  for (std::filesystem::directory_iterator it(folder, error), end; !error && it != end;
-       it.increment(error)) {
-    if (counts(it->path().filename().string())) return false;
+  for (const auto& entry : entries_of(folder, error)) {
+    if (counts(entry.filename().string())) return false;
   }
   if (error) return fail(from_errno(error.value(), "list " + folder));
   return true;

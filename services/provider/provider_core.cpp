@@ -211,7 +211,7 @@ void ProviderCore::on_host_report(const reactor::PeerId& peer, const msg::HostRe
   if (stored && *stored && is_same(**stored, now)) return;
   // A change that has to wait comes with a later report.
   if (stored && *stored && !pace_.may_write(peer.principal, effects.monotonic())) return;
-  pace_.wrote(peer.principal, msg::encode(now).size(), effects.monotonic());
+  pace_.wrote(peer.principal, room_.bytes_of(peer.principal), effects.monotonic());
   hosts_.put(effects.writes, peer.principal, now);
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 namespace farside::provider {
@@ -19,11 +20,16 @@ Status ReportRoom::take(const msg::HostEntry& entry) {
   return {};
 }
 
+std::size_t ReportRoom::bytes_of(const std::string& principal) const {
+  const auto found = bytes_.find(principal);
+  return found == bytes_.end() ? 0 : found->second;
+}
+
 void ReportRoom::fit(msg::Inventory& inventory) {
   std::vector<std::pair<std::size_t, msg::HostEntry*>> hosts;
-  auto rest = inventory;
-  rest.hosts.clear();
-  std::size_t total = msg::encode(rest).size();
+  auto entries = std::exchange(inventory.hosts, {});
+  std::size_t total = msg::encode(inventory).size();
+  inventory.hosts = std::move(entries);
   for (auto& entry : inventory.hosts) {
     auto [known, is_new] = bytes_.try_emplace(entry.principal, 0);
     if (is_new) known->second = msg::encode(entry).size();  // Stored before this process began.

@@ -21,6 +21,9 @@ class ReportRoom final {
   // Notes the entry's size.  Errors: kTooLarge; then what was noted before stands.
   Status take(const msg::HostEntry& entry);
 
+  // As taken last; 0: nothing was.
+  std::size_t bytes_of(const std::string& principal) const;
+
   // Leaves out what the largest hosts told until the others fit; each says so as its problem.
   void fit(msg::Inventory& inventory);
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <filesystem>
 
+#include "common/base/folder.h"
 #include "services/agent/replica_store/definition.h"
 #include "services/agent/replica_store/item.h"
 
@@ -28,9 +29,8 @@ bool Item::is_damage(const Error& error, const BlockEntry& entry) const {
 bool Item::has_lost(std::uint32_t segment) const {
   if (!check_here()) return false;
   std::error_code error;
-  std::filesystem::directory_iterator files(folder_ + "/segments", error);
-  for (; !error && files != std::filesystem::directory_iterator(); files.increment(error)) {
-    if (segment_number(files->path().filename().string()) == segment) return false;
+  for (const auto& file : entries_of(folder_ + "/segments", error)) {
+    if (segment_number(file.filename().string()) == segment) return false;
   }
   return !error;
 }

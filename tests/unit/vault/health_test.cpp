@@ -57,6 +57,18 @@ class HealthTest : public RestTest {
                                      .principal = "agent/" + site + "/host",
                                      .connected = true}}});
   }
+  void fail_over() {
+    record({.item = item_,
+            .state = msg::ItemState::commitRequired,
+            .active_location = "Recovery",
+            .failed_over_at = 1});
+  }
+  void falls_silent(const std::string& site) {
+    report(msg::Inventory{.site = site,
+                          .hosts = {{.host = {.name = "host"},
+                                     .principal = "agent/" + site + "/host",
+                                     .connected = false}}});
+  }
   // As the provider of `site` tells it.
   void host_problem(const std::string& site, const std::string& agent, const std::string& what) {
     report(msg::Inventory{
@@ -308,16 +320,11 @@ TEST_F(HealthTest, AnEndOfProtectionThatWasGivenUpIsNotForgotten) {
 
 // Whether the copy that was failed over is off is known to nobody but its agent.
 TEST_F(HealthTest, ASilentAgentThatKeepsAFenceIsCritical) {
-  record({.item = item_,
-          .state = msg::ItemState::commitRequired,
-          .active_location = "Recovery",
-          .failed_over_at = 1});
+  fail_over();
   tick();
   EXPECT_EQ(health(), "Normal");
 
-  report(msg::Inventory{
-      .site = "A",
-      .hosts = {{.host = {.name = "host"}, .principal = "agent/A/host", .connected = false}}});
+  falls_silent("A");
   tick();
 
   EXPECT_EQ(health(), "Critical");
@@ -326,13 +333,8 @@ TEST_F(HealthTest, ASilentAgentThatKeepsAFenceIsCritical) {
 
 // Where production runs now.
 TEST_F(HealthTest, ASilentTargetOfAFailoverIsNotNormal) {
-  record({.item = item_,
-          .state = msg::ItemState::commitRequired,
-          .active_location = "Recovery",
-          .failed_over_at = 1});
-  report(msg::Inventory{
-      .site = "B",
-      .hosts = {{.host = {.name = "host"}, .principal = "agent/B/host", .connected = false}}});
+  fail_over();
+  falls_silent("B");
   tick();
 
   EXPECT_EQ(health(), "Warning");

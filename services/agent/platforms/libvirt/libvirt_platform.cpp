@@ -86,7 +86,7 @@ class LibvirtPlatform final : public Platform {
         keeper_([this](std::stop_token stop) { every_moment(stop, [this] { revive_once(); }); }),
         sweeper_([this](std::stop_token stop) {
           every_moment(stop, [this] {
-            points_->sweep([this](const std::string& id) { return clean_up_again(id); });
+            points_->sweep([this](const std::string& id) { return clean_up(id); });
           });
         }) {}
 
@@ -121,8 +121,7 @@ class LibvirtPlatform final : public Platform {
 
   Status make_vm_folder(const std::string& path);
   Status remove(virDomainPtr domain, const DomainShape& shape, bool delete_overlays);
-  Status clean_up(virDomainPtr domain, const std::vector<std::string>& vms_to_keep);
-  Status clean_up_again(const std::string& vm_id);
+  Status clean_up(const std::string& vm_id);
 
   // VMs that are put in order after a start, by some threads.
   struct Cleaning {
@@ -289,8 +288,7 @@ Status LibvirtPlatform::start(const std::string& vm_id) {
 }
 
 Result<std::unique_ptr<Point>> LibvirtPlatform::create_point(const PointRequest& request) {
-  FARSIDE_TRY(
-      points_->prepare(request.vm_id, [&](const std::string& id) { return clean_up_again(id); }));
+  FARSIDE_TRY(points_->prepare(request.vm_id, [&](const std::string& id) { return clean_up(id); }));
   FARSIDE_ASSIGN(const auto domain, find(request.vm_id));
   FARSIDE_TRY(refuse_snapshots(domain.get()));
   FARSIDE_ASSIGN(const auto shape, shape_of(domain.get()));
@@ -347,8 +345,7 @@ Status LibvirtPlatform::prove_vm(const NewVm& vm, const std::string& proof_id,
                                  const std::string& folder) {
   FARSIDE_ASSIGN(const virConnectPtr connection, connect());
   points_->leftovers().mark_going(proof_id);
-  FARSIDE_TRY(
-      points_->prepare(proof_id, [&](const std::string& id) { return clean_up_again(id); }));
+  FARSIDE_TRY(points_->prepare(proof_id, [&](const std::string& id) { return clean_up(id); }));
   const auto networks = networks_.ask(connection);
   auto proven = libvirt::prove_vm(
       {.connection = connection,
@@ -532,28 +529,21 @@ Result<std::vector<std::string>> LibvirtPlatform::enforce_fences() {
   return fences_->enforce();
 }
 
-Status LibvirtPlatform::clean_up(virDomainPtr domain, const std::vector<std::string>& vms_to_keep) {
-  FARSIDE_TRY(points_->clean_up(domain));
-  FARSIDE_ASSIGN(const auto shape, shape_of(domain));
-  const std::string& id = shape.vm.id;
-  if (!shape.is_ours || std::ranges::find(vms_to_keep, id) != vms_to_keep.end()) return {};
+Status LibvirtPlatform::clean_up(const std::string& vm_id) {
+  const auto domain = find(vm_id);
+  if (!domain) {
+    if (domain.error().code == ErrorCode::kNotFound) return {};
+    return fail(domain.error());
+  }
+  FARSIDE_TRY(points_->clean_up(domain->get()));
+  FARSIDE_ASSIGN(const auto shape, shape_of(domain->get()));
+  if (!shape.is_ours || !points_->leftovers().is_going(vm_id)) return {};
   if (!shape.vm.is_test) {  // It may be production, whatever our records say or no longer say.
-    log::warn("vm_of_no_item_left_alone", {{"vm", id}, {"name", shape.vm.name}});
+    log::warn("vm_of_no_item_left_alone", {{"vm", vm_id}, {"name", shape.vm.name}});
     return {};
   }
-  log::info("leftover_vm_removed", {{"vm", id}, {"name", shape.vm.name}});
-  return remove(domain, shape, /*delete_overlays=*/true);
-}
-
-Status LibvirtPlatform::clean_up_again(const std::string& vm_id) {
-  const auto domain = find(vm_id);
-  if (domain) {
-    std::vector<std::string> keep;
-    if (!points_->leftovers().is_going(vm_id)) keep.push_back(vm_id);
-    return clean_up(domain->get(), keep);
-  }
-  if (domain.error().code == ErrorCode::kNotFound) return {};
-  return fail(domain.error());
+  log::info("leftover_vm_removed", {{"vm", vm_id}, {"name", shape.vm.name}});
+  return remove(domain->get(), shape, /*delete_overlays=*/true);
 }
 
 namespace {
@@ -613,7 +603,7 @@ void LibvirtPlatform::clean(Cleaning& todo, const std::stop_token& stop) {
     if (number >= todo.vms.size()) return;
     const std::string& id = todo.vms[number];
     const auto cleaned =
-        points_->leftovers().settle(id, [&](const std::string& vm) { return clean_up_again(vm); });
+        points_->leftovers().settle(id, [&](const std::string& vm) { return clean_up(vm); });
     if (!cleaned) log::error("vm_not_cleaned_up", {{"vm", id}, {"error", cleaned.error()}});
     const std::lock_guard lock(todo.mutex);
     todo.done.insert(id);
